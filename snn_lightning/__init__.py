@@ -1,0 +1,46 @@
+"""Turn a trained ANN into a calibrated spiking neural network."""
+
+from typing import TYPE_CHECKING, Any
+
+from snn_lightning.calibration import ACP, LCP, Baseline, Bias, Pipeline, Potential, Weights, calibrate, convert
+from snn_lightning.graph.report import conversion_report
+from snn_lightning.spiking import IFNeuron, SpikingCheckpoint, SpikingModel, load_converted, save_converted
+from snn_lightning.spiking.rescale import rescale_to_unit_spikes
+from snn_lightning.thresholds import MMSE, Max, Percentile
+from snn_lightning.version import __version__
+
+if TYPE_CHECKING:
+    from snn_lightning.callbacks import CalibrationCallback
+
+__all__ = [
+    "ACP",
+    "LCP",
+    "MMSE",
+    "Baseline",
+    "Bias",
+    "CalibrationCallback",
+    "IFNeuron",
+    "Max",
+    "Percentile",
+    "Pipeline",
+    "Potential",
+    "SpikingCheckpoint",
+    "SpikingModel",
+    "Weights",
+    "__version__",
+    "calibrate",
+    "conversion_report",
+    "convert",
+    "load_converted",
+    "rescale_to_unit_spikes",
+    "save_converted",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Lightning is imported only by those who use the callback.
+    if name == "CalibrationCallback":
+        from snn_lightning.callbacks import CalibrationCallback
+
+        return CalibrationCallback
+    raise AttributeError(f"module 'snn_lightning' has no attribute '{name}'")

@@ -1,0 +1,142 @@
+"""Convert and calibrate without a Trainer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snn_lightning.calibration import bias as _bias  # noqa: F401  (registers the step)
+from snn_lightning.calibration import potential as _potential  # noqa: F401
+from snn_lightning.calibration import weights as _weights  # noqa: F401
+from snn_lightning.calibration.communicator import Communicator
+from snn_lightning.calibration.data import collect_images, shard
+from snn_lightning.calibration.partial import PartialCheckpoint, fingerprint
+from snn_lightning.calibration.pipelines import Pipeline
+from snn_lightning.calibration.progress import Observer, RichObserver
+from snn_lightning.calibration.walk import CalibrationLoop
+from snn_lightning.errors import CalibrationError
+from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
+from snn_lightning.spiking.model import SpikingModel, check_timesteps
+from snn_lightning.thresholds import Max, Threshold, histogram, positive, row_maximum
+
+
+def convert(
+    ann: nn.Module,
+    sample: Tensor,
+    timesteps: int,
+    *,
+    threshold: Threshold | None = None,
+    rounding: str = "potential",
+    max_pooling: str = "gated",
+    convert_avg_pool: bool = False,
+) -> SpikingModel:
+    """Convert an ANN without calibrating it.
+
+    Args:
+        ann: the trained network; left as it is.
+        sample: a batch of inputs `[N, ...]`, from which the thresholds are taken.
+        timesteps: T.
+        threshold: channel-wise `Max()` by default.
+        rounding: "potential", "bias" or "floor".
+        max_pooling: "gated", "average" or "keep".
+        convert_avg_pool: give average pooling neurons of its own.
+
+    Returns:
+        A SpikingModel on the ANN's output scale.
+
+    Raises:
+        ConversionError: lists everything that can't be converted.
+    """
+    check_timesteps(timesteps)
+    threshold = threshold or Max()
+    with torch.random.fork_rng():
+        network = prepare(normalise(ann, sample), sample, max_pooling, convert_avg_pool)
+    model = _spiking_copy(network, timesteps).to(sample.device)
+    with torch.no_grad():
+        values = network.run_operators(network.nodes, {INPUT: sample})
+        for name, neuron in model.neurons.items():
+            x = values[name]
+            maximum = row_maximum([x], threshold.channelwise)
+            counts = histogram([x], maximum, threshold.channelwise)
+            v_th = positive(threshold.find(counts, timesteps, rounding != "floor"))
+            neuron.set_threshold(v_th if threshold.channelwise else v_th[0], rounding, timesteps)
+    return model
+
+
+def calibrate(
+    ann: nn.Module,
+    loader: Iterable[Any],
+    pipeline: Pipeline,
+    *,
+    partial: str | Path | None = None,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> SpikingModel:
+    """Convert an ANN and calibrate the spiking network, stage by stage.
+
+    Args:
+        ann: the trained network; left as it is.
+        loader: batches of inputs `[N, ...]` or (inputs, anything); unlabelled training images without augmentation.
+        pipeline: `Baseline`, `LCP` or `ACP`.
+        partial: a folder; a killed call goes on there at the first unfinished stage when it is made again.
+        device: where to calibrate; the ANN's device by default.
+        progress: show a bar and one line a stage.
+
+    Returns:
+        The calibrated SpikingModel on that device, in eval mode; `model.records` tells what happened to each stage.
+
+    Raises:
+        ConversionError: lists everything that can't be converted.
+        CalibrationError: the data is empty, of a wrong form or not finite.
+    """
+    observer = RichObserver() if progress else Observer()
+    return run_calibration(ann, collect_images(loader), pipeline, Communicator(), observer, partial, device)
+
+
+def run_calibration(
+    ann: nn.Module,
+    batches: list[Tensor],
+    pipeline: Pipeline,
+    communicator: Communicator,
+    observer: Observer,
+    partial: str | Path | None = None,
+    device: torch.device | str | None = None,
+) -> SpikingModel:
+    """Convert and calibrate on one of several processes; see `calibrate`.
+
+    Every process passes the same ANN and the same batches, and takes its own share of the images.
+    """
+    if not isinstance(pipeline, Pipeline):
+        raise CalibrationError(f"pipeline must be Baseline, LCP, ACP or another Pipeline, got {pipeline!r}")
+    device = torch.device(device) if device is not None else next(ann.parameters(), batches[0]).device
+    sample = batches[0].to(device)
+    with torch.inference_mode(False), torch.random.fork_rng():
+        network = prepare(
+            normalise(ann, sample[:8]), sample[:8], pipeline.max_pooling, pipeline.convert_avg_pool
+        )
+        model = _spiking_copy(network, pipeline.timesteps).to(device)
+        size = max(1, model.rows // pipeline.timesteps)
+        chunks, indices = shard(batches, communicator.rank, communicator.world_size, size)
+        chunks = [_dense(chunk.to(device)) for chunk in chunks]
+        keep = None
+        if partial is not None:
+            key = fingerprint(network, pipeline, batches)
+            keep = PartialCheckpoint(Path(partial) / f"{key}.partial.ckpt", key)
+        total = sum(len(batch) for batch in batches)
+        loop = CalibrationLoop(network, model, pipeline, chunks, indices, total, communicator, observer, keep)
+        with observer, torch.enable_grad():
+            model.records = loop.run()
+    return model
+
+
+def _spiking_copy(network: StageNetwork, timesteps: int) -> SpikingModel:
+    return SpikingModel(copy.deepcopy(network), timesteps).eval()
+
+
+def _dense(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last) if images.dim() == 4 else images

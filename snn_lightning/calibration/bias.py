@@ -1,0 +1,34 @@
+"""Bias calibration."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from snn_lightning.calibration.context import RelativeError, StageContext, StepReport
+from snn_lightning.calibration.pipelines import Bias
+from snn_lightning.calibration.steps import register_step
+from snn_lightning.spiking.neuron import IFNeuron, Readout
+
+
+def channel_sum(error: Tensor) -> Tensor:
+    """Return the sum over images of the spatial mean of `error` `[N, C, ...]` (PC eq. 19), `[C]`, float64."""
+    return error.double().flatten(2).mean(2).sum(0) if error.dim() > 2 else error.double().sum(0)
+
+
+@register_step(Bias)
+def calibrate_bias(settings: Bias, context: StageContext) -> StepReport:
+    """Add the mean error of each channel to its bias: `b_c += mean (x - rate)` (PC eq. 19-20).
+
+    The rate is simulated; x - rate is the whole error at the site, the input's error included.
+    """
+    unit = context.unit
+    assert isinstance(unit, IFNeuron | Readout)
+    error, total = RelativeError(context.device), None
+    for x, rate in context.simulate(settings.images, hold=True):
+        error.add(x, rate)
+        part = channel_sum(x - rate)
+        total = part if total is None else total + part
+    assert total is not None
+    mean = context.communicator.sum(total) / context.count(settings.images)
+    unit.bias = unit.bias + mean.to(unit.bias.dtype)
+    return StepReport(error.value(context.communicator), details={"largest": mean.abs().max().item()})

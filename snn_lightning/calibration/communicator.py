@@ -1,0 +1,43 @@
+"""What calibration asks of several processes; this version is the single process."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from torch import Tensor
+
+Object = TypeVar("Object")
+
+
+class Communicator:
+    """A single process. Subclasses connect several; every process must make the same calls in the same order.
+
+    Attributes:
+        rank: this process, from 0.
+        world_size: number of processes.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Return the sum of `tensor` over all processes."""
+        return tensor
+
+    def sum_unchecked(self, tensor: Tensor) -> Tensor:
+        """Return the sum in a single reduction, without first asking whether a process has failed."""
+        return tensor
+
+    def max(self, tensor: Tensor) -> Tensor:
+        """Return the elementwise maximum of `tensor` over all processes."""
+        return tensor
+
+    def broadcast(self, value: Object) -> Object:
+        """Return the value that process 0 passed."""
+        return value
+
+    def barrier(self) -> None:
+        """Wait for all processes; raises if one of them has failed."""
+
+    def fail(self, error: Exception) -> None:
+        """Tell the other processes, at their next call, that this one has failed."""

@@ -1,0 +1,165 @@
+"""What a calibration step sees of a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from snn_lightning.calibration.cache import Cache, Entry, PackedSpikes
+from snn_lightning.calibration.communicator import Communicator
+from snn_lightning.graph.network import Stage
+from snn_lightning.spiking.model import SpikingModel, run_stage_in_time
+from snn_lightning.spiking.neuron import Unit
+
+Stored = Sequence[Entry | PackedSpikes]
+
+
+@dataclass
+class StepReport:
+    """What a step did.
+
+    Args:
+        before: relative squared error ||x - rate||^2 / ||x||^2 before the step; NaN where it was not measured.
+        after: the same after it; NaN where the next simulation measures it.
+        details: more plain numbers for the log.
+    """
+
+    before: float
+    after: float = float("nan")
+    details: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class StageContext:
+    """A stage under calibration, on this process's share of the calibration images.
+
+    The images lie in chunks; chunk `i` holds the images `indices[i]` of the whole set.
+
+    Args:
+        stage: the stage.
+        snn: the spiking model; its operators and unit are calibrated in place.
+        activations: the ANN's activation x at the unit, a chunk each, `[n, C, ...]`.
+        inputs: the SNN's values that the stage reads; temporal ones `[T, n, ...]`, static ones `[n, ...]`.
+        indices: numbers of each chunk's images in the whole calibration set, `[n]`.
+        total: number of images of the whole set, over all processes.
+        cache: where currents are held between simulations.
+        communicator: connects the processes.
+        seed: for this stage's private generator.
+        iteration: called with (iteration, iterations, loss) during long loops.
+    """
+
+    stage: Stage
+    snn: SpikingModel
+    activations: Stored
+    inputs: dict[str, Stored]
+    indices: list[Tensor]
+    total: int
+    cache: Cache
+    communicator: Communicator
+    seed: int
+    iteration: Callable[[int, int, float], None]
+    exports: dict[str, list[Entry | PackedSpikes]] = field(default_factory=dict)
+    _currents: dict[int, tuple[Entry, bool]] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> Unit:
+        """The stage's neuron, gate or readout."""
+        return cast(Unit, self.snn.units[self.stage.name])
+
+    @property
+    def timesteps(self) -> int:
+        """T."""
+        return self.snn.timesteps
+
+    @property
+    def device(self) -> torch.device:
+        """Where the calibration runs."""
+        return self.activations[0].get().device
+
+    def count(self, images: int | None) -> int:
+        """Return how many images a step uses over all processes, given its setting."""
+        return self.total if images is None else min(images, self.total)
+
+    def chunks(self, images: int | None = None) -> Iterator[tuple[int, int]]:
+        """Yield the chunks that hold some of the first `images` images of the whole set, and how many they hold.
+
+        The first chunk always comes, perhaps with none, so that every process knows the shapes.
+        """
+        for i, index in enumerate(self.indices):
+            inside = len(index) if images is None else int((index < images).sum())
+            if inside or i == 0:
+                yield i, inside
+
+    def simulate(self, images: int | None = None, hold: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+        """Simulate the stage with its present parameters.
+
+        Args:
+            images: only the first so many images of the whole set.
+            hold: keep the currents, so that the next simulation only runs the neurons again.
+
+        Yields:
+            The ANN's activation `[n, C, ...]` and the simulated rate `[n, C, ...]` of each chunk.
+        """
+        for i, inside in self.chunks(images):
+            output = self.unit_output(i, hold)
+            yield self.activations[i].get()[:inside], output.mean(0)[:inside]
+
+    def unit_output(self, i: int, hold: bool = False) -> Tensor:
+        """Return the unit's output `[T, n, C, ...]` on chunk `i`."""
+        current, static = self._current(i, hold)
+        return self.unit(current, None, self.timesteps, static)[0]
+
+    def input_rates(self) -> dict[str, Tensor]:
+        """Return the mean over time of everything the stage reads, all images of this process, `[N, ...]`."""
+        network = self.snn.network
+        rates = {}
+        for key, stored in self.inputs.items():
+            temporal = key in network.temporal
+            rates[key] = torch.cat([entry.get().mean(0) if temporal else entry.get() for entry in stored])
+        return rates
+
+    def forget_currents(self) -> None:
+        """Free the held currents; to be called when the stage's operators have changed."""
+        for entry, _ in self._currents.values():
+            entry.free()
+        self._currents.clear()
+        for stored in self.exports.values():
+            for export in stored:
+                export.free()
+        self.exports.clear()
+
+    def _current(self, i: int, hold: bool) -> tuple[Tensor, bool]:
+        if i in self._currents:
+            entry, static = self._currents[i]
+            return entry.get(), static
+        network, stage = self.snn.network, self.stage
+        values: dict[str, Any] = {key: stored[i].get() for key, stored in self.inputs.items()}
+        statics = [name for name in stage.operators if name not in network.temporal]
+        values = network.run_operators(statics, values)
+        results, static = run_stage_in_time(network, stage, values, self.timesteps)
+        for key in stage.exports:
+            put = self.cache.put_spikes if key in network.temporal else self.cache.put
+            self.exports.setdefault(key, []).append(put(results[key]))
+        if hold:
+            self._currents[i] = (self.cache.put(results[stage.current]), static)
+        return results[stage.current], static
+
+
+class RelativeError:
+    """Accumulates ||x - rate||^2 / ||x||^2 (PC 3.4) over chunks and processes."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = torch.zeros(2, dtype=torch.float64, device=device)
+
+    def add(self, x: Tensor, rate: Tensor) -> None:
+        """Count a chunk of activations and rates of equal shape."""
+        self.sums += torch.stack([(x - rate).square().sum(dtype=torch.float64), x.square().sum(dtype=torch.float64)])
+
+    def value(self, communicator: Communicator) -> float:
+        """Return the error over all processes."""
+        error, norm = communicator.sum(self.sums.clone()).tolist()
+        return error / norm if norm > 0 else float(error > 0)

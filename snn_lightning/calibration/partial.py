@@ -1,0 +1,76 @@
+"""Partial checkpoints: a killed calibration goes on at the first unfinished stage."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snn_lightning.calibration.pipelines import Pipeline
+from snn_lightning.errors import CheckpointError
+from snn_lightning.files import read_checkpoint, save_checkpoint
+from snn_lightning.graph.network import StageNetwork
+
+
+def fingerprint(network: StageNetwork, pipeline: Pipeline, images: Iterable[Tensor]) -> str:
+    """Return what tells one calibration from another: spec, stages, parameters, settings and seed, data.
+
+    Args:
+        network: the normalised ANN.
+        pipeline: its settings.
+        images: all calibration images, in order.
+    """
+    digest = hashlib.sha256(repr((network.spec(), type(pipeline).__name__, asdict(pipeline))).encode())
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(_bytes(value))
+    for part in images:
+        digest.update(_bytes(part))
+    return digest.hexdigest()[:16]
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+class PartialCheckpoint:
+    """The state of a calibration after each stage, replaced atomically.
+
+    Args:
+        path: the file.
+        key: fingerprint of the calibration.
+    """
+
+    def __init__(self, path: str | Path, key: str) -> None:
+        self.path, self.key = Path(path), key
+
+    def save(self, finished: int, state: dict[str, Tensor], spec: dict[str, Any], records: list[dict[str, Any]]) -> None:
+        """Replace the checkpoint: `finished` stages are done."""
+        state = {name: value.detach().cpu() for name, value in state.items()}
+        contents = {"fingerprint": self.key, "finished": finished, "state_dict": state, "spec": spec, "records": records}
+        save_checkpoint(self.path, contents)
+
+    def load(self) -> dict[str, Any] | None:
+        """Return what an earlier run left, or None if there is nothing.
+
+        Raises:
+            CheckpointError: it is damaged, or belongs to another calibration.
+        """
+        if not self.path.exists():
+            return None
+        contents = read_checkpoint(self.path)
+        if contents.get("fingerprint") != self.key:
+            raise CheckpointError(
+                f"The partial calibration '{self.path}' belongs to another network, data set or setting. Delete it to "
+                "start afresh, or name another folder."
+            )
+        return contents
+
+    def remove(self) -> None:
+        """Delete the checkpoint once the calibration is complete."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,153 @@
+"""What is calibrated, as settings: the steps and the pipelines made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from snn_lightning.errors import SettingsError
+from snn_lightning.graph.build import MAX_POOLING
+from snn_lightning.spiking.functional import ROUNDINGS
+from snn_lightning.spiking.model import check_timesteps
+from snn_lightning.thresholds import MMSE, Threshold
+
+
+def _whole(owner: str, name: str, value: object, least: int = 1, optional: bool = True) -> None:
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise SettingsError(f"{owner}.{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def _positive(owner: str, name: str, value: Any, optional: bool = False) -> None:
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise SettingsError(f"{owner}.{name} must be a positive number, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Bias:
+    """Bias calibration (PC eq. 19-20): `b_c += mean over images and space of (x - rate)`.
+
+    Args:
+        images: how many calibration images it uses; None for all (the paper: 128).
+    """
+
+    images: int | None = None
+
+    def __post_init__(self) -> None:
+        _whole("bias", "images", self.images)
+
+
+@dataclass(frozen=True)
+class Potential:
+    """Potential calibration (PC eq. 21-22): `v_init += T * mean over images of (x - rate)`.
+
+    Args:
+        images: how many calibration images it uses; None for all (the paper: 128).
+        granularity: "neuron", or "channel" where the input size varies (PC B.4).
+    """
+
+    images: int | None = None
+    granularity: str = "neuron"
+
+    def __post_init__(self) -> None:
+        _whole("potential", "images", self.images)
+        if self.granularity not in ("neuron", "channel"):
+            raise SettingsError(f"potential.granularity must be 'neuron' or 'channel', got {self.granularity!r}")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weight calibration (PC eq. 23-24): SGD on the squared error between activation and expected rate.
+
+    Args:
+        iterations: SGD steps a stage.
+        learning_rate: of the loss that is summed over channels and averaged over images and space; None sets it
+            from the stage itself, as `step_size` over the largest curvature of that loss.
+        step_size: see `learning_rate`.
+        momentum: of SGD.
+        batch_size: images a step, over all processes.
+        images: how many calibration images it uses; None for all.
+    """
+
+    iterations: int = 100
+    learning_rate: float | None = None
+    step_size: float = 0.1
+    momentum: float = 0.9
+    batch_size: int = 32
+    images: int | None = None
+
+    def __post_init__(self) -> None:
+        _whole("weights", "iterations", self.iterations, optional=False)
+        _whole("weights", "batch_size", self.batch_size, optional=False)
+        _whole("weights", "images", self.images)
+        _positive("weights", "learning_rate", self.learning_rate, optional=True)
+        _positive("weights", "step_size", self.step_size)
+        if not 0 <= self.momentum < 1:
+            raise SettingsError(f"weights.momentum must be in [0, 1), got {self.momentum!r}")
+
+
+Step = Bias | Potential | Weights
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What every pipeline has; by itself it only sets thresholds.
+
+    Args:
+        timesteps: T.
+        threshold: how each site's firing threshold is found.
+        rounding: "potential", "bias" or "floor"; see `IFNeuron`.
+        max_pooling: "gated", "average" or "keep"; see `graph.prepare`.
+        convert_avg_pool: give average pooling neurons of its own (FL appendix B).
+        calibrate_readout: whether the steps also correct the readout.
+        cache_budget_gb: memory for the sweep's cache in GB; what is more goes to disk. None for no limit.
+        seed: of the private generators; the same seed gives the same SNN.
+    """
+
+    timesteps: int
+    threshold: Threshold = field(default_factory=MMSE)
+    rounding: str = "potential"
+    max_pooling: str = "gated"
+    convert_avg_pool: bool = False
+    calibrate_readout: bool = True
+    cache_budget_gb: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_timesteps(self.timesteps)
+        if not isinstance(self.threshold, Threshold):
+            raise SettingsError(f"threshold must be a Threshold such as MMSE(), got {self.threshold!r}")
+        if self.rounding not in ROUNDINGS:
+            raise SettingsError(f"rounding must be one of {', '.join(ROUNDINGS)}, got {self.rounding!r}")
+        if self.max_pooling not in MAX_POOLING:
+            raise SettingsError(f"max_pooling must be one of {', '.join(MAX_POOLING)}, got {self.max_pooling!r}")
+        _positive("pipeline", "cache_budget_gb", self.cache_budget_gb, optional=True)
+        _whole("pipeline", "seed", self.seed, least=0, optional=False)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps after the threshold, in the order they run in each stage."""
+        return tuple(getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Step))
+
+
+@dataclass(frozen=True)
+class Baseline(Pipeline):
+    """Thresholds and rounding, nothing calibrated."""
+
+
+@dataclass(frozen=True)
+class LCP(Pipeline):
+    """The light calibration pipeline: thresholds and biases."""
+
+    bias: Bias = field(default_factory=Bias)
+
+
+@dataclass(frozen=True)
+class ACP(Pipeline):
+    """The advanced calibration pipeline: thresholds, then weights, then what is left into initial potentials."""
+
+    weights: Weights = field(default_factory=Weights)
+    potential: Potential = field(default_factory=Potential)

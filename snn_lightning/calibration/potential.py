@@ -1,0 +1,37 @@
+"""Calibration of initial membrane potentials."""
+
+from __future__ import annotations
+
+from snn_lightning.calibration.bias import calibrate_bias, channel_sum
+from snn_lightning.calibration.context import RelativeError, StageContext, StepReport
+from snn_lightning.calibration.pipelines import Bias, Potential
+from snn_lightning.calibration.steps import register_step
+from snn_lightning.errors import CalibrationError
+from snn_lightning.spiking.functional import per_channel
+from snn_lightning.spiking.neuron import IFNeuron
+
+
+@register_step(Potential)
+def calibrate_potential(settings: Potential, context: StageContext) -> StepReport:
+    """Add T times each neuron's mean error to its initial potential: `v_init += T * mean (x - rate)` (PC eq. 21-22).
+
+    On a readout an initial potential of T e and a bias of e are the same; the bias is what changes there.
+    """
+    neuron = context.unit
+    if not isinstance(neuron, IFNeuron):
+        return calibrate_bias(Bias(settings.images), context)
+    error, total = RelativeError(context.device), None
+    for x, rate in context.simulate(settings.images, hold=True):
+        error.add(x, rate)
+        part = (x - rate).double().sum(0) if settings.granularity == "neuron" else channel_sum(x - rate)
+        if total is not None and total.shape != part.shape:
+            raise CalibrationError(
+                f"The activation at '{context.stage.name}' has shapes {tuple(total.shape)} and {tuple(part.shape)}: "
+                "the calibration images differ in size. Use potential.granularity=channel."
+            )
+        total = part if total is None else total + part
+    assert total is not None
+    mean = context.communicator.sum(total) / context.count(settings.images)
+    shift = (context.timesteps * mean).to(neuron.v_init.dtype)
+    neuron.v_init = per_channel(neuron.v_init, shift[None]) + shift
+    return StepReport(error.value(context.communicator), details={"largest": shift.abs().max().item()})

@@ -1,0 +1,65 @@
+"""The registry of calibration steps, and the threshold that comes before them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from snn_lightning.calibration.context import StageContext, StepReport
+from snn_lightning.errors import CalibrationError
+from snn_lightning.spiking.functional import ROUNDINGS
+from snn_lightning.spiking.neuron import IFNeuron
+from snn_lightning.thresholds import Threshold, histogram, positive, row_maximum, squared_errors
+
+StepFunction = Callable[[Any, StageContext], StepReport]
+_STEPS: dict[type, StepFunction] = {}
+
+
+def register_step(settings: type) -> Callable[[StepFunction], StepFunction]:
+    """Register the function that runs a step, by the class of its settings."""
+
+    def register(function: StepFunction) -> StepFunction:
+        _STEPS[settings] = function
+        return function
+
+    return register
+
+
+def run_step(settings: Any, context: StageContext) -> StepReport:
+    """Run the step that `settings` describe."""
+    return _STEPS[type(settings)](settings, context)
+
+
+def calibrate_threshold(threshold: Threshold, rounding: str, context: StageContext) -> StepReport:
+    """Set the neuron's threshold from the ANN's activations, with initial potential and bias as `rounding` wants.
+
+    Returns:
+        The quantisation error (no input error) with the largest activation as threshold, and with the chosen one.
+    """
+    assert rounding in ROUNDINGS
+    neuron, communicator = context.unit, context.communicator
+    assert isinstance(neuron, IFNeuron)
+    channelwise, half_step = threshold.channelwise, rounding != "floor"
+    local = row_maximum((x.get() for x in context.activations), channelwise)
+    maximum = communicator.max(local)
+    if not torch.isfinite(maximum).all():
+        raise CalibrationError(
+            f"The ANN's activation at '{context.stage.name}' is not finite on the calibration set: check its weights "
+            "and the calibration images for NaN."
+        )
+    counts = histogram((x.get() for x in context.activations), maximum, channelwise)
+    counts = type(counts)(maximum, *(communicator.sum(part) for part in counts.parts()))
+    v_th = positive(threshold.find(counts, context.timesteps, half_step))
+    cap = context.snn.network.nodes[context.stage.name].settings.get("cap")
+    if cap is not None:
+        v_th = v_th.clamp(max=cap)
+    neuron.set_threshold(v_th if channelwise else v_th[0], rounding, context.timesteps)
+    norm = counts.second.sum().item()
+    if norm == 0:
+        return StepReport(0.0, 0.0)
+    maximum = maximum.double().clamp(min=torch.finfo(torch.float32).tiny)
+    fractions = torch.stack([torch.ones_like(maximum), (v_th.double() / maximum).clamp(max=1)], dim=1)
+    errors = squared_errors(counts, fractions, context.timesteps, half_step).sum(0) / norm
+    return StepReport(errors[0].item(), errors[1].item())

@@ -1,0 +1,197 @@
+"""The greedy walk: one sweep over the stages, each observed, calibrated, fired and freed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snn_lightning.calibration.cache import Cache
+from snn_lightning.calibration.communicator import Communicator
+from snn_lightning.calibration.context import RelativeError, StageContext, StepReport, Stored
+from snn_lightning.calibration.partial import PartialCheckpoint
+from snn_lightning.calibration.pipelines import Pipeline
+from snn_lightning.calibration.progress import Observer, StageRecord
+from snn_lightning.calibration.steps import calibrate_threshold, run_step
+from snn_lightning.errors import CalibrationError
+from snn_lightning.graph.network import INPUT, Stage, StageNetwork
+from snn_lightning.spiking.model import SpikingModel
+from snn_lightning.spiking.neuron import IFNeuron
+
+
+class CalibrationLoop:
+    """Calibrates a spiking model against its ANN in one sweep.
+
+    For each live value it holds the ANN's activation and the SNN's spike train on the calibration set; no stage is run
+    again for a later one.
+
+    Args:
+        ann: the normalised ANN.
+        snn: the spiking model, with operators of its own; calibrated in place.
+        pipeline: what to do in each stage.
+        chunks: this process's images, each chunk `[n, ...]`.
+        indices: the numbers of each chunk's images in the whole set.
+        total: images of the whole set, over all processes.
+        communicator: connects the processes.
+        observer: is told about progress.
+        partial: where finished stages are kept; None to keep nothing.
+    """
+
+    def __init__(
+        self,
+        ann: StageNetwork,
+        snn: SpikingModel,
+        pipeline: Pipeline,
+        chunks: Sequence[Tensor],
+        indices: list[Tensor],
+        total: int,
+        communicator: Communicator,
+        observer: Observer,
+        partial: PartialCheckpoint | None = None,
+    ) -> None:
+        self.ann, self.snn, self.pipeline = ann, snn, pipeline
+        self.indices, self.total = indices, total
+        self.communicator, self.observer, self.partial = communicator, observer, partial
+        self.cache = Cache(pipeline.cache_budget_gb)
+        images = [self.cache.put(chunk) for chunk in chunks]
+        self.ann_values: dict[str, Stored] = {INPUT: images}
+        self.snn_values: dict[str, Stored] = {INPUT: images}
+        self.records: list[dict[str, Any]] = []
+
+    def run(self) -> list[dict[str, Any]]:
+        """Walk all stages; returns a record of each. The model's status is "calibrated" afterwards."""
+        stages = self.snn.network.stages
+        try:
+            finished = self._resume()
+            for index, stage in enumerate(stages):
+                self.observer.stage_started(index, len(stages), stage.name, index < finished)
+                started = time.perf_counter()
+                context = self._observe(index, stage)
+                record = StageRecord(index, stage.name, stage.kind, self._path(stage))
+                if index >= finished:
+                    self._calibrate(context, record)
+                self._fire(context, record)
+                self._free(index)
+                record.seconds = time.perf_counter() - started
+                if index >= finished:
+                    self._finish(record, index + 1)
+            self.snn.status = "calibrated"
+            if self.partial is not None and self.communicator.rank == 0:
+                self.partial.remove()
+            self.communicator.barrier()
+        finally:
+            self.cache.close()
+        return self.records
+
+    def _observe(self, index: int, stage: Stage) -> StageContext:
+        """Run the stage's ANN side on the cached activations."""
+        activations = []
+        exports: dict[str, list[Any]] = {key: [] for key in stage.exports}
+        for i in range(len(self.indices)):
+            values = {key: self.ann_values[key][i].get() for key in stage.inputs}
+            with torch.no_grad():
+                results = self.ann.run_stage(stage, values)
+            x = results[stage.current if stage.kind == "readout" else stage.name]
+            if not torch.isfinite(x).all():
+                raise CalibrationError(
+                    f"The ANN's activation at '{stage.name}' has NaN or infinite values on the calibration set: check "
+                    "its weights and the images."
+                )
+            activations.append(self.cache.put(x))
+            for key, stored in exports.items():
+                stored.append(self.cache.put(results[key]))
+        self.ann_values.update(exports)
+        self.ann_values[stage.name] = activations
+
+        def iteration(done: int, iterations: int, loss: float) -> None:
+            self.observer.iteration(index, done, iterations, loss)
+
+        return StageContext(
+            stage=stage,
+            snn=self.snn,
+            activations=activations,
+            inputs={key: self.snn_values[key] for key in stage.inputs},
+            indices=self.indices,
+            total=self.total,
+            cache=self.cache,
+            communicator=self.communicator,
+            seed=self.pipeline.seed * 100_003 + index,
+            iteration=iteration,
+        )
+
+    def _calibrate(self, context: StageContext, record: StageRecord) -> None:
+        """Run the threshold and the pipeline's steps."""
+        if isinstance(context.unit, IFNeuron):
+            with torch.no_grad():
+                report = calibrate_threshold(self.pipeline.threshold, self.pipeline.rounding, context)
+            self._note(record, "threshold", report)
+            record.threshold = (context.unit.v_th.min().item(), context.unit.v_th.max().item())
+        elif context.stage.kind == "gate" or not self.pipeline.calibrate_readout:
+            return
+        for step in self.pipeline.steps:
+            report = run_step(step, context)
+            self._note(record, type(step).__name__.lower(), report)
+
+    def _note(self, record: StageRecord, name: str, report: StepReport) -> None:
+        record.steps[name] = {"before": report.before, "after": report.after, **report.details}
+
+    @torch.no_grad()
+    def _fire(self, context: StageContext, record: StageRecord) -> None:
+        """Simulate the stage with its final parameters; cache the spike trains that later stages read."""
+        stage, unit = context.stage, context.unit
+        error = RelativeError(context.device)
+        spikes = torch.zeros(2, dtype=torch.float64, device=context.device)
+        amplitude = unit.v_th if isinstance(unit, IFNeuron) else None
+        trains = []
+        for i in range(len(self.indices)):
+            output = context.unit_output(i)
+            error.add(context.activations[i].get(), output.mean(0))
+            if stage.kind != "readout":
+                spikes += torch.stack([output.count_nonzero().double(), spikes.new_tensor(float(output.numel()))])
+                trains.append(self.cache.put_spikes(output, amplitude))
+        self.snn_values.update(context.exports)
+        self.snn_values[stage.name] = trains
+        context.exports = {}
+        context.forget_currents()
+        record.error = error.value(self.communicator)
+        if stage.kind == "neuron":
+            fired, places = self.communicator.sum(spikes).tolist()
+            record.firing_rate = fired / places
+        for numbers in record.steps.values():
+            if numbers["after"] != numbers["after"]:
+                numbers["after"] = record.error
+
+    def _free(self, index: int) -> None:
+        """Free every value that no later stage reads."""
+        needed = {key for stage in self.snn.network.stages[index + 1 :] for key in stage.inputs}
+        for values in (self.ann_values, self.snn_values):
+            for key in [key for key in values if key not in needed]:
+                for entry in values.pop(key):
+                    entry.free()
+
+    def _finish(self, record: StageRecord, finished: int) -> None:
+        self.records.append(record.to_dict())
+        self.observer.stage_finished(record, len(self.snn.network.stages))
+        if self.partial is not None:
+            self.snn.status = "partial"
+            if self.communicator.rank == 0:
+                self.partial.save(finished, self.snn.state_dict(), self.snn.spec(), self.records)
+            self.communicator.barrier()
+
+    def _resume(self) -> int:
+        """Take over what a killed run had finished; returns the number of finished stages."""
+        if self.partial is None:
+            return 0
+        left = self.communicator.broadcast(self.partial.load() if self.communicator.rank == 0 else None)
+        if left is None:
+            return 0
+        self.snn.load_state_dict(left["state_dict"])
+        self.records = left["records"]
+        return int(left["finished"])
+
+    def _path(self, stage: Stage) -> str:
+        node = self.snn.network.nodes.get(stage.name)
+        return node.path if node is not None else ""

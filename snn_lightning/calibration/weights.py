@@ -1,0 +1,193 @@
+"""Weight calibration: the SGD of one stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from snn_lightning.calibration.context import RelativeError, StageContext, StepReport
+from snn_lightning.calibration.pipelines import Weights
+from snn_lightning.calibration.steps import register_step
+from snn_lightning.errors import CalibrationError
+from snn_lightning.graph.operators import SYNAPSES
+from snn_lightning.spiking.neuron import IFNeuron, Readout
+
+POWER_ITERATIONS = 8
+
+
+@register_step(Weights)
+def calibrate_weights(settings: Weights, context: StageContext) -> StepReport:
+    """Minimise ||x - expected_rate(W s + b [+ shortcut])||^2 over all weights of the stage (PC eq. 23-24).
+
+    s is the simulated mean over time of what enters the stage. Weights that end up worse than they were are put back.
+    """
+    loop = LayerLoop(settings, context)
+    if not loop.weights:
+        return StepReport(float("nan"), details={"synapses": 0.0})
+    before, kept = loop.error(), [w.detach().clone() for w in loop.weights]
+    losses = loop.run()
+    after = loop.error()
+    if not after <= before:
+        with torch.no_grad():
+            for weight, old in zip(loop.weights, kept, strict=True):
+                weight.copy_(old)
+    details = {f"loss_{i}": loss for i, loss in losses}
+    return StepReport(before, min(after, before), {"kept": float(after <= before), **details})
+
+
+class LayerLoop:
+    """SGD with momentum and cosine decay on one stage; every process works on its share of each mini-batch.
+
+    Args:
+        settings: of the step.
+        context: the stage.
+    """
+
+    def __init__(self, settings: Weights, context: StageContext) -> None:
+        self.settings, self.context = settings, context
+        network = context.snn.network
+        synapses = [network.operators[name] for name in context.stage.operators]
+        self.weights = [cast(nn.Parameter, m.weight) for m in synapses if isinstance(m, SYNAPSES)]
+        self.unit = cast("IFNeuron | Readout", context.unit)
+        if self.weights:
+            self.inputs = context.input_rates()
+            self.targets = torch.cat([x.get() for x in context.activations])
+            self.index = torch.cat(context.indices)
+
+    def run(self) -> list[tuple[int, float]]:
+        """Run all iterations; returns the loss curve as some twenty (iteration, loss) pairs."""
+        settings, context = self.settings, self.context
+        count = context.count(settings.images)
+        batch = settings.batch_size
+        if count < batch:
+            raise CalibrationError(
+                f"Weight calibration has {count} images, fewer than its batch of {batch}: give more calibration images, "
+                f"or set weights.batch_size to {count} or less."
+            )
+        generator = torch.Generator().manual_seed(context.seed)
+        context.communicator.barrier()
+        for weight in self.weights:
+            weight.requires_grad_(True)
+        try:
+            rate = settings.learning_rate or settings.step_size / self.curvature(min(count, 2 * batch))
+            optimizer = torch.optim.SGD(self.weights, lr=rate, momentum=settings.momentum)
+            scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.iterations)
+            losses, order = [], torch.empty(0, dtype=torch.long)
+            every = max(1, settings.iterations // 20)
+            for iteration in range(settings.iterations):
+                if len(order) < batch:
+                    order = torch.randperm(count, generator=generator)
+                chosen, order = order[:batch], order[batch:]
+                loss = self._step(self._rows(chosen), batch)
+                optimizer.step()
+                scheduler.step()
+                if iteration % every == 0 or iteration == settings.iterations - 1:
+                    losses.append((iteration, loss()))
+                    context.iteration(iteration + 1, settings.iterations, losses[-1][1])
+            return losses
+        finally:
+            for weight in self.weights:
+                weight.requires_grad_(False)
+                weight.grad = None
+
+    def error(self) -> float:
+        """Return the relative error of the expected rate over the whole calibration set."""
+        total = RelativeError(self.targets.device)
+        size = max(self.settings.batch_size, 1)
+        for start in range(0, len(self.targets), size):
+            rows = slice(start, start + size)
+            total.add(self.targets[rows], self._predict({k: v[rows] for k, v in self.inputs.items()}))
+        return total.value(self.context.communicator)
+
+    def curvature(self, images: int) -> float:
+        """Return the largest eigenvalue of the loss's Hessian over the weights, by power iteration.
+
+        The current is linear in the weights, so that `J v` is a difference of two currents.
+        """
+        communicator = self.context.communicator
+        rows = self._rows(torch.arange(images))
+        inputs = {key: value[rows] for key, value in self.inputs.items()}
+        generator = torch.Generator().manual_seed(self.context.seed)
+        direction = [torch.randn(w.shape, generator=generator).to(w) for w in self.weights]
+        eigenvalue = 0.0
+        for _ in range(POWER_ITERATIONS):
+            norm = torch.sqrt(sum((d.square().sum() for d in direction), torch.zeros((), device=rows.device)))
+            direction = [d / norm.clamp(min=1e-30) for d in direction]
+            with torch.no_grad():
+                before = self._current(inputs)
+                positions = before[0, 0].numel() if before.dim() > 2 else 1
+                size = 1e-2 * torch.sqrt(sum(w.square().sum() for w in self.weights)).item() or 1.0
+                kept = [w.clone() for w in self.weights]
+                for weight, part in zip(self.weights, direction, strict=True):
+                    weight.add_(part, alpha=size)
+                moved = (self._current(inputs) - before) / size
+                for weight, old in zip(self.weights, kept, strict=True):
+                    weight.copy_(old)
+            current = self._current(inputs)
+            gradients = torch.autograd.grad(current, self.weights, grad_outputs=moved)
+            scale = 2.0 / (images * positions)
+            flat = communicator.sum(torch.cat([g.flatten() for g in gradients]) * scale)
+            direction = [
+                part.view_as(w) for part, w in zip(flat.split([w.numel() for w in self.weights]), self.weights, strict=True)
+            ]
+            eigenvalue = flat.norm().item()
+        return max(eigenvalue, 1e-12)
+
+    def _step(self, rows: Tensor, batch: int) -> "_Loss":
+        """Put the gradient of the mini-batch's loss, over all processes, into the weights."""
+        sizes = [w.numel() for w in self.weights]
+        flat = torch.zeros(sum(sizes) + 2, dtype=self.targets.dtype, device=self.targets.device)
+        failure: Exception | None = None
+        try:
+            if len(rows):
+                inputs = {key: value[rows] for key, value in self.inputs.items()}
+                target = self.targets[rows]
+                difference = (self._predict(inputs) - target).square()
+                positions = difference[0, 0].numel() if difference.dim() > 2 else 1
+                loss = difference.sum() / (batch * positions)
+                gradients = torch.autograd.grad(loss, self.weights)
+                torch.cat([*(g.reshape(-1) for g in gradients), loss.detach()[None]], out=flat[:-1])
+        except Exception as error:
+            flat.zero_()
+            flat[-1], failure = 1.0, error
+        flat = self.context.communicator.sum_unchecked(flat)
+        if self.context.communicator.world_size > 1 and flat[-1] > 0:
+            raise failure or CalibrationError(
+                f"Another process failed while calibrating the weights of '{self.context.stage.name}'; see its message."
+            )
+        if failure is not None:
+            raise failure
+        for weight, part in zip(self.weights, flat[:-2].split(sizes), strict=True):
+            weight.grad = part.view_as(weight)
+        return _Loss(flat[-2], self.context.stage.name)
+
+    def _rows(self, chosen: Tensor) -> Tensor:
+        """Return the rows of this process that hold the images `chosen` of the whole set."""
+        communicator = self.context.communicator
+        mine = chosen[chosen % communicator.world_size == communicator.rank]
+        return torch.div(mine, communicator.world_size, rounding_mode="floor").to(self.targets.device)
+
+    def _current(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        stage = self.context.stage
+        return self.context.snn.network.run_operators(stage.operators, inputs)[stage.current]
+
+    def _predict(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        return self.unit.expected_rate(self._current(inputs), self.context.timesteps)
+
+
+class _Loss:
+    """A loss that is fetched from the device only when somebody wants to see it."""
+
+    def __init__(self, value: Tensor, stage: str) -> None:
+        self.value, self.stage = value, stage
+
+    def __call__(self) -> float:
+        loss = self.value.item()
+        if loss != loss or loss == float("inf"):
+            raise CalibrationError(
+                f"The weight loss of '{self.stage}' is not finite: lower weights.learning_rate (or weights.step_size)."
+            )
+        return loss

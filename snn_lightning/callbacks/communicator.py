@@ -1,0 +1,75 @@
+"""The communicator of several processes, on a Lightning strategy."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from lightning.pytorch.strategies import Strategy
+from torch import Tensor
+
+from snn_lightning.calibration.communicator import Communicator
+from snn_lightning.errors import CalibrationError
+
+Object = TypeVar("Object")
+
+
+class ProcessFailure(CalibrationError):
+    """Another process has failed; raised on all the others."""
+
+
+class StrategyCommunicator(Communicator):
+    """Reduces over the processes of a Trainer's strategy.
+
+    Every call first asks whether a process has failed, so that an error on one is raised on all instead of leaving
+    the others waiting.
+
+    Args:
+        strategy: the Trainer's strategy, with its process group set up.
+        rank: this process.
+        world_size: number of processes.
+    """
+
+    def __init__(self, strategy: Strategy, rank: int, world_size: int) -> None:
+        self.strategy, self.rank, self.world_size = strategy, rank, world_size
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Return the sum of `tensor` over all processes."""
+        self._check()
+        return self.sum_unchecked(tensor)
+
+    def sum_unchecked(self, tensor: Tensor) -> Tensor:
+        """Return the sum in one reduction."""
+        return self._reduce(tensor, "sum")
+
+    def max(self, tensor: Tensor) -> Tensor:
+        """Return the elementwise maximum over all processes."""
+        self._check()
+        return self._reduce(tensor, "max")
+
+    def broadcast(self, value: Object) -> Object:
+        """Return the value of process 0."""
+        self._check()
+        return self.strategy.broadcast(value)
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        self._check()
+
+    def fail(self, error: Exception) -> None:
+        """Let the others raise `ProcessFailure` at their next call."""
+        if not isinstance(error, ProcessFailure):
+            self._check(error)
+
+    def _check(self, error: Exception | None = None) -> None:
+        flag = torch.tensor([float(self.rank + 1 if error is not None else 0)], device=self.strategy.root_device)
+        failed = int(self._reduce(flag, "max").item())
+        if failed:
+            message = self.strategy.broadcast(f"{type(error).__name__}: {error}", src=failed - 1)
+            if error is None:
+                raise ProcessFailure(f"Calibration stopped because process {failed - 1} failed with {message}")
+
+    def _reduce(self, tensor: Tensor, operation: str) -> Tensor:
+        reduced = self.strategy.reduce(tensor.contiguous(), reduce_op=operation)
+        assert isinstance(reduced, Tensor)
+        return reduced

@@ -1,0 +1,101 @@
+"""What every data module has in common: the splits, the loaders and the calibration set."""
+
+from abc import ABC, abstractmethod
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from snn_lightning.data.images import LabelledImages, Sample
+from snn_lightning.data.settings import DataSettings
+from snn_lightning.data.splits import draw, limit, stratified_split
+
+
+class ImageDataModule(LightningDataModule, ABC):
+    """Training, validation, test and calibration batches `(x [N, C, H, W] float32, y [N] int64)` of images.
+
+    A subclass implements `load`. The validation images are taken from the training set, never from the test
+    set; the calibration images are training images without augmentation, always the same in the same order.
+
+    Args:
+        num_classes: number of labels.
+        in_channels: C.
+        image_size: H and W in pixels.
+        settings: the common settings.
+    """
+
+    def __init__(self, num_classes: int, in_channels: int, image_size: int, settings: DataSettings) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.in_channels = in_channels
+        self.image_size = image_size
+        self.settings = settings
+        self.batch_size = settings.batch_size
+        self._sets: dict[str, Dataset[Sample]] | None = None
+
+    @abstractmethod
+    def load(self) -> tuple[LabelledImages, LabelledImages]:
+        """Read the training set and the test set, both without augmentation."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and split the data, once."""
+        if self._sets is not None:
+            return
+        settings = self.settings
+        train, test = self.load()
+        train_part, val_part = stratified_split(train.labels, settings.val_fraction, "data.val_fraction")
+        train_part = limit(train_part, settings.train_images, "data.train_images")
+        test_part = limit(torch.arange(len(test)), settings.test_images, "data.test_images")
+        calibration = draw(train_part, settings.calibration_images, settings.seed, "data.calibration_images")
+        fed = train.augmented(settings.seed + 1) if settings.augment else train
+        self._sets = {
+            "train": _subset(fed, train_part),
+            "val": _subset(train, val_part),
+            "test": _subset(test, test_part),
+            "calibration": _subset(train, calibration),
+        }
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Training batches in an order given by the seed; a last batch that is not full is left out."""
+        count = len(cast(Any, self._set("train")))
+        return self._loader("train", shuffle=True, drop_last=count >= self.settings.batch_size)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Validation batches."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Test batches."""
+        return self._loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """The test batches, for `Trainer.predict`."""
+        return self._loader("test")
+
+    def calibration_dataloader(self) -> DataLoader[Sample]:
+        """Calibration batches: training images, not augmented, always the same ones in the same order."""
+        return self._loader("calibration", batch_size=self.settings.calibration_batch_size)
+
+    def _set(self, part: str) -> Dataset[Sample]:
+        self.setup()
+        assert self._sets is not None
+        return self._sets[part]
+
+    def _loader(self, part: str, **options: Any) -> DataLoader[Sample]:
+        workers = self.settings.num_workers
+        # A loader without a generator of its own draws from the global one, whatever it loads.
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        options = {"batch_size": self.settings.batch_size, **options}
+        return DataLoader(
+            self._set(part),
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            generator=generator,
+            **options,
+        )
+
+
+def _subset(images: LabelledImages, positions: torch.Tensor) -> Subset[Sample]:
+    return Subset(cast(Dataset[Sample], images), positions.tolist())

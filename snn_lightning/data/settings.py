@@ -1,0 +1,75 @@
+"""The settings all data modules share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Any
+
+from snn_lightning.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """How the images of a data set are split, batched and augmented.
+
+    `seed` chooses the calibration images, the order of training and the augmentation. The splits and subsets
+    never depend on it, so that results of several seeds are about the same images.
+
+    Args:
+        batch_size: images a batch in training, validation and test.
+        num_workers: loader processes; 0 loads in the main process.
+        calibration_images: how many training images calibrate.
+        calibration_batch_size: images a batch in calibration.
+        val_fraction: part of the training set that becomes the validation set.
+        seed: see above.
+        augment: whether training images are augmented.
+        train_images: keep so many training images (after the validation images were taken); None keeps all.
+        test_images: keep so many test images; None keeps all.
+    """
+
+    batch_size: int = 128
+    num_workers: int = 0
+    calibration_images: int = 256
+    calibration_batch_size: int = 128
+    val_fraction: float = 0.1
+    seed: int = 0
+    augment: bool = True
+    train_images: int | None = None
+    test_images: int | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("batch_size", "calibration_images", "calibration_batch_size"):
+            _check_integer(field, getattr(self, field), 1)
+        for field in ("num_workers", "seed"):
+            _check_integer(field, getattr(self, field), 0)
+        for field in ("train_images", "test_images"):
+            if getattr(self, field) is not None:
+                _check_integer(field, getattr(self, field), 1)
+        if not isinstance(self.val_fraction, int | float) or not 0 < self.val_fraction < 1:
+            raise SettingsError(f"data.val_fraction must lie between 0 and 1, got {self.val_fraction!r}")
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], **defaults: Any) -> "DataSettings":
+        """Settings from keywords, on top of a data set's own defaults.
+
+        Raises:
+            SettingsError: a keyword that is no setting; the message names the closest one.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in given:
+            if name not in known:
+                close = get_close_matches(name, known, n=1)
+                guess = f"; did you mean {close[0]!r}?" if close else ";"
+                raise SettingsError(f"unknown setting data.{name}{guess} There is: {', '.join(known)}")
+        return cls(**{**defaults, **given})
+
+
+def _check_integer(field: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise SettingsError(f"data.{field} must be an integer of at least {least}, got {value!r}")
+
+
+def check_channels(value: int) -> None:
+    """Raise a SettingsError unless a grey image is wanted as it is (1) or repeated for three channels (3)."""
+    if value not in (1, 3):
+        raise SettingsError(f"data.in_channels must be 1 or 3, got {value!r}")

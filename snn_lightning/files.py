@@ -1,0 +1,65 @@
+"""Write files whole or not at all, and read checkpoints with clear errors."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+
+from snn_lightning.errors import CheckpointError
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Write `content` to `path`: afterwards the file is the new one whole, or what it was before.
+
+    Raises:
+        CheckpointError: the disk is full or the folder can't be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"Could not write '{path}' ({error.strerror or error}). What was there before is unchanged. "
+            "Free some space or choose another folder, then run the same command again."
+        ) from error
+
+
+def save_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
+    """Serialise `checkpoint` and write it atomically."""
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Load a checkpoint of plain values and tensors.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or holds arbitrary Python objects.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"There is no checkpoint '{path}'. Check the path, or leave it out to start afresh.")
+    try:
+        checkpoint = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"The checkpoint '{path}' can't be read ({str(error).splitlines()[0]}): it is damaged, or holds more than "
+            "tensors and plain values. Delete it or name another one."
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(f"'{path}' holds a {type(checkpoint).__name__}, not a checkpoint; name another file.")
+    return checkpoint

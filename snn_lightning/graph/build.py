@@ -1,0 +1,136 @@
+"""From the user's module to a verified network of stages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from snn_lightning.errors import ConversionError, SettingsError
+from snn_lightning.graph import rules as _rules  # noqa: F401  (registers the rules)
+from snn_lightning.graph.fold import fold_batch_norms
+from snn_lightning.graph.lowering import Lowering
+from snn_lightning.graph.network import ACTIVATION, StageNetwork, require_sites
+from snn_lightning.graph.operators import MAX_POOLS
+from snn_lightning.graph.trace import trace, unwrap
+
+TOLERANCE = 1e-4
+"""Largest relative error allowed between the ANN and its normalised graph."""
+
+MAX_POOLING = ("gated", "average", "keep")
+
+
+def normalise(ann: nn.Module, sample: Tensor) -> StageNetwork:
+    """Return `ann` as plain operators with its batch norms folded, after checking that it computes the same.
+
+    Args:
+        ann: the user's network; left as it is.
+        sample: inputs `[N, ...]` on the ANN's device.
+
+    Raises:
+        ConversionError: lists every operator that can't be converted, or names what differs.
+    """
+    ann = unwrap(ann)
+    _check_sample(ann, sample)
+    traced = trace(ann)
+    network = fold_batch_norms(Lowering(traced).lower(sample[:2]))
+    require_sites(network)
+    network.eval()
+    training = {module: module.training for module in ann.modules()}
+    ann.eval()
+    try:
+        with torch.no_grad():
+            for part in (sample[:1], sample):
+                _check_equal(ann(part), network(part), "output")
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+    return network
+
+
+def prepare(network: StageNetwork, sample: Tensor, max_pooling: str = "gated", convert_avg_pool: bool = False) -> StageNetwork:
+    """Choose how pooling is converted.
+
+    Args:
+        network: a normalised ANN.
+        sample: inputs `[N, ...]`, to know the sizes that adaptive pooling meets.
+        max_pooling: "gated" passes, in each window, the spikes of the input with the largest rate so far; "average"
+            replaces max pooling; "keep" takes the maximum of the spikes of each time step.
+        convert_avg_pool: give every average pooling of spikes neurons of its own, as a depthwise convolution
+            (FL appendix B, eq. 24).
+
+    Returns:
+        A network with the same parameters (shared, not copied).
+    """
+    if max_pooling not in MAX_POOLING:
+        raise SettingsError(f"max_pooling must be one of {', '.join(MAX_POOLING)}, got {max_pooling!r}")
+    nodes, modules, gates = dict(network.nodes), dict(network.operators.items()), set()
+    for name, node in network.nodes.items():
+        if name not in network.temporal or not isinstance(modules[name], MAX_POOLS):
+            continue
+        if max_pooling == "gated":
+            gates.add(name)
+        elif max_pooling == "average":
+            nodes[name], modules[name] = _averaged(node, modules[name])
+    network = StageNetwork(nodes.values(), network.output, modules, gates)
+    if convert_avg_pool:
+        from snn_lightning.graph.pooling import convert_average_pooling
+
+        network = convert_average_pooling(network, sample)
+    return network.eval()
+
+
+def _averaged(node: Any, module: nn.Module) -> tuple[Any, nn.Module]:
+    op = node.op.replace("Max", "Avg")
+    settings = dict(node.settings)
+    if "dilation" in settings and settings.pop("dilation") not in (1, (1,), (1, 1), (1, 1, 1)):
+        raise ConversionError(f"The dilated max pool '{node.path}' can't become an average; use max_pooling='gated'.")
+    pool = getattr(nn, op)(**settings)
+    if hasattr(pool, "count_include_pad"):
+        # As a maximum, the mean is taken over the inputs that exist.
+        settings["count_include_pad"] = pool.count_include_pad = False
+    return replace(node, op=op, settings=settings), pool
+
+
+def _check_sample(ann: nn.Module, sample: Tensor) -> None:
+    if not isinstance(sample, Tensor):
+        raise ConversionError(
+            f"The network's input must be one tensor [N, ...], got {type(sample).__name__}. "
+            "Wrap the model in a module that takes a tensor."
+        )
+    if sample.dim() < 2 or sample.shape[0] == 0:
+        raise ConversionError(f"The sample must be a batch of inputs [N, ...], got shape {tuple(sample.shape)}.")
+    if sample.is_floating_point() and not torch.isfinite(sample).all():
+        raise ConversionError("The sample has NaN or infinite values; clean the inputs first.")
+    for name, tensor in (*ann.named_parameters(), *ann.named_buffers()):
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ConversionError(f"The ANN's '{name}' has NaN or infinite values: its training has diverged.")
+        if tensor.device != sample.device:
+            raise ConversionError(
+                f"The ANN's '{name}' is on {tensor.device} and the sample on {sample.device}; move one of them."
+            )
+
+
+def _check_equal(expected: Any, got: Any, where: str) -> None:
+    if isinstance(expected, Tensor):
+        scale = cast(float, expected.double().norm().item())
+        error = (expected.double() - got.double()).norm().item() / max(scale, 1e-12)
+        if not error < TOLERANCE:
+            raise ConversionError(
+                f"The normalised graph does not reproduce the ANN: relative error {error:.2g} at its {where} (allowed "
+                f"{TOLERANCE:g}). The model's result depends on something the graph does not show, such as state, "
+                "randomness or the batch size; make its forward a pure function of the input."
+            )
+    elif isinstance(expected, dict):
+        for key, part in expected.items():
+            _check_equal(part, got[key], f"{where}[{key!r}]")
+    elif isinstance(expected, tuple | list):
+        for index, part in enumerate(expected):
+            _check_equal(part, got[index], f"{where}[{index}]")
+
+
+def count_sites(network: StageNetwork) -> int:
+    """Return how many activation calls the network has."""
+    return sum(node.op == ACTIVATION for node in network.nodes.values())

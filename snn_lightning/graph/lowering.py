@@ -1,0 +1,225 @@
+"""Rewrite a traced graph in the package's own vocabulary of operators."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from snn_lightning.errors import ConversionError
+from snn_lightning.graph.network import INPUT, Node, StageNetwork, tree_leaves
+from snn_lightning.graph.trace import describe_path, module_path, source_line
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor in the graph: the name of the node that makes it, and what it looked like on the sample."""
+
+    name: str
+    shape: torch.Size
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Something that can't be converted.
+
+    Args:
+        operator: what it is, e.g. "Sigmoid".
+        path: the qualified module whose code calls it.
+        line: the source line, or "".
+        remedy: what the user can do.
+    """
+
+    operator: str
+    path: str
+    line: str
+    remedy: str
+
+    def __str__(self) -> str:
+        where = f" ({self.line})" if self.line else ""
+        return f"{self.operator} in {describe_path(self.path)}{where}: {self.remedy}"
+
+
+class Unsupported(Exception):
+    """Raised by a rule that meets something it can't lower; the message is the remedy."""
+
+
+Rule = Callable[..., Any]
+MODULE_RULES: dict[type[nn.Module], Rule] = {}
+FUNCTION_RULES: dict[Any, Rule] = {}
+"""Rules by function or, for methods of tensors, by name. `graph.rules` fills both tables."""
+
+_SHAPE_QUERIES = ("getattr", "size", "dim", "ndimension", "numel", "stride", "is_contiguous", "get_device", "_assert")
+"""Calls whose result depends on a tensor's form only, so that it may be taken from the sample."""
+
+_DEFAULT_REMEDY = (
+    "it has no spiking counterpart here; replace it by supported operators, or convert the part of the model without it"
+)
+REMEDIES = {
+    "smooth": "a smooth gate or activation has no integrate-and-fire counterpart; train the network with ReLU or ReLU6",
+    "norm": "it normalises by the statistics of each input, which spikes don't have; use batch norm",
+    "softmax": "take it out of the network and apply it to the SNN's output, which is on the ANN's output scale",
+    "product": "a product of two activations is not a synapse; networks with gates or attention can't be converted",
+}
+_REMEDY_BY_NAME = {
+    **dict.fromkeys(
+        ("sigmoid", "silu", "gelu", "hardswish", "hardsigmoid", "swish", "mish", "elu", "selu", "tanh", "softplus"),
+        REMEDIES["smooth"],
+    ),
+    **dict.fromkeys(("layernorm", "groupnorm", "instancenorm", "layer_norm", "group_norm"), REMEDIES["norm"]),
+    **dict.fromkeys(("softmax", "log_softmax", "logsoftmax"), REMEDIES["softmax"]),
+    **dict.fromkeys(("mul", "matmul", "bmm", "einsum", "scaled_dot_product_attention"), REMEDIES["product"]),
+}
+
+
+class Lowering(fx.Interpreter):
+    """Runs the traced graph on a sample and writes down each call as a `Node`.
+
+    Running it gives every shape and folds everything that is not a tensor (sizes, flags) into plain numbers.
+    """
+
+    def __init__(self, traced: fx.GraphModule) -> None:
+        super().__init__(traced, garbage_collect_values=False)
+        self.nodes: dict[str, Node] = {}
+        self.modules: dict[str, nn.Module] = {}
+        self.obstacles: list[Obstacle] = []
+        self.values: dict[fx.Node, Any] = {}
+        self.batch = 0
+        self._current: fx.Node | None = None
+
+    def lower(self, sample: Tensor) -> StageNetwork:
+        """Return the network in plain operators.
+
+        Raises:
+            ConversionError: lists every obstacle at once.
+        """
+        self.batch = sample.shape[0]
+        tree: Any = None
+        inputs = [node for node in self.module.graph.nodes if node.op == "placeholder"]
+        with torch.no_grad():
+            for node in self.module.graph.nodes:
+                self._current = node
+                if node.op == "placeholder":
+                    self._placeholder(node, inputs, sample)
+                elif node.op == "output":
+                    tree = self._output(fx.node.map_arg(node.args[0], self.values.__getitem__))
+                else:
+                    self.env[node] = self.run_node(node)
+                    self.values[node] = self._lower_node(node)
+        if self.obstacles:
+            obstacles = list(dict.fromkeys(self.obstacles))
+            lines = "\n".join(f"  {i}. {obstacle}" for i, obstacle in enumerate(obstacles, 1))
+            raise ConversionError(f"The network can't be converted; obstacles:\n{lines}", obstacles)
+        return StageNetwork(self._live_nodes(tree), tree, self.modules)
+
+    def _live_nodes(self, tree: Any) -> list[Node]:
+        live, stack = set(), tree_leaves(tree)
+        while stack:
+            name = stack.pop()
+            if name not in live and name != INPUT:
+                live.add(name)
+                stack.extend(self.nodes[name].inputs)
+        return [node for name, node in self.nodes.items() if name in live]
+
+    def add(self, op: str, inputs: list[Value], settings: dict[str, Any], module: nn.Module | None = None) -> Value:
+        """Append an operator and return its value; used by the rules."""
+        node = self._current
+        assert node is not None
+        name = node.name if node.name not in self.nodes else f"{node.name}_{len(self.nodes)}"
+        names = tuple(value.name for value in inputs)
+        self.nodes[name] = Node(name, op, names, settings, module_path(node), source_line(node))
+        if module is not None:
+            self.modules[name] = module
+        result = self.env[node]
+        return Value(name, result.shape if isinstance(result, Tensor) else torch.Size())
+
+    def result_shape(self) -> tuple[int, ...]:
+        """Return the shape of the present call's result behind the batch; the batch must be first."""
+        shape = tuple(self.env[self._current].shape)  # type: ignore[index]
+        if shape[0] != self.batch:
+            raise Unsupported("it moves or merges the batch dimension; keep the batch first and by itself")
+        return shape[1:]
+
+    def rebind(self, old: Value, new: Value) -> Value:
+        """Let everything that held `old` hold `new` from here on: what an in-place operation does; returns `new`."""
+        for node, value in self.values.items():
+            if value == old:
+                self.values[node] = new
+        return new
+
+    def _placeholder(self, node: fx.Node, inputs: list[fx.Node], sample: Tensor) -> None:
+        if node is inputs[0]:
+            self.env[node], self.values[node] = sample, Value(INPUT, sample.shape)
+        elif node.args:
+            self.env[node] = self.values[node] = node.args[0]
+        else:
+            raise ConversionError(
+                f"The network takes a second input '{node.target}'. Only networks with one input tensor convert: "
+                "wrap the model in a module with one input."
+            )
+
+    def _lower_node(self, node: fx.Node) -> Any:
+        result = self.env[node]
+        if node.op == "get_attr":
+            return result
+        args = fx.node.map_arg(node.args, self.values.__getitem__)
+        kwargs = fx.node.map_arg(node.kwargs, self.values.__getitem__)
+        if not _has_value((args, kwargs)):
+            return result
+        name, rule, leading = self._rule(node)
+        if not _has_tensor(result) and name in _SHAPE_QUERIES:
+            return result
+        try:
+            if rule is None:
+                raise Unsupported(_remedy(name))
+            return rule(self, *leading, *args, **kwargs)
+        except Unsupported as reason:
+            self.obstacles.append(Obstacle(name, module_path(node), source_line(node), str(reason)))
+        except TypeError as error:
+            remedy = f"it is called in a form that is not supported here ({error}); {_DEFAULT_REMEDY}"
+            self.obstacles.append(Obstacle(name, module_path(node), source_line(node), remedy))
+        return Value(node.name, result.shape) if isinstance(result, Tensor) else result
+
+    def _rule(self, node: fx.Node) -> tuple[str, Rule | None, tuple[Any, ...]]:
+        """Return what is called, the rule for it, and the arguments in front of the user's."""
+        if node.op != "call_module":
+            name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+            return name, FUNCTION_RULES.get(node.target), ()
+        module = self.module.get_submodule(str(node.target))
+        base = next((cls for cls in type(module).__mro__ if cls in MODULE_RULES), None)
+        # A subclass with a forward of its own is another operator than its base.
+        rule = MODULE_RULES[base] if base is not None and type(module).forward is base.forward else None
+        return type(module).__name__, rule, (copy.deepcopy(module),)
+
+    def _output(self, tree: Any) -> Any:
+        if isinstance(tree, Value):
+            return tree.name
+        if isinstance(tree, dict):
+            return {key: self._output(part) for key, part in tree.items()}
+        if isinstance(tree, tuple | list):
+            parts = [self._output(part) for part in tree]
+            return parts if isinstance(tree, list) else tuple(parts)
+        if tree is None:
+            return None
+        raise ConversionError(f"The network returns a {type(tree).__name__}; only tensors, tuples, lists and dicts do.")
+
+
+def _has_value(tree: Any) -> bool:
+    if isinstance(tree, Value):
+        return True
+    if isinstance(tree, dict):
+        return any(_has_value(part) for part in tree.values())
+    return isinstance(tree, tuple | list) and not isinstance(tree, torch.Size) and any(map(_has_value, tree))
+
+
+def _has_tensor(tree: Any) -> bool:
+    return isinstance(tree, Tensor) or (isinstance(tree, tuple | list) and any(map(_has_tensor, tree)))
+
+
+def _remedy(name: str) -> str:
+    return _REMEDY_BY_NAME.get(re.sub(r"(\dd|_)$", "", name.lower()), _DEFAULT_REMEDY)

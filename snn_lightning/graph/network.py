@@ -1,0 +1,185 @@
+"""The normalised ANN: a data-flow graph of plain operators, cut into stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snn_lightning.errors import CheckpointError, ConversionError
+from snn_lightning.graph.operators import build
+
+INPUT = "input"
+"""The name of the value that enters the network."""
+
+ACTIVATION = "Activation"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator call.
+
+    Args:
+        name: unique name of the call and of its value.
+        op: key of `graph.operators.OPERATORS`.
+        inputs: names of the values it reads.
+        settings: plain keyword arguments of the operator.
+        path: the qualified module in which the user's code makes the call.
+        line: the user's source line, or "".
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+    path: str = ""
+    line: str = ""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The operators that lead from earlier units to one unit, and that unit.
+
+    A unit is whatever looks at time: a neuron at a site, a gate at a max pool, the readout at an output.
+
+    Args:
+        name: name of the unit.
+        kind: "neuron", "gate" or "readout".
+        operators: names of the nodes that belong to this stage, in topological order.
+        current: name of the value the unit receives.
+        inputs: names of earlier values the operators (or the unit) read.
+        exports: names of operator values that later stages read.
+    """
+
+    name: str
+    kind: str
+    operators: tuple[str, ...]
+    current: str
+    inputs: tuple[str, ...]
+    exports: tuple[str, ...] = ()
+
+
+def tree_leaves(tree: Any) -> list[str]:
+    """Return the value names in an output tree of tuples, lists and dicts."""
+    if isinstance(tree, str):
+        return [tree]
+    if tree is None:
+        return []
+    parts: Iterable[Any] = tree.values() if isinstance(tree, Mapping) else tree
+    return [leaf for part in parts for leaf in tree_leaves(part)]
+
+
+def tree_map(function: Callable[[str], Any], tree: Any) -> Any:
+    """Return `tree` with each value name replaced by `function(name)`."""
+    if isinstance(tree, str):
+        return function(tree)
+    if tree is None:
+        return None
+    if isinstance(tree, Mapping):
+        return {key: tree_map(function, part) for key, part in tree.items()}
+    return type(tree)(tree_map(function, part) for part in tree)
+
+
+class StageNetwork(nn.Module):
+    """An ANN as plain operators in stages; running it reproduces the user's module.
+
+    Args:
+        nodes: operator calls in topological order.
+        output: tree of value names with the structure of the ANN's output.
+        modules: the operator of each node; built from the settings where missing.
+        gates: names of max pools that become gates (their own stages) in the spiking network.
+
+    Attributes:
+        stages: the stages in topological order, readouts last.
+        temporal: names of the values that depend on a unit; all others are static.
+    """
+
+    def __init__(
+        self,
+        nodes: Iterable[Node],
+        output: Any,
+        modules: Mapping[str, nn.Module] | None = None,
+        gates: Iterable[str] = (),
+    ) -> None:
+        super().__init__()
+        # Lazy: the partition stands in a file of its own and needs Node and Stage from here.
+        from snn_lightning.graph.stages import partition, temporal_values
+
+        self.nodes = {node.name: node for node in nodes}
+        self.output = output
+        modules = modules or {}
+        self.operators = nn.ModuleDict(
+            {n.name: modules[n.name] if n.name in modules else build(n.op, n.settings) for n in self.nodes.values()}
+        )
+        for parameter in self.parameters():
+            if parameter.dim() == 4:
+                # The faster layout on CPU and GPU, and one layout everywhere makes a loaded model equal bit for bit.
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self.gates = frozenset(gates)
+        self.temporal = temporal_values(self.nodes)
+        self.stages = partition(self.nodes, output, self.gates & self.temporal)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of the sites, in topological order."""
+        return tuple(stage.name for stage in self.stages if stage.kind == "neuron")
+
+    def run_operators(self, names: Iterable[str], values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run the operators `names` on top of `values`.
+
+        Args:
+            names: operators in topological order.
+            values: tensors `[B, ...]` by value name; the operators may read nothing else but each other.
+
+        Returns:
+            `values` and one tensor `[B, ...]` more for each operator.
+        """
+        results = dict(values)
+        for name in names:
+            node = self.nodes[name]
+            results[name] = self.operators[name](*(results[key] for key in node.inputs))
+        return results
+
+    def run_stage(self, stage: Stage, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run a stage as the ANN does: its operators, and its unit as activation, max pool or identity."""
+        results = self.run_operators(stage.operators, values)
+        if stage.kind != "readout":
+            results[stage.name] = self.operators[stage.name](results[stage.current])
+        return results
+
+    def forward(self, x: Tensor) -> Any:
+        """Run the ANN on `x` of shape `[N, ...]`; returns the user's output structure."""
+        values = self.run_operators(self.nodes, {INPUT: x})
+        return tree_map(values.__getitem__, self.output)
+
+    def spec(self) -> dict[str, Any]:
+        """Return the network without its parameters as plain numbers, strings, tuples, lists and dicts."""
+        nodes = [
+            {"name": n.name, "op": n.op, "inputs": list(n.inputs), "settings": dict(n.settings), "path": n.path}
+            for n in self.nodes.values()
+        ]
+        return {"nodes": nodes, "output": self.output, "gates": sorted(self.gates)}
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> StageNetwork:
+        """Rebuild a network from `spec()`, with fresh parameters."""
+        try:
+            nodes = [Node(**{**node, "inputs": tuple(node["inputs"])}) for node in spec["nodes"]]
+            return cls(nodes, spec["output"], gates=spec["gates"])
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"The network description in the checkpoint is not readable ({error!r}): the file is damaged or was "
+                "written by another version of snn_lightning; convert the ANN again."
+            ) from error
+
+
+def require_sites(network: StageNetwork) -> None:
+    """Raise a ConversionError if the network has no site."""
+    if not network.sites:
+        raise ConversionError(
+            "The network has no activation (ReLU, ReLU6, Hardtanh(0, a) or clamp(0, a)), so there is nothing to turn "
+            "into spiking neurons. Pass the part of the model that has them."
+        )

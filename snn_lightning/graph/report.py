@@ -1,0 +1,73 @@
+"""What would convert, and what stands in the way, as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from snn_lightning.errors import ConversionError
+from snn_lightning.graph.build import normalise, prepare
+from snn_lightning.graph.lowering import Obstacle
+from snn_lightning.graph.network import StageNetwork
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """The result of `conversion_report`; print it for a table.
+
+    Args:
+        stages: for each stage its name, its kind, the user's module, and its operators.
+        obstacles: what can't be converted.
+        problem: why the network can't be converted at all, where that isn't one operator.
+    """
+
+    stages: list[tuple[str, str, str, list[str]]] = field(default_factory=list)
+    obstacles: list[Obstacle] = field(default_factory=list)
+    problem: str = ""
+
+    @property
+    def convertible(self) -> bool:
+        """Whether the whole network converts."""
+        return not self.obstacles and not self.problem
+
+    @property
+    def sites(self) -> int:
+        """Number of sites that become neurons."""
+        return sum(kind == "neuron" for _, kind, _, _ in self.stages)
+
+    def __str__(self) -> str:
+        if self.problem and not self.obstacles:
+            return f"Not convertible: {self.problem}"
+        if self.obstacles:
+            lines = [f"Not convertible: {len(self.obstacles)} obstacles"]
+            return "\n".join([*lines, *(f"  {i}. {o}" for i, o in enumerate(self.obstacles, 1))])
+        width = max(len(name) for name, *_ in self.stages)
+        lines = [
+            f"{name:<{width}}  {kind:<7}  {path or '-':<28}  {', '.join(ops) or '-'}" for name, kind, path, ops in self.stages
+        ]
+        return "\n".join([f"Convertible: {self.sites} sites found, {self.sites} converted, nothing left analog", *lines])
+
+
+def stage_table(network: StageNetwork) -> list[tuple[str, str, str, list[str]]]:
+    """Return name, kind, user's module and operators of each stage."""
+    rows = []
+    for stage in network.stages:
+        node = network.nodes.get(stage.name)
+        operators = [network.nodes[name].op for name in stage.operators]
+        rows.append((stage.name, stage.kind, node.path if node else "", operators))
+    return rows
+
+
+def conversion_report(ann: nn.Module, sample: Tensor) -> ConversionReport:
+    """Say what would convert and what stands in the way, without converting.
+
+    Args:
+        ann: the network.
+        sample: a batch of inputs `[N, ...]`.
+    """
+    try:
+        return ConversionReport(stage_table(prepare(normalise(ann, sample), sample)))
+    except ConversionError as error:
+        obstacles = [o for o in error.obstacles if isinstance(o, Obstacle)]
+        return ConversionReport(obstacles=obstacles, problem=str(error))

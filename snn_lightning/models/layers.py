@@ -1,0 +1,75 @@
+"""Small pieces the models share."""
+
+import math
+
+from torch import nn
+from torchvision.ops import Conv2dNormActivation
+
+from snn_lightning.errors import SettingsError
+
+SMALL_IMAGE = 64
+"""Up to this many pixels a side, a model takes its CIFAR form."""
+
+
+def conv_bn_relu(
+    inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
+    """Convolution without bias, batch norm, ReLU: to `[N, outputs, H/stride, W/stride]`."""
+    return Conv2dNormActivation(inputs, outputs, kernel, stride, groups=groups)
+
+
+def pooling(kind: str) -> nn.Module:
+    """A 2x2 pooling with stride 2, `kind` being "average" (which the papers use) or "max"."""
+    if kind == "average":
+        return nn.AvgPool2d(2)
+    if kind == "max":
+        return nn.MaxPool2d(2)
+    raise SettingsError(f"model.pool must be 'average' or 'max', got {kind!r}")
+
+
+def check_positive(field: str, value: float) -> None:
+    """Raise a SettingsError unless `value` is a number above zero."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0 or math.isinf(value):
+        raise SettingsError(f"model.{field} must be a number above 0, got {value!r}")
+
+
+def check_dropout(value: float) -> None:
+    """Raise a SettingsError unless `value` is a probability below one."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise SettingsError(f"model.dropout must lie in [0, 1), got {value!r}")
+
+
+def replace_first_conv(net: nn.Module, in_channels: int, stride: int | None = None) -> None:
+    """Replace the first convolution of `net`, in place, by one for `in_channels` (and another stride).
+
+    Args:
+        net: any network whose first registered convolution reads the image.
+        in_channels: C of the input `[N, C, H, W]`.
+        stride: the new stride; None keeps it.
+    """
+    name, old = next((name, m) for name, m in net.named_modules() if isinstance(m, nn.Conv2d))
+    new = nn.Conv2d(
+        in_channels,
+        old.out_channels,
+        old.kernel_size,  # type: ignore[arg-type]
+        old.stride if stride is None else stride,  # type: ignore[arg-type]
+        old.padding,  # type: ignore[arg-type]
+        bias=old.bias is not None,
+    )
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    if new.bias is not None:
+        nn.init.zeros_(new.bias)
+    net.set_submodule(name, new)
+
+
+def initialise(net: nn.Module) -> None:
+    """He initialisation of convolutions, small normal weights for linear layers, zero biases."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.01)
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,105 @@
+"""The registry: a model's name and settings in, an `nn.Module` out."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import Any
+
+from torch import nn
+
+from snn_lightning.errors import SettingsError
+from snn_lightning.models.torchvision_models import create_torchvision_model, list_torchvision_models
+
+Builder = Callable[..., nn.Module]
+
+_BUILDERS: dict[str, Builder] = {}
+_COMMON = ("num_classes", "in_channels", "image_size")
+
+
+def register_model(builder: Builder) -> Builder:
+    """Make a function available to `create_model` under its own name.
+
+    Args:
+        builder: a function of the keywords `num_classes`, `in_channels`, `image_size` and its own settings.
+
+    Returns:
+        The function, unchanged.
+
+    Raises:
+        SettingsError: the name is taken, or a common keyword is missing.
+    """
+    name = builder.__name__
+    missing = [field for field in _COMMON if field not in inspect.signature(builder).parameters]
+    if missing:
+        raise SettingsError(f"model {name!r} can't be registered: it takes no {', '.join(missing)}")
+    if name in _BUILDERS:
+        raise SettingsError(f"model {name!r} is registered already; give the function another name")
+    _BUILDERS[name] = builder
+    return builder
+
+
+def list_models(source: str = "snn_lightning") -> list[str]:
+    """The names `create_model` knows in a source, sorted.
+
+    Args:
+        source: `"snn_lightning"` or `"torchvision"`.
+    """
+    if source == "snn_lightning":
+        return sorted(_BUILDERS)
+    if source == "torchvision":
+        return list_torchvision_models()
+    raise SettingsError(_unknown("model.source", source, ("snn_lightning", "torchvision")))
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    image_size: int = 32,
+    source: str = "snn_lightning",
+    **settings: Any,
+) -> nn.Module:
+    """Build an untrained ANN (or, from torchvision, a trained one if `weights` asks for it).
+
+    Args:
+        name: one of `list_models(source)`.
+        num_classes: width of the output `[N, num_classes]`.
+        in_channels: C of the input `[N, C, H, W]`.
+        image_size: H and W of the input, in pixels; it chooses the CIFAR or the ImageNet form of a model.
+        source: `"snn_lightning"` (the models of the papers) or `"torchvision"` (every classifier there).
+        settings: the model's own settings, such as `width` or `dropout`.
+
+    Returns:
+        A module in training mode that `torch.fx` can trace in eval mode.
+
+    Raises:
+        SettingsError: an unknown name, source or setting, or a value out of range; it names the field.
+    """
+    known = list_models(source)
+    for field, value in (
+        ("num_classes", num_classes),
+        ("in_channels", in_channels),
+        ("image_size", image_size),
+    ):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise SettingsError(f"model.{field} must be a positive integer, got {value!r}")
+    if name not in known:
+        other = "torchvision" if source == "snn_lightning" else "snn_lightning"
+        hint = f"; {other} has one: set model.source={other}" if name in list_models(other) else ""
+        raise SettingsError(_unknown("model.name", name, known) + hint)
+    if source == "torchvision":
+        return create_torchvision_model(name, num_classes, in_channels, image_size, settings)
+    builder = _BUILDERS[name]
+    fields = [field for field in inspect.signature(builder).parameters if field not in _COMMON]
+    for field in settings:
+        if field not in fields:
+            raise SettingsError(_unknown(f"setting of model {name!r}", field, fields))
+    return builder(num_classes=num_classes, in_channels=in_channels, image_size=image_size, **settings)
+
+
+def _unknown(field: str, value: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    close = get_close_matches(str(value), known, n=1)
+    guess = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"unknown {field}: {value!r}{guess} There is: {', '.join(known)}"

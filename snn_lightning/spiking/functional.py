@@ -1,0 +1,91 @@
+"""Pure tensor maths of integrate-and-fire neurons, simulated and on average."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+ROUNDINGS = ("potential", "bias", "floor")
+
+
+def per_channel(values: Tensor, like: Tensor) -> Tensor:
+    """Shape a neuron's parameter so that it broadcasts over activations.
+
+    Args:
+        values: `[]`, `[C]` or one value a neuron `[C, ...]`.
+        like: activations `[N, C, ...]`.
+
+    Returns:
+        A view that broadcasts against `like`.
+    """
+    if values.dim() == 1 and like.dim() > 2:
+        return values.view(-1, *[1] * (like.dim() - 2))
+    return values
+
+
+def integrate_and_fire(
+    current: Tensor, potential: Tensor, v_th: Tensor, steps: int, *, static: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Simulate integrate-and-fire neurons with soft reset (PC eq. 2-4).
+
+    `v += current; s = v_th * (v >= v_th); v -= s`
+
+    Args:
+        current: `[T, N, C, ...]`, or `[N, C, ...]` if `static`; activation units a time step.
+        potential: membrane potential before the first step, `[N, C, ...]`; not changed.
+        v_th: threshold, broadcastable against `potential`, activation units.
+        steps: number of time steps T.
+        static: the same current comes at every step.
+
+    Returns:
+        Spikes `[T, N, C, ...]` with values {0, v_th}, and the potential after the last step.
+    """
+    v = potential.clone()
+    spikes = torch.empty((steps, *v.shape), dtype=v.dtype, device=v.device) if static else torch.empty_like(current)
+    for t in range(steps):
+        v.add_(current if static else current[t])
+        torch.mul(v >= v_th, v_th, out=spikes[t])
+        v.sub_(spikes[t])
+    return spikes, v
+
+
+class _FloorStraightThrough(torch.autograd.Function):
+    """Floor with gradient 1 (PC eq. 24)."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.floor()
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return gradient
+
+
+def expected_rate(current: Tensor, timesteps: int, v_th: Tensor, v_init: Tensor | float = 0.0) -> Tensor:
+    """Return the rate of a neuron whose mean current is `current`.
+
+    `v_th / T * clip(floor((T * current + v_init) / v_th), 0, T)`: ClipFloor (PC eq. 10) with v_init = 0, ClipRound
+    (PC eq. 17) with v_init = v_th / 2, PC eq. 21 with any other. The floor passes gradients straight through
+    (PC eq. 24).
+
+    Args:
+        current: mean current `[N, C, ...]`, activation units.
+        timesteps: T.
+        v_th: threshold, broadcastable against `current`.
+        v_init: initial potential, broadcastable against `current`.
+
+    Returns:
+        Rates `[N, C, ...]` in activation units.
+    """
+    spikes = _FloorStraightThrough.apply((timesteps * current + v_init) / v_th)
+    return spikes.clamp(0, timesteps) * (v_th / timesteps)
+
+
+def clip_floor(x: Tensor, timesteps: int, v_th: Tensor) -> Tensor:
+    """ClipFloor (PC eq. 10): `v_th / T * clip(floor(T x / v_th), 0, T)`."""
+    return expected_rate(x, timesteps, v_th)
+
+
+def clip_round(x: Tensor, timesteps: int, v_th: Tensor) -> Tensor:
+    """ClipRound (PC eq. 17): `v_th / T * clip(floor(T x / v_th + 1/2), 0, T)`."""
+    return expected_rate(x, timesteps, v_th, v_th / 2)

@@ -1,0 +1,245 @@
+"""The spiking network: a StageNetwork whose units run in time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from snn_lightning.errors import CheckpointError, ConversionError, SettingsError
+from snn_lightning.graph.network import INPUT, Stage, StageNetwork, tree_leaves, tree_map
+from snn_lightning.spiking.neuron import GatedMaxPool, IFNeuron, Readout, State, Unit
+
+
+def check_timesteps(timesteps: object) -> int:
+    """Return `timesteps` if it is a whole number of at least 1.
+
+    Raises:
+        SettingsError: it is anything else.
+    """
+    if isinstance(timesteps, bool) or not isinstance(timesteps, int) or timesteps < 1:
+        raise SettingsError(f"timesteps (T) must be a whole number of at least 1, got {timesteps!r}")
+    return timesteps
+
+
+@dataclass
+class SimulationState:
+    """What a step-by-step simulation carries from step to step.
+
+    Attributes:
+        static: values that are the same at every step, by name.
+        units: each unit's state, by name.
+        t: time steps done.
+    """
+
+    static: dict[str, Tensor]
+    units: dict[str, State] = field(default_factory=dict)
+    t: int = 0
+
+
+def run_stage_in_time(
+    network: StageNetwork, stage: Stage, values: Mapping[str, Tensor], steps: int
+) -> tuple[dict[str, Tensor], bool]:
+    """Run the temporal operators of a stage on `[T * N, ...]`.
+
+    Args:
+        network: the network the stage belongs to.
+        stage: the stage.
+        values: what the stage reads and its own static values; temporal ones `[T, N, ...]`, static ones `[N, ...]`.
+        steps: T.
+
+    Returns:
+        `values` with the stage's operator values added, and whether the unit's current is static.
+    """
+    results = dict(values)
+    for name in stage.operators:
+        if name in network.temporal:
+            node = network.nodes[name]
+            flat = []
+            for key in node.inputs:
+                value = results[key]
+                if key not in network.temporal:
+                    value = value.expand(steps, *value.shape)
+                flat.append(value.flatten(0, 1))
+            results[name] = network.operators[name](*flat).unflatten(0, (steps, -1))
+    return results, stage.current not in network.temporal
+
+
+def run_static(network: StageNetwork, x: Tensor, stages: tuple[Stage, ...] | None = None) -> dict[str, Tensor]:
+    """Return every static value of the network (or of `stages`), computed once, by name."""
+    wanted = [n for stage in stages or network.stages for n in stage.operators if n not in network.temporal]
+    wanted_set = set(wanted)
+    return network.run_operators([n for n in network.nodes if n in wanted_set], {INPUT: x})
+
+
+class SpikingModel(nn.Module):
+    """A spiking network of integrate-and-fire neurons converted from an ANN.
+
+    Calling it gives the ANN's output structure, every tensor the mean over time of the readout.
+
+    Args:
+        network: the normalised ANN; its operators become this model's synapses (they are not copied).
+        timesteps: T of one inference.
+
+    Attributes:
+        units: an `IFNeuron` for each site, a `GatedMaxPool` for each gate, a `Readout` for each output.
+        rows: largest number of images times time steps simulated at once; what is more is cut into chunks.
+        status: "uncalibrated", "partial" or "calibrated".
+        records: what the calibration did to each stage, see `StageRecord`; empty in a loaded model.
+    """
+
+    def __init__(self, network: StageNetwork, timesteps: int) -> None:
+        super().__init__()
+        self.timesteps = check_timesteps(timesteps)
+        self.network = network
+        self.rows = 128
+        self.status = "uncalibrated"
+        self.records: list[dict[str, Any]] = []
+        self.units = nn.ModuleDict()
+        for stage in network.stages:
+            self.units[stage.name] = self._unit(stage)
+        self._outputs = {leaf: self._unit_of(leaf) for leaf in tree_leaves(network.output)}
+        self._last_reader = self._last_readers()
+        self.requires_grad_(False)
+
+    def _unit(self, stage: Stage) -> Unit:
+        if stage.kind == "neuron":
+            return IFNeuron()
+        return GatedMaxPool(self.network.operators[stage.name]) if stage.kind == "gate" else Readout()
+
+    def _unit_of(self, leaf: str) -> str:
+        return next(s.name for s in self.network.stages if s.name == leaf or (s.kind == "readout" and s.current == leaf))
+
+    def _last_readers(self) -> dict[str, int]:
+        return {key: index for index, stage in enumerate(self.network.stages) for key in stage.inputs}
+
+    @property
+    def neurons(self) -> dict[str, IFNeuron]:
+        """The neurons by site."""
+        return {name: unit for name, unit in self.units.items() if isinstance(unit, IFNeuron)}
+
+    def forward(self, x: Tensor) -> Any:
+        """Return the mean readout after T time steps.
+
+        Args:
+            x: inputs `[N, ...]`, shown at every time step.
+
+        Returns:
+            The ANN's output structure; tensors `[N, ...]` on the ANN's output scale.
+        """
+        parts: list[dict[str, Tensor]] = []
+        for chunk in self._image_chunks(x):
+            total: dict[str, Tensor] = {}
+            for outputs in self._simulate(chunk):
+                for name, value in outputs.items():
+                    total[name] = total[name] + value.sum(0) if name in total else value.sum(0)
+            parts.append({name: value / self.timesteps for name, value in total.items()})
+        merged = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return tree_map(lambda leaf: merged[self._outputs[leaf]], self.network.output)
+
+    def running_mean(self, x: Tensor) -> Any:
+        """Return the mean readout after each time step t = 1...T of one simulation.
+
+        Args:
+            x: inputs `[N, ...]`.
+
+        Returns:
+            The ANN's output structure; tensors `[T, N, ...]`.
+        """
+        parts: list[dict[str, Tensor]] = []
+        for chunk in self._image_chunks(x):
+            pieces: dict[str, list[Tensor]] = {}
+            for outputs in self._simulate(chunk):
+                for name, value in outputs.items():
+                    pieces.setdefault(name, []).append(value)
+            parts.append({name: torch.cat(value).cumsum(0) for name, value in pieces.items()})
+        merged = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
+        steps = torch.arange(1, self.timesteps + 1)
+        means = {name: v / steps.to(v).view(-1, *[1] * (v.dim() - 1)) for name, v in merged.items()}
+        return tree_map(lambda leaf: means[self._outputs[leaf]], self.network.output)
+
+    def spikes(self, x: Tensor) -> dict[str, Tensor]:
+        """Return every neuron's spike train `[T, N, C, ...]`, by site; meant for small batches."""
+        state = self.initial_state(x)
+        record: dict[str, Tensor] = {}
+        self._advance(state, self.timesteps, record)
+        return record
+
+    def initial_state(self, x: Tensor) -> SimulationState:
+        """Return the state before the first time step for inputs `[N, ...]`: nothing leaks from batch to batch."""
+        self._check_input(x)
+        return SimulationState(run_static(self.network, x))
+
+    def step(self, state: SimulationState) -> tuple[Any, SimulationState]:
+        """Advance one time step.
+
+        Args:
+            state: from `initial_state` or an earlier `step`; not changed.
+
+        Returns:
+            The readout of this step, in the ANN's output structure (tensors `[N, ...]`), and the next state.
+        """
+        after = SimulationState(state.static, dict(state.units), state.t)
+        outputs = self._advance(after, 1)
+        return tree_map(lambda leaf: outputs[self._outputs[leaf]][0], self.network.output), after
+
+    def _image_chunks(self, x: Tensor) -> Iterator[Tensor]:
+        self._check_input(x)
+        # At large T enough images at once keep the neurons' tensors worth a call.
+        return iter(x.split(max(self.rows // self.timesteps, 16)))
+
+    def _check_input(self, x: Tensor) -> None:
+        if not isinstance(x, Tensor):
+            raise ConversionError(f"The spiking network takes one tensor [N, ...], got {type(x).__name__}.")
+
+    def _simulate(self, x: Tensor) -> Iterator[dict[str, Tensor]]:
+        """Yield the readouts `[t, N, ...]` of consecutive chunks of time, by unit."""
+        state = SimulationState(run_static(self.network, x))
+        longest = max(1, self.rows // x.shape[0])
+        while state.t < self.timesteps:
+            yield self._advance(state, min(longest, self.timesteps - state.t))
+
+    def _advance(
+        self, state: SimulationState, steps: int, record: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Run all stages for `steps` time steps, updating `state`; returns readouts `[steps, N, ...]` by unit."""
+        values, outputs = dict(state.static), {}
+        wanted = set(self._outputs.values())
+        for index, stage in enumerate(self.network.stages):
+            results, static = run_stage_in_time(self.network, stage, values, steps)
+            unit = cast(Unit, self.units[stage.name])
+            output, state.units[stage.name] = unit(results[stage.current], state.units.get(stage.name), steps, static)
+            values.update({key: results[key] for key in stage.exports})
+            values[stage.name] = output
+            if record is not None and stage.kind == "neuron":
+                record[stage.name] = output
+            if stage.name in wanted:
+                outputs[stage.name] = output
+            for key in (*stage.inputs, stage.name):
+                if self._last_reader.get(key, -1) <= index:
+                    values.pop(key, None)
+        state.t += steps
+        return outputs
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if not any(key.startswith(f"{prefix}units.") for key in state_dict):
+            raise CheckpointError(
+                "The checkpoint holds the weights of an ANN, but the model has been converted to an SNN. To test the "
+                "SNN pass it: trainer.test(model) rather than trainer.test(). To go back to the ANN build it anew."
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def spec(self) -> dict[str, Any]:
+        """Return everything but the parameters as plain numbers, strings, tuples, lists and dicts."""
+        return {"format": 1, "network": self.network.spec(), "timesteps": self.timesteps, "status": self.status}
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> SpikingModel:
+        """Rebuild a model from `spec()`; load its parameters with `load_state_dict`."""
+        with torch.random.fork_rng(devices=[]):
+            model = cls(StageNetwork.from_spec(spec["network"]), spec["timesteps"])
+        model.status = spec["status"]
+        return model.eval()

@@ -1,0 +1,141 @@
+"""Units: what looks at time. Neurons at sites, gates at max pools, the readout at outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from snn_lightning.errors import SettingsError
+from snn_lightning.spiking.functional import ROUNDINGS, expected_rate, integrate_and_fire, per_channel
+
+State = Tensor | None
+
+
+class Unit(nn.Module):
+    """Base of all units; its buffers take the shapes they have in a checkpoint."""
+
+    def forward(self, current: Tensor, state: State, steps: int, static: bool = False) -> tuple[Tensor, State]:
+        """Advance `steps` time steps.
+
+        Args:
+            current: `[T, N, ...]`, or `[N, ...]` if `static`.
+            state: what an earlier call returned, or None at the start of an inference.
+            steps: T.
+            static: the same current comes at every step.
+
+        Returns:
+            Output `[T, N, ...]` and the state after the last step.
+        """
+        raise NotImplementedError
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name, buffer in self._buffers.items():
+            stored = state_dict.get(prefix + name)
+            if buffer is not None and isinstance(stored, Tensor) and stored.shape != buffer.shape:
+                setattr(self, name, buffer.new_empty(stored.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class IFNeuron(Unit):
+    """Integrate-and-fire neurons with soft reset, one a position of the site's activation (PC eq. 2-4).
+
+    `v += current + bias; s = v_th * (v >= v_th); v -= s`, from `v = v_init`.
+
+    Args:
+        v_th: threshold `[C]` (channel-wise) or `[]` (layer-wise), activation units.
+        rounding: "potential" starts at v_th / 2, "bias" adds v_th / 2T a step (PC 4.3), "floor" does neither.
+        timesteps: T, used by rounding "bias" only.
+
+    Attributes:
+        v_th, v_init, bias: buffers; v_init is `[]`, `[C]` or one value a neuron, bias is `[]` or `[C]`.
+    """
+
+    v_th: Tensor
+    v_init: Tensor
+    bias: Tensor
+
+    def __init__(self, v_th: Tensor | None = None, rounding: str = "potential", timesteps: int = 1) -> None:
+        super().__init__()
+        v_th = torch.ones(()) if v_th is None else v_th
+        for name in ("v_th", "v_init", "bias"):
+            self.register_buffer(name, torch.zeros_like(v_th))
+        self.set_threshold(v_th, rounding, timesteps)
+
+    def set_threshold(self, v_th: Tensor, rounding: str, timesteps: int) -> None:
+        """Set the threshold, and initial potential and bias as `rounding` wants them."""
+        if rounding not in ROUNDINGS:
+            raise SettingsError(f"rounding must be one of {', '.join(ROUNDINGS)}, got {rounding!r}")
+        if not (torch.isfinite(v_th) & (v_th > 0)).all():
+            raise SettingsError("v_th must be positive and finite in every channel")
+        self.v_th = v_th
+        self.v_init = v_th / 2 if rounding == "potential" else torch.zeros_like(v_th)
+        self.bias = v_th / (2 * timesteps) if rounding == "bias" else torch.zeros_like(v_th)
+
+    def forward(self, current: Tensor, state: State, steps: int, static: bool = False) -> tuple[Tensor, State]:
+        """Return spikes `[T, N, C, ...]` with values {0, v_th}; see `Unit.forward`."""
+        like = current if static else current[0]
+        v = per_channel(self.v_init, like).expand_as(like).to(like.dtype) if state is None else state
+        if self.bias.count_nonzero():
+            current = current + per_channel(self.bias, like)
+        return integrate_and_fire(current, v, per_channel(self.v_th, like), steps, static=static)
+
+    def expected_rate(self, current: Tensor, timesteps: int) -> Tensor:
+        """Return the rate `[N, C, ...]` at mean current `[N, C, ...]` if the timing of spikes were even (PC eq. 21)."""
+        v_th, v_init = per_channel(self.v_th, current), per_channel(self.v_init, current)
+        return expected_rate(current + per_channel(self.bias, current), timesteps, v_th, v_init)
+
+
+class Readout(Unit):
+    """The last stage: it integrates and never fires (PC 3.2).
+
+    Attributes:
+        bias: added at every step, `[]` or `[C]`, activation units.
+    """
+
+    bias: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("bias", torch.zeros(()))
+
+    def forward(self, current: Tensor, state: State, steps: int, static: bool = False) -> tuple[Tensor, State]:
+        """Return what arrives at each step, `[T, N, C, ...]`; see `Unit.forward`."""
+        current = current.expand(steps, *current.shape) if static else current
+        return current + per_channel(self.bias, current[0]), None
+
+    def expected_rate(self, current: Tensor, timesteps: int) -> Tensor:
+        """Return the mean readout at mean current `[N, C, ...]`."""
+        return current + per_channel(self.bias, current)
+
+
+class GatedMaxPool(Unit):
+    """Max pooling of spike trains: each window passes the input that has delivered most so far.
+
+    The maximum of spikes at each step is not the maximum of rates; following the input with the largest accumulated
+    value is, once the leader is settled.
+
+    Args:
+        pool: the ANN's max pool; only its window is used.
+    """
+
+    def __init__(self, pool: nn.Module) -> None:
+        super().__init__()
+        kind = type(pool).__name__
+        names = ("output_size",) if "Adaptive" in kind else ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+        self.settings = {name: getattr(pool, name) for name in names}
+        self.function = getattr(F, f"{'adaptive_' if 'Adaptive' in kind else ''}max_pool{kind[-2]}d")
+
+    def forward(self, current: Tensor, state: State, steps: int, static: bool = False) -> tuple[Tensor, State]:
+        """Return one input a window and step, `[T, N, C, ...]`; see `Unit.forward`."""
+        if static:
+            raise SettingsError("a gate needs temporal input; max pooling of static values is an ordinary operator")
+        total = torch.zeros_like(current[0]) if state is None else state.clone()
+        outputs = []
+        for step in current:
+            total += step
+            _, index = self.function(total, return_indices=True, **self.settings)
+            outputs.append(step.flatten(2).gather(2, index.flatten(2)).view(index.shape))
+        return torch.stack(outputs), total

@@ -1,0 +1,154 @@
+"""Firing thresholds: the largest activation, a percentile of them, or the least squared error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from snn_lightning.errors import SettingsError
+from snn_lightning.thresholds.histogram import Histogram
+
+GRANULARITIES = ("channel", "layer")
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Base of all thresholds.
+
+    Args:
+        granularity: "channel" finds one threshold a channel, "layer" one for the whole site.
+    """
+
+    granularity: str = "channel"
+
+    def __post_init__(self) -> None:
+        if self.granularity not in GRANULARITIES:
+            raise SettingsError(f"threshold.granularity must be 'channel' or 'layer', got {self.granularity!r}")
+
+    @property
+    def channelwise(self) -> bool:
+        """Whether each channel has a threshold of its own."""
+        return self.granularity == "channel"
+
+    def find(self, histogram: Histogram, timesteps: int, half_step: bool) -> Tensor:
+        """Return a threshold for each row of `histogram`, `[R]`, activation units.
+
+        Args:
+            histogram: the ANN's activations at the site.
+            timesteps: T.
+            half_step: whether the neuron rounds (ClipRound) or floors (ClipFloor).
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Max(Threshold):
+    """The largest activation (MaxAct, Diehl et al. 2015): nothing is clipped."""
+
+    def find(self, histogram: Histogram, timesteps: int, half_step: bool) -> Tensor:
+        """Return the maximum of each row."""
+        return histogram.maximum
+
+
+@dataclass(frozen=True)
+class Percentile(Threshold):
+    """A percentile of all activations, zeros included (Rueckauer et al. 2017).
+
+    Args:
+        percentile: in (0, 100].
+    """
+
+    percentile: float = 99.99
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.percentile <= 100:
+            raise SettingsError(f"threshold.percentile must be in (0, 100], got {self.percentile!r}")
+
+    def find(self, histogram: Histogram, timesteps: int, half_step: bool) -> Tensor:
+        """Return, for each row, the value below which `percentile` percent of the activations lie, to 1 bin."""
+        bins = histogram.count.shape[1]
+        above = (1 - self.percentile / 100) * histogram.total
+        # Activations in the bin and in all bins above it.
+        tail = histogram.count.flip(1).cumsum(1).flip(1)
+        more = torch.cat([tail, torch.zeros_like(tail[:, :1])], dim=1)
+        # The first edge with at most `above` activations over it, then linearly inside the bin below it.
+        edge = (more > above[:, None]).sum(1).clamp(max=bins)
+        low = (edge - 1).clamp(min=0)
+        upper, lower = more.gather(1, edge[:, None])[:, 0], more.gather(1, low[:, None])[:, 0]
+        part = torch.where(lower > upper, (lower - above) / (lower - upper).clamp(min=1), torch.ones_like(above))
+        position = torch.where(edge > 0, low + part.clamp(0, 1), torch.full_like(above, 0.0))
+        value = (position / bins * histogram.maximum).to(histogram.maximum.dtype)
+        # A row that is positive less often than the percentile asks keeps the smallest useful threshold: its maximum.
+        return torch.where(value > 0, value, histogram.maximum)
+
+
+@dataclass(frozen=True)
+class MMSE(Threshold):
+    """The threshold with the least squared error of ClipRound (PC eq. 18, Algo. 1).
+
+    `argmin_v sum (ClipRound(x, T, v) - x)^2` over `v = j / grid * max(x)`, j = 1...grid; ClipFloor where the neuron
+    floors.
+
+    Args:
+        grid: number of candidates N.
+    """
+
+    grid: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.grid, bool) or not isinstance(self.grid, int) or self.grid < 1:
+            raise SettingsError(f"threshold.grid must be a whole number of at least 1, got {self.grid!r}")
+
+    def find(self, histogram: Histogram, timesteps: int, half_step: bool) -> Tensor:
+        """Return the best candidate of each row."""
+        fractions = torch.arange(1, self.grid + 1, dtype=torch.float64, device=histogram.maximum.device) / self.grid
+        errors = squared_errors(histogram, fractions, timesteps, half_step)
+        # The smallest threshold among equals, so that rounding in the sums does not decide.
+        slack = 1e-9 * histogram.second[:, None]
+        best = (errors <= errors.amin(1, keepdim=True) + slack).to(torch.uint8).argmax(1)
+        return (histogram.maximum.double() * fractions[best]).to(histogram.maximum.dtype)
+
+
+def squared_errors(histogram: Histogram, fractions: Tensor, timesteps: int, half_step: bool) -> Tensor:
+    """Return the squared quantisation error of each row for thresholds `fractions * maximum`.
+
+    An activation between two rounding boundaries becomes the same k v / T, so the error needs only the count and the
+    sum of the activations between boundaries: with prefix sums over the histogram, the cost does not depend on the
+    number of activations.
+
+    Args:
+        histogram: of the activations.
+        fractions: thresholds over the row's maximum, in (0, 1]: `[G]` for all rows, or `[R, G]`.
+        timesteps: T.
+        half_step: ClipRound's boundaries (k - 1/2) v / T, or ClipFloor's k v / T.
+
+    Returns:
+        Sums of squared errors `[R, G]`, float64, activation units squared.
+    """
+    size, bins = histogram.count.shape
+    fractions = fractions.expand(size, -1)
+    zero = histogram.count.new_zeros(size, 1)
+    prefix = [torch.cat([zero, part.cumsum(1)], dim=1) for part in (histogram.count, histogram.first)]
+    levels = torch.arange(1, timesteps + 1, dtype=torch.float64, device=fractions.device)
+    errors = []
+    for fraction in fractions.unbind(1):
+        boundaries = (levels - (0.5 if half_step else 0.0)) * (fraction[:, None] / timesteps)
+        position = (boundaries * bins).clamp(max=bins)
+        low = position.long().clamp(max=bins - 1)
+        part = position - low
+        # How many activations lie above each boundary, and their sum.
+        counts, sums = (p[:, -1:] - torch.lerp(p.gather(1, low), p.gather(1, low + 1), part) for p in prefix)
+        step = fraction * histogram.maximum.double() / timesteps
+        # The k-th boundary passed turns an error (x - (k - 1) step)^2 into (x - k step)^2.
+        errors.append(histogram.second + ((2 * levels - 1) * counts).sum(1) * step**2 - 2 * step * sums.sum(1))
+    return torch.stack(errors, dim=1)
+
+
+def positive(v_th: Tensor) -> Tensor:
+    """Give rows whose activation is never positive a positive finite threshold: the layer's largest, or 1."""
+    largest = v_th.amax()
+    return torch.where(v_th > 0, v_th, torch.where(largest > 0, largest, torch.ones_like(largest)))

@@ -1,0 +1,112 @@
+"""Pretrained ANNs that are trained once and shared by all later runs with the same settings."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from snn_lightning.errors import CheckpointError
+from snn_lightning.training.checkpoints import read_checkpoint
+from snn_lightning.training.plain import plain
+
+log = logging.getLogger(__name__)
+
+
+class Pretrained(NamedTuple):
+    """A finished checkpoint, and whether this call trained it."""
+
+    path: Path
+    trained: bool
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """Sixteen hexadecimal digits that are the same for the same settings, whatever the order of their keys.
+
+    Args:
+        settings: everything the trained weights depend on: model, data, recipe, seed; plain values, nested.
+
+    Raises:
+        SettingsError: a value is not plain.
+    """
+    text = json.dumps(plain(settings), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def pretrained_path(cache_dir: str | PathLike[str], key: str) -> Path:
+    """Where the checkpoint with a fingerprint lies, or will lie."""
+    return Path(cache_dir) / f"{key}.ckpt"
+
+
+def load_or_train(
+    cache_dir: str | PathLike[str],
+    settings: Mapping[str, Any],
+    train: Callable[[Path], None],
+    *,
+    leader: bool = True,
+) -> Pretrained:
+    """The checkpoint of an ANN with these settings, trained now unless an earlier run left it.
+
+    Processes that ask for the same settings at the same time wait for the first one, then use its checkpoint.
+    The checkpoint appears under its name only when it is complete; a training that fails leaves nothing.
+
+    Args:
+        cache_dir: folder of the checkpoints, made if missing.
+        settings: see `fingerprint`; they are written beside the checkpoint for people to read.
+        train: trains and saves the finished checkpoint under the path it is given (a temporary one).
+        leader: False in all but the first process of one distributed training. Those neither wait nor
+            keep a file: they train along if there is no checkpoint, and the leader keeps it.
+
+    Returns:
+        The path of the checkpoint (read once, so it is intact), and whether it was trained now.
+
+    Raises:
+        CheckpointError: the kept checkpoint is damaged, or `train` saved none.
+    """
+    key = fingerprint(settings)
+    path = pretrained_path(cache_dir, key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not leader:
+        if path.is_file():
+            return _kept(path)
+        train(path.with_name(f".{path.name}.part"))
+        return Pretrained(path, True)
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("waiting for another process that pretrains %s", path)
+        lock.acquire()
+    try:
+        if path.exists():
+            return _kept(path)
+        # The name is the same in every process of a distributed training, since all of them save.
+        part = path.with_name(f".{path.name}.part")
+        try:
+            train(part)
+            if not part.is_file():
+                raise CheckpointError(
+                    f"the pretraining of {path} ended without saving its checkpoint to {part}"
+                )
+            path.with_suffix(".json").write_text(json.dumps(plain(settings), indent=2, sort_keys=True) + "\n")
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+        return Pretrained(path, True)
+    finally:
+        lock.release()
+
+
+def _kept(path: Path) -> Pretrained:
+    try:
+        read_checkpoint(path)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"the pretrained ANN kept at {path} is damaged: delete it, and it is trained anew"
+        ) from error
+    return Pretrained(path, False)

@@ -1,0 +1,113 @@
+"""Every YAML group composes, and builds what it names."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from snn_lightning.data import Digits, ImageDataModule
+from snn_lightning.models import list_models
+from snn_lightning.training import ClassificationModule
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def group(name: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / name).glob("*.yaml"))
+
+
+@pytest.fixture
+def hydra(tmp_path: Path) -> Iterator[Path]:
+    with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
+        yield tmp_path
+    GlobalHydra.instance().clear()
+
+
+def config(folder: Path, *overrides: str) -> DictConfig:
+    settings = compose("train", [f"hydra.runtime.output_dir={folder}", *overrides], return_hydra_config=True)
+    HydraConfig.instance().set_config(settings)
+    with open_dict(settings):
+        settings.pop("hydra")
+    return settings
+
+
+@pytest.mark.parametrize("name", group("model"))
+def test_models(hydra: Path, name: str) -> None:
+    settings = config(hydra, f"model={name}")
+    net = instantiate(settings.module, model=settings.model, num_classes=10, in_channels=1, image_size=32)
+    assert isinstance(net, ClassificationModule)
+    assert net.hparams["model"] == OmegaConf.to_container(settings.model)
+
+
+def test_every_model_has_its_file() -> None:
+    assert group("model") == sorted([*list_models(), "torchvision"])
+
+
+@pytest.mark.parametrize("name", group("data"))
+def test_data(hydra: Path, name: str) -> None:
+    data = instantiate(config(hydra, f"data={name}", "seed=7").data)
+    assert isinstance(data, ImageDataModule)
+    assert data.settings.seed == 7
+
+
+def test_a_file_states_the_defaults_of_the_code(hydra: Path) -> None:
+    assert instantiate(config(hydra).data).settings == Digits().settings
+
+
+@pytest.mark.parametrize("name", group("trainer"))
+def test_trainers(hydra: Path, name: str) -> None:
+    settings = config(hydra, f"trainer={name}").trainer
+    assert settings.default_root_dir == str(hydra)
+    if name != "gpu":  # needs one
+        trainer = instantiate(settings, accelerator="cpu", logger=False)
+        assert isinstance(trainer, Trainer)
+        assert trainer.world_size == (2 if name == "ddp" else 1)
+
+
+@pytest.mark.parametrize("name", group("logger"))
+def test_loggers(hydra: Path, name: str) -> None:
+    pytest.importorskip({"wandb": "wandb", "tensorboard": "tensorboard"}.get(name, "lightning"))
+    loggers = [instantiate(entry) for entry in config(hydra, f"logger={name}").logger.values()]
+    assert [Path(logger.save_dir) for logger in loggers] == ([] if name == "none" else [hydra])
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [("none", []), ("default", [LearningRateMonitor]), ("ema", [LearningRateMonitor, EMAWeightAveraging])],
+)
+def test_callbacks(hydra: Path, name: str, kinds: list[type]) -> None:
+    assert [type(instantiate(c)) for c in config(hydra, f"callbacks={name}").callbacks.values()] == kinds
+    assert name in group("callbacks")
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "expected"),
+    [
+        ("cifar_bn", [], (0.1, 5e-4, 0.0, 300, "vgg16_bn", "CIFAR10", False)),
+        (
+            "cifar_bn",
+            ["model=resnet20", "data=cifar100", "trainer.max_epochs=2"],
+            (0.1, 5e-4, 0.0, 2, "resnet20", "CIFAR100", False),
+        ),
+        ("cifar_no_bn", [], (0.005, 1e-4, 0.0, 300, "vgg16", "CIFAR10", False)),
+        ("imagenet", [], (0.1, 1e-4, 0.1, 120, "resnet34", "ImageNet", True)),
+        ("imagenet", ["model=vgg16"], (0.1, 1e-4, 0.1, 120, "vgg16", "ImageNet", True)),
+    ],
+)
+def test_experiments_hold_the_papers_recipes(
+    hydra: Path, name: str, overrides: list[str], expected: tuple
+) -> None:
+    s = config(hydra, f"experiment={name}", *overrides)
+    found = (s.module.learning_rate, s.module.weight_decay, s.module.label_smoothing, s.trainer.max_epochs)
+    data = s.data._target_.rpartition(".")[2]
+    assert (*found, s.model.name, data, "ema" in s.callbacks) == expected
+    assert s.module.momentum == 0.9
+    if name == "cifar_no_bn":
+        assert s.model.dropout == 0.25
