@@ -1,6 +1,5 @@
 """The errors users meet; every message names the thing and the remedy."""
 
-
 from collections.abc import Sequence
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
+import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,10 +31,14 @@ from snn_lightning.errors import CheckpointError, SettingsError, SNNLightningErr
 from snn_lightning.files import read_checkpoint
 from snn_lightning.graph import normalise
 from snn_lightning.graph.report import conversion_report
-from snn_lightning.spiking.checkpoint import KEY, rebuild_spiking_model
+from snn_lightning.spiking.checkpoint import KEY, load_converted
+from snn_lightning.spiking.model import SpikingModel
+from snn_lightning.spiking.rescale import rescale_to_unit_spikes
 from snn_lightning.training import ClassificationModule, load_or_train, load_weights
 
 ACCURACY = "test/acc"
+DIGITS = 6
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass
@@ -54,6 +62,8 @@ class Experiment:
     def compose(cls, config: DictConfig) -> Experiment:
         """Build everything a run needs, and fail now if something is wrong."""
         _refuse_distributed_sweep(config)
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        warnings.filterwarnings("ignore", message=".*LeafSpec")  # Lightning's own business
         seed_everything(config.seed, workers=True, verbose=False)
         plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
         data = instantiate(config.data)
@@ -82,14 +92,18 @@ class Experiment:
         if self.config["ckpt"] is not None:
             load_weights(self.module, self.config["ckpt"])
             return Path(self.config["ckpt"])
-        label = f"{self.config['model']['name']} on {self.data.name}"  # type: ignore[attr-defined]
-        with self.phase("pretrain", f"Pretraining {label}"):
+        with self.phase("pretrain", f"Pretraining {self.config['model']['name']} on {self.data_name}"):
             leader = self.trainer.is_global_zero
             kept = load_or_train(self.config["cache_dir"], self.recipe(), self._fit, leader=leader)
             if not kept.trained:
-                self.console.print(f"Using the ANN pretrained earlier: {kept.path}")
+                self.console.print(f"Using the ANN pretrained earlier: {kept.path}", highlight=False, soft_wrap=True)
                 load_weights(self.module, kept.path)
         return kept.path
+
+    @property
+    def data_name(self) -> str:
+        """The data group's choice."""
+        return str(HydraConfig.get().runtime.choices["data"])
 
     def recipe(self) -> dict[str, Any]:
         """Return everything that the pretrained weights depend on."""
@@ -103,7 +117,14 @@ class Experiment:
 
     def test(self) -> float:
         """Return the accuracy on the test images of whatever network the module holds."""
-        return float(self.trainer.test(self.module, datamodule=self.data, verbose=False)[0][ACCURACY])
+        accuracy = self.trainer.test(self.module, datamodule=self.data, verbose=False)[0][ACCURACY]
+        over_time = self.accuracy_over_time()
+        return over_time[-1] if over_time else round(float(accuracy), DIGITS)
+
+    def accuracy_over_time(self) -> list[float] | None:
+        """Return the accuracy of the last test after each time step; None for an ANN."""
+        fractions = self.module.accuracy_over_time
+        return [round(fraction, DIGITS) for fraction in fractions] if fractions else None
 
     def save(self, path: Path) -> None:
         """Save the module as a Lightning checkpoint, whole or not at all; called on every process."""
@@ -134,12 +155,32 @@ def run(task: Callable[[DictConfig], object], config: DictConfig) -> None:
     try:
         task(config)
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, SNNLightningError):
-            cause = cause.__cause__
+        cause = _known(error)
         if cause is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        raise cause.with_traceback(None) from None
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            # Said at once; Hydra lets the other jobs run, and raises the error when the sweep has ended.
+            logging.getLogger(__name__).error("This job failed: %s", cause)
+            raise cause.with_traceback(None) from None
+        sys.exit(f"Error: {cause}")
+    finally:
+        # Left open, a W&B run would swallow those of the sweep's later jobs.
+        if (wandb := sys.modules.get("wandb")) is not None and wandb.run is not None:
+            wandb.finish()
+
+
+def _known(error: BaseException | None) -> SNNLightningError | None:
+    """Return the error with a message for the user that led to `error`, or None."""
+    while error is not None:
+        if isinstance(error, SNNLightningError):
+            return error
+        if isinstance(error, OSError) and error.errno in FULL:
+            return CheckpointError(
+                f"The disk is full ({error.strerror}); earlier results are unchanged. Free some space, or choose other "
+                "folders with hydra.run.dir=... and cache_dir=..., then run the same command again."
+            )
+        error = error.__cause__
+    return None
 
 
 def train(config: DictConfig) -> Results:
@@ -162,9 +203,11 @@ def calibrate(config: DictConfig) -> Results | None:
         experiment.console.print(str(conversion_report(experiment.module.net, sample)), highlight=False, soft_wrap=True)
         return None
     if config.ckpt is not None and KEY in (checkpoint := read_checkpoint(config.ckpt)):
-        return _test_only(experiment, checkpoint)
+        return _test_only(experiment, checkpoint.get("hyper_parameters", {}))
     module, trainer = experiment.module, experiment.trainer
-    normalise(module.net, _sample(experiment)[:2])  # what can't be converted is said before hours of pretraining
+    # What can't be converted or calibrated is said before hours of pretraining.
+    normalise(module.net, _sample(experiment)[:2])
+    pipeline.check_images(len(_calibration_loader(experiment).dataset))
     path = experiment.pretrain()
     with experiment.phase("ann_test", "Testing the ANN"):
         ann_accuracy = experiment.test()
@@ -172,22 +215,28 @@ def calibrate(config: DictConfig) -> Results | None:
     with experiment.phase("uncalibrated_test", f"Testing the uncalibrated SNN, T={pipeline.timesteps}"):
         options = {"max_pooling": pipeline.max_pooling, "convert_avg_pool": pipeline.convert_avg_pool}
         module.net = convert(ann.cpu(), _sample(experiment), pipeline.timesteps, **options)
+        experiment.console.print(module.net.report.summary, highlight=False)
         uncalibrated_accuracy = experiment.test()
     module.net = ann
     callback = CalibrationCallback(pipeline, network="net", partial=Path(config.cache_dir) / "partial")
     trainer.callbacks.append(callback)  # type: ignore[attr-defined]
-    title = f"Calibrating and testing the SNN, pipeline {type(pipeline).__name__}, T={pipeline.timesteps}"
+    title = f"Calibrating and testing the SNN, pipeline {config.pipeline_name}, T={pipeline.timesteps}"
     with experiment.phase("snn_test", title):
         snn_accuracy = experiment.test()
+    both = experiment.seconds.pop("snn_test")
     experiment.seconds["calibration"] = round(callback.seconds, 2)
-    experiment.seconds["snn_test"] = round(experiment.seconds["snn_test"] - callback.seconds, 2)
+    experiment.seconds["snn_test"] = round(both - callback.seconds, 2)
+    if config.unit_spikes:
+        module.net = rescale_to_unit_spikes(cast(SpikingModel, module.net))
+        with experiment.phase("unit_spikes_test", "Testing the SNN rescaled to {0, 1} spikes"):
+            snn_accuracy = experiment.test()
     experiment.save(experiment.folder / "snn.ckpt")
     results = _results(
         experiment,
         ann_accuracy=ann_accuracy,
         uncalibrated_accuracy=uncalibrated_accuracy,
         snn_accuracy=snn_accuracy,
-        accuracy_over_time=module.accuracy_over_time,
+        accuracy_over_time=experiment.accuracy_over_time(),
         timesteps=pipeline.timesteps,
         pipeline=config.pipeline_name,
         checkpoint=str(path),
@@ -197,36 +246,50 @@ def calibrate(config: DictConfig) -> Results | None:
     return results
 
 
-def _test_only(experiment: Experiment, checkpoint: dict[str, Any]) -> Results:
-    """Test the SNN of a checkpoint."""
-    module = experiment.module
-    rebuild_spiking_model(module, checkpoint)
-    load_weights(module, experiment.config["ckpt"])
-    timesteps = cast(Any, module.net).timesteps
-    with experiment.phase("snn_test", f"Testing the SNN of {experiment.config['ckpt']}, T={timesteps}"):
+def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
+    """Test the SNN of a checkpoint.
+
+    Args:
+        experiment: the run.
+        saved: the settings of the module that the checkpoint was written from.
+    """
+    path, module = experiment.config["ckpt"], experiment.module
+    for key in ("in_channels", "num_classes"):
+        if saved.get(key) not in (None, module.hparams[key]):
+            raise CheckpointError(
+                f"The SNN of '{path}' has {key}={saved[key]}, and {experiment.data_name} has {module.hparams[key]}: set "
+                "data to what it was trained with, or give another checkpoint."
+            )
+    module.net = snn = load_converted(path)
+    timesteps, model = snn.timesteps, saved.get("model", experiment.config["model"])
+    with experiment.phase("snn_test", f"Testing the SNN of {path}, T={timesteps}"):
         accuracy = experiment.test()
     results = _results(
         experiment,
+        model=model["name"],
         snn_accuracy=accuracy,
-        accuracy_over_time=module.accuracy_over_time,
+        accuracy_over_time=experiment.accuracy_over_time(),
         timesteps=timesteps,
-        checkpoint=experiment.config["ckpt"],
+        checkpoint=path,
     )
     _report(experiment, results)
     return results
 
 
-def _sample(experiment: Experiment) -> torch.Tensor:
-    """Return the first batch of calibration images."""
+def _calibration_loader(experiment: Experiment) -> Any:
     experiment.data.prepare_data()
     experiment.data.setup("fit")
-    loader = experiment.data.calibration_dataloader()  # type: ignore[attr-defined]
-    return inputs_of(next(iter(loader)))
+    return experiment.data.calibration_dataloader()  # type: ignore[attr-defined]
+
+
+def _sample(experiment: Experiment) -> torch.Tensor:
+    """Return the first batch of calibration images."""
+    return inputs_of(next(iter(_calibration_loader(experiment))))
 
 
 def _results(experiment: Experiment, **values: Any) -> Results:
     config = experiment.config
-    head = {"model": config["model"]["name"], "data": experiment.data.name, "seed": config["seed"]}  # type: ignore[attr-defined]
+    head = {"model": config["model"]["name"], "data": experiment.data_name, "seed": config["seed"]}
     return Results({**head, **values, "seconds": experiment.seconds, "config": config})
 
 
@@ -234,7 +297,7 @@ def _report(experiment: Experiment, results: Results) -> None:
     if experiment.trainer.is_global_zero:
         path = experiment.folder / "results.json"
         write_results(path, results)
-        experiment.console.print(results_table(results))
+        experiment.console.print(results_table(results), highlight=False)
         experiment.console.print(f"Results: {experiment.folder}", highlight=False, soft_wrap=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
@@ -30,7 +31,8 @@ def write_atomically(path: str | Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise CheckpointError(
             f"Could not write '{path}' ({error.strerror or error}). What was there before is unchanged. "
             "Free some space or choose another folder, then run the same command again."
@@ -52,14 +54,21 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"There is no checkpoint '{path}'. Check the path, or leave it out to start afresh.")
+        raise CheckpointError(
+            f"There is no checkpoint '{path}'. Check the path, or leave it out to start afresh."
+        )
     try:
         checkpoint = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch.load raises a different type for each kind of damage
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):
+            reason = "torch.load refuses it"  # its own text advises to run code from the file
         raise CheckpointError(
-            f"The checkpoint '{path}' can't be read ({str(error).splitlines()[0]}): it is damaged, or holds more than "
-            "tensors and plain values. Delete it or name another one."
+            f"The checkpoint '{path}' can't be read ({reason}): it is damaged, or holds more than tensors "
+            "and plain values. Delete it or name another one."
         ) from error
     if not isinstance(checkpoint, dict):
-        raise CheckpointError(f"'{path}' holds a {type(checkpoint).__name__}, not a checkpoint; name another file.")
+        raise CheckpointError(
+            f"'{path}' holds a {type(checkpoint).__name__}, not a checkpoint; name another file."
+        )
     return checkpoint

@@ -56,7 +56,8 @@ def results_table(results: Results) -> Table:
             table.add_row(f"SNN accuracy after t={t}", percent(accuracy))
     table.add_section()
     for phase, seconds in results.get("seconds", {}).items():
-        table.add_row(f"seconds, {phase.replace('_', ' ')}", f"{seconds:.1f}")
+        label = phase.replace("_", " ").replace("ann", "ANN").replace("snn", "SNN")
+        table.add_row(f"seconds, {label}", f"{seconds:.1f}")
     return table
 
 

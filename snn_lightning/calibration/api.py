@@ -19,7 +19,7 @@ from snn_lightning.calibration.partial import PartialCheckpoint, fingerprint
 from snn_lightning.calibration.pipelines import Pipeline
 from snn_lightning.calibration.progress import Observer, RichObserver
 from snn_lightning.calibration.walk import CalibrationLoop
-from snn_lightning.errors import CalibrationError
+from snn_lightning.errors import SettingsError
 from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
 from snn_lightning.spiking.model import SpikingModel, check_timesteps
 from snn_lightning.thresholds import Max, Threshold, histogram, positive, row_maximum
@@ -81,21 +81,25 @@ def calibrate(
 
     Args:
         ann: the trained network; left as it is.
-        loader: batches of inputs `[N, ...]` or (inputs, anything); unlabelled training images without augmentation.
+        loader: batches of inputs `[N, ...]` or (inputs, anything); unlabelled training images without
+            augmentation.
         pipeline: `Baseline`, `LCP` or `ACP`.
         partial: a folder; a killed call goes on there at the first unfinished stage when it is made again.
         device: where to calibrate; the ANN's device by default.
         progress: show a bar and one line a stage.
 
     Returns:
-        The calibrated SpikingModel on that device, in eval mode; `model.records` tells what happened to each stage.
+        The calibrated SpikingModel on that device, in eval mode; `model.records` tells what happened to each
+        stage.
 
     Raises:
         ConversionError: lists everything that can't be converted.
         CalibrationError: the data is empty, of a wrong form or not finite.
     """
+    _check_pipeline(pipeline)
     observer = RichObserver() if progress else Observer()
-    return run_calibration(ann, collect_images(loader), pipeline, Communicator(), observer, partial, device)
+    batches = collect_images(loader, pipeline.seed)
+    return run_calibration(ann, batches, pipeline, Communicator(), observer, partial, device)
 
 
 def run_calibration(
@@ -111,8 +115,9 @@ def run_calibration(
 
     Every process passes the same ANN and the same batches, and takes its own share of the images.
     """
-    if not isinstance(pipeline, Pipeline):
-        raise CalibrationError(f"pipeline must be Baseline, LCP, ACP or another Pipeline, got {pipeline!r}")
+    _check_pipeline(pipeline)
+    total = sum(len(batch) for batch in batches)
+    pipeline.check_images(total)
     device = torch.device(device) if device is not None else next(ann.parameters(), batches[0]).device
     sample = batches[0].to(device)
     with torch.inference_mode(False), torch.random.fork_rng():
@@ -127,11 +132,15 @@ def run_calibration(
         if partial is not None:
             key = fingerprint(network, pipeline, batches)
             keep = PartialCheckpoint(Path(partial) / f"{key}.partial.ckpt", key)
-        total = sum(len(batch) for batch in batches)
         loop = CalibrationLoop(network, model, pipeline, chunks, indices, total, communicator, observer, keep)
         with observer, torch.enable_grad():
             model.records = loop.run()
     return model
+
+
+def _check_pipeline(pipeline: object) -> None:
+    if not isinstance(pipeline, Pipeline):
+        raise SettingsError(f"pipeline must be Baseline, LCP, ACP or another Pipeline, got {pipeline!r}")
 
 
 def _spiking_copy(network: StageNetwork, timesteps: int) -> SpikingModel:

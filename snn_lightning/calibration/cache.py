@@ -48,7 +48,9 @@ class Cache:
                 return self.put(spikes)
         order = _dense_order(spikes)
         dense = spikes.permute(order)
-        return PackedSpikes(self.put(pack_bits(dense != 0)), tuple(dense.shape), order, amplitude, spikes.dtype)
+        return PackedSpikes(
+            self.put(pack_bits(dense != 0)), tuple(dense.shape), order, amplitude, spikes.dtype
+        )
 
     def close(self) -> None:
         """Delete what lies on disk."""
@@ -64,9 +66,10 @@ class Cache:
             path = Path(self._folder.name) / f"{self._files}.pt"
             torch.save(tensor.cpu(), path)
         except (OSError, RuntimeError) as error:
+            self.close()
             raise CalibrationError(
-                f"The calibration cache could not be written to disk ({error}). Raise cache_budget_gb, use fewer "
-                "calibration images, or set TMPDIR to a folder with more space."
+                f"The calibration cache could not be written to disk ({error}). Raise cache_budget_gb, use "
+                "fewer calibration images, or set TMPDIR to a folder with more space."
             ) from error
         return path
 
@@ -118,7 +121,7 @@ class PackedSpikes:
 
 
 def pack_bits(spikes: Tensor) -> Tensor:
-    """Return a boolean tensor of n elements as `ceil(n / 8)` bytes; bit k of byte i is element `k * ceil(n/8) + i`."""
+    """Return a boolean tensor of n elements as m = ceil(n / 8) bytes; bit k of byte i is element k m + i."""
     flat = spikes.reshape(-1).to(torch.uint8)
     length = (flat.numel() + 7) // 8
     blocks = torch.nn.functional.pad(flat, (0, 8 * length - flat.numel())).view(8, length)
@@ -135,8 +138,9 @@ def unpack_bits(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _dense_order(x: Tensor) -> tuple[int, ...]:
-    """Return the dimensions from the largest stride to the smallest, so that permuting makes `x` contiguous."""
-    return tuple(sorted(range(x.dim()), key=lambda d: (-x.stride(d), d)))
+    """Return the dimensions from the largest stride to the smallest: permuted so, `x` is contiguous."""
+    strides = x.stride()
+    return tuple(sorted(range(x.dim()), key=lambda d: (-strides[d], d)))
 
 
 def _shaped(amplitude: Tensor, spikes: Tensor) -> Tensor:

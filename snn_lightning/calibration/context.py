@@ -11,6 +11,7 @@ from torch import Tensor
 
 from snn_lightning.calibration.cache import Cache, Entry, PackedSpikes
 from snn_lightning.calibration.communicator import Communicator
+from snn_lightning.calibration.data import count_images
 from snn_lightning.graph.network import Stage
 from snn_lightning.spiking.model import SpikingModel, run_stage_in_time
 from snn_lightning.spiking.neuron import Unit
@@ -23,7 +24,8 @@ class StepReport:
     """What a step did.
 
     Args:
-        before: relative squared error ||x - rate||^2 / ||x||^2 before the step; NaN where it was not measured.
+        before: relative squared error ||x - rate||^2 / ||x||^2 before the step; NaN where it was not
+            measured.
         after: the same after it; NaN where the next simulation measures it.
         details: more plain numbers for the log.
     """
@@ -81,11 +83,15 @@ class StageContext:
         return self.activations[0].get().device
 
     def count(self, images: int | None) -> int:
-        """Return how many images a step uses over all processes, given its setting."""
-        return self.total if images is None else min(images, self.total)
+        """Return how many images a step uses over all processes, given its setting.
+
+        Raises:
+            CalibrationError: it wants more than there are.
+        """
+        return count_images(images, self.total)
 
     def chunks(self, images: int | None = None) -> Iterator[tuple[int, int]]:
-        """Yield the chunks that hold some of the first `images` images of the whole set, and how many they hold.
+        """Yield the chunks with some of the first `images` images of the whole set, and how many they hold.
 
         The first chunk always comes, perhaps with none, so that every process knows the shapes.
         """
@@ -142,8 +148,10 @@ class StageContext:
         values = network.run_operators(statics, values)
         results, static = run_stage_in_time(network, stage, values, self.timesteps)
         for key in stage.exports:
-            put = self.cache.put_spikes if key in network.temporal else self.cache.put
-            self.exports.setdefault(key, []).append(put(results[key]))
+            stored = self.exports.setdefault(key, [])
+            if len(stored) == i:
+                put = self.cache.put_spikes if key in network.temporal else self.cache.put
+                stored.append(put(results[key]))
         if hold:
             self._currents[i] = (self.cache.put(results[stage.current]), static)
         return results[stage.current], static
@@ -157,7 +165,9 @@ class RelativeError:
 
     def add(self, x: Tensor, rate: Tensor) -> None:
         """Count a chunk of activations and rates of equal shape."""
-        self.sums += torch.stack([(x - rate).square().sum(dtype=torch.float64), x.square().sum(dtype=torch.float64)])
+        self.sums += torch.stack(
+            [(x - rate).square().sum(dtype=torch.float64), x.square().sum(dtype=torch.float64)]
+        )
 
     def value(self, communicator: Communicator) -> float:
         """Return the error over all processes."""

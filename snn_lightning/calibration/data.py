@@ -20,29 +20,65 @@ def inputs_of(batch: Any) -> Tensor:
     inputs = batch[0] if isinstance(batch, list | tuple) and batch else batch
     if not isinstance(inputs, Tensor):
         raise CalibrationError(
-            f"A calibration batch must be a tensor or a tuple that starts with one, got {type(batch).__name__} with "
-            f"{type(inputs).__name__}. Wrap the loader so that it yields input tensors."
+            "A calibration batch must be a tensor or a tuple that starts with one, got "
+            f"{type(batch).__name__} with {type(inputs).__name__}. Wrap the loader so that it yields input "
+            "tensors."
         )
     return inputs
 
 
-def collect_images(loader: Iterable[Any]) -> list[Tensor]:
+def collect_images(loader: Iterable[Any], seed: int = 0) -> list[Tensor]:
     """Return all batches of inputs `[N, ...]`.
 
+    Args:
+        loader: of batches.
+        seed: for a loader that shuffles, so that every run and every process gets the same order.
+
     Raises:
-        CalibrationError: there are none, or they hold NaN.
+        CalibrationError: there are none, they hold NaN, or they are of another form.
     """
-    batches = [inputs_of(batch) for batch in loader]
-    if not sum(len(batch) for batch in batches):
+    if isinstance(loader, Tensor):
+        raise CalibrationError("The calibration loader is a tensor: pass a loader of batches, or [tensor].")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        batches = [batch for batch in map(inputs_of, loader) if len(batch)]
+    if not batches:
         raise CalibrationError("The calibration set is empty: give a loader with at least one image.")
     for batch in batches:
         if batch.is_floating_point() and not torch.isfinite(batch).all():
-            raise CalibrationError("The calibration images have NaN or infinite values; clean the data first.")
+            raise CalibrationError(
+                "The calibration images have NaN or infinite values; clean the data first."
+            )
     return batches
 
 
+def count_images(wanted: int | None, total: int, batch: int = 1) -> int:
+    """Return how many of the calibration images a step uses.
+
+    Args:
+        wanted: what its setting says; None for all.
+        total: images of the calibration set.
+        batch: images of its mini-batch.
+
+    Raises:
+        CalibrationError: it wants more than there are, or has fewer than a mini-batch.
+    """
+    if wanted is not None and wanted > total:
+        raise CalibrationError(
+            f"A calibration step wants {wanted} images and the calibration set has {total}: give more images "
+            "(data.calibration_images), or set the step's images to null for all."
+        )
+    count = total if wanted is None else wanted
+    if count < batch:
+        raise CalibrationError(
+            f"Weight calibration has {count} images, fewer than its batch of {batch}: give more calibration "
+            f"images, or set weights.batch_size to {count} or less."
+        )
+    return count
+
+
 def shard(batches: list[Tensor], rank: int, world_size: int, size: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Give a process its share `rank::world_size` of the images, in chunks that do not depend on the loader's batches.
+    """Give a process its share `rank::world_size` of the images, in chunks whatever the loader's batches.
 
     Args:
         batches: all inputs, each `[n, ...]`; images of different sizes come in different batches.
@@ -59,7 +95,8 @@ def shard(batches: list[Tensor], rank: int, world_size: int, size: int) -> tuple
     images = [image for batch in batches for image in batch]
     if len(images) < world_size:
         raise CalibrationError(
-            f"The calibration set has {len(images)} images for {world_size} processes: give each at least one."
+            f"The calibration set has {len(images)} images for {world_size} processes: give each at least "
+            "one."
         )
     mine = range(rank, len(images), world_size)
     chunks: list[list[int]] = []
@@ -68,4 +105,6 @@ def shard(batches: list[Tensor], rank: int, world_size: int, size: int) -> tuple
             chunks[-1].append(i)
         else:
             chunks.append([i])
-    return [torch.stack([images[i] for i in chunk]) for chunk in chunks], [torch.tensor(chunk) for chunk in chunks]
+    return [torch.stack([images[i] for i in chunk]) for chunk in chunks], [
+        torch.tensor(chunk) for chunk in chunks
+    ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ def fingerprint(network: StageNetwork, pipeline: Pipeline, images: Iterable[Tens
         pipeline: its settings.
         images: all calibration images, in order.
     """
-    digest = hashlib.sha256(repr((network.spec(), type(pipeline).__name__, asdict(pipeline))).encode())
+    digest = hashlib.sha256(repr((network.spec(), pipeline)).encode())
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode())
         digest.update(_bytes(value))
@@ -49,11 +48,13 @@ class PartialCheckpoint:
     def __init__(self, path: str | Path, key: str) -> None:
         self.path, self.key = Path(path), key
 
-    def save(self, finished: int, state: dict[str, Tensor], spec: dict[str, Any], records: list[dict[str, Any]]) -> None:
+    def save(
+        self, finished: int, state: dict[str, Tensor], spec: dict[str, Any], records: list[dict[str, Any]]
+    ) -> None:
         """Replace the checkpoint: `finished` stages are done."""
         state = {name: value.detach().cpu() for name, value in state.items()}
-        contents = {"fingerprint": self.key, "finished": finished, "state_dict": state, "spec": spec, "records": records}
-        save_checkpoint(self.path, contents)
+        contents = {"finished": finished, "state_dict": state, "spec": spec, "records": records}
+        save_checkpoint(self.path, {"fingerprint": self.key, **contents})
 
     def load(self) -> dict[str, Any] | None:
         """Return what an earlier run left, or None if there is nothing.
@@ -66,8 +67,8 @@ class PartialCheckpoint:
         contents = read_checkpoint(self.path)
         if contents.get("fingerprint") != self.key:
             raise CheckpointError(
-                f"The partial calibration '{self.path}' belongs to another network, data set or setting. Delete it to "
-                "start afresh, or name another folder."
+                f"The partial calibration '{self.path}' belongs to another network, data set or setting. "
+                "Delete it to start afresh, or name another folder."
             )
         return contents
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
+from snn_lightning.calibration.data import count_images
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph.build import MAX_POOLING
 from snn_lightning.spiking.functional import ROUNDINGS
@@ -26,8 +27,12 @@ def _positive(owner: str, name: str, value: Any, optional: bool = False) -> None
         raise SettingsError(f"{owner}.{name} must be a positive number, got {value!r}")
 
 
+class Step:
+    """Base of the settings of every step; `register_step` names the function that runs it."""
+
+
 @dataclass(frozen=True)
-class Bias:
+class Bias(Step):
     """Bias calibration (PC eq. 19-20): `b_c += mean over images and space of (x - rate)`.
 
     Args:
@@ -41,7 +46,7 @@ class Bias:
 
 
 @dataclass(frozen=True)
-class Potential:
+class Potential(Step):
     """Potential calibration (PC eq. 21-22): `v_init += T * mean over images of (x - rate)`.
 
     Args:
@@ -55,17 +60,19 @@ class Potential:
     def __post_init__(self) -> None:
         _whole("potential", "images", self.images)
         if self.granularity not in ("neuron", "channel"):
-            raise SettingsError(f"potential.granularity must be 'neuron' or 'channel', got {self.granularity!r}")
+            raise SettingsError(
+                f"potential.granularity must be 'neuron' or 'channel', got {self.granularity!r}"
+            )
 
 
 @dataclass(frozen=True)
-class Weights:
+class Weights(Step):
     """Weight calibration (PC eq. 23-24): SGD on the squared error between activation and expected rate.
 
     Args:
         iterations: SGD steps a stage.
-        learning_rate: of the loss that is summed over channels and averaged over images and space; None sets it
-            from the stage itself, as `step_size` over the largest curvature of that loss.
+        learning_rate: of the loss that is summed over channels and averaged over images and space; None sets
+            it from the stage itself, as `step_size` over the largest curvature of that loss.
         step_size: see `learning_rate`.
         momentum: of SGD.
         batch_size: images a step, over all processes.
@@ -74,7 +81,7 @@ class Weights:
 
     iterations: int = 100
     learning_rate: float | None = None
-    step_size: float = 0.1
+    step_size: float = 1.0
     momentum: float = 0.9
     batch_size: int = 32
     images: int | None = None
@@ -85,11 +92,8 @@ class Weights:
         _whole("weights", "images", self.images)
         _positive("weights", "learning_rate", self.learning_rate, optional=True)
         _positive("weights", "step_size", self.step_size)
-        if not 0 <= self.momentum < 1:
+        if not isinstance(self.momentum, int | float) or not 0 <= self.momentum < 1:
             raise SettingsError(f"weights.momentum must be in [0, 1), got {self.momentum!r}")
-
-
-Step = Bias | Potential | Weights
 
 
 @dataclass(frozen=True)
@@ -123,14 +127,33 @@ class Pipeline:
         if self.rounding not in ROUNDINGS:
             raise SettingsError(f"rounding must be one of {', '.join(ROUNDINGS)}, got {self.rounding!r}")
         if self.max_pooling not in MAX_POOLING:
-            raise SettingsError(f"max_pooling must be one of {', '.join(MAX_POOLING)}, got {self.max_pooling!r}")
+            raise SettingsError(
+                f"max_pooling must be one of {', '.join(MAX_POOLING)}, got {self.max_pooling!r}"
+            )
         _positive("pipeline", "cache_budget_gb", self.cache_budget_gb, optional=True)
         _whole("pipeline", "seed", self.seed, least=0, optional=False)
+        for f in fields(self):
+            default = f.default if f.default_factory is MISSING else f.default_factory()
+            value = getattr(self, f.name)
+            if isinstance(default, Step) and value is not None and not isinstance(value, Step):
+                raise SettingsError(
+                    f"{f.name} must be a step such as {type(default).__name__}(), or None to leave it out, "
+                    f"got {value!r}"
+                )
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The steps after the threshold, in the order they run in each stage."""
+        """The steps after the threshold, in the order they run in each stage: that of the fields."""
         return tuple(getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Step))
+
+    def check_images(self, total: int) -> None:
+        """Fail now, not at the stage that meets it, if a step can't work with `total` calibration images.
+
+        Raises:
+            CalibrationError: a step wants more than there are, or has fewer than a mini-batch.
+        """
+        for step in self.steps:
+            count_images(getattr(step, "images", None), total, getattr(step, "batch_size", 1))
 
 
 @dataclass(frozen=True)
@@ -140,14 +163,23 @@ class Baseline(Pipeline):
 
 @dataclass(frozen=True)
 class LCP(Pipeline):
-    """The light calibration pipeline: thresholds and biases."""
+    """The light calibration pipeline: thresholds and biases.
 
-    bias: Bias = field(default_factory=Bias)
+    Args:
+        bias: settings of the step; None leaves it out.
+    """
+
+    bias: Bias | None = field(default_factory=Bias)
 
 
 @dataclass(frozen=True)
 class ACP(Pipeline):
-    """The advanced calibration pipeline: thresholds, then weights, then what is left into initial potentials."""
+    """The advanced calibration pipeline: thresholds, weights, and what is left into initial potentials.
 
-    weights: Weights = field(default_factory=Weights)
-    potential: Potential = field(default_factory=Potential)
+    Args:
+        weights: settings of the step; None leaves it out.
+        potential: settings of the step; None leaves it out.
+    """
+
+    weights: Weights | None = field(default_factory=Weights)
+    potential: Potential | None = field(default_factory=Potential)

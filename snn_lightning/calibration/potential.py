@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from snn_lightning.calibration.bias import calibrate_bias, channel_sum
 from snn_lightning.calibration.context import RelativeError, StageContext, StepReport
 from snn_lightning.calibration.pipelines import Bias, Potential
@@ -13,7 +15,7 @@ from snn_lightning.spiking.neuron import IFNeuron
 
 @register_step(Potential)
 def calibrate_potential(settings: Potential, context: StageContext) -> StepReport:
-    """Add T times each neuron's mean error to its initial potential: `v_init += T * mean (x - rate)` (PC eq. 21-22).
+    """Add T times each neuron's mean error to its potential: `v_init += T * mean (x - rate)` (PC eq. 21-22).
 
     On a readout an initial potential of T e and a bias of e are the same; the bias is what changes there.
     """
@@ -25,13 +27,19 @@ def calibrate_potential(settings: Potential, context: StageContext) -> StepRepor
         error.add(x, rate)
         part = (x - rate).double().sum(0) if settings.granularity == "neuron" else channel_sum(x - rate)
         if total is not None and total.shape != part.shape:
-            raise CalibrationError(
-                f"The activation at '{context.stage.name}' has shapes {tuple(total.shape)} and {tuple(part.shape)}: "
-                "the calibration images differ in size. Use potential.granularity=channel."
-            )
+            raise _sizes_differ(context, part)
         total = part if total is None else total + part
     assert total is not None
+    if context.communicator.broadcast(tuple(total.shape)) != tuple(total.shape):
+        raise _sizes_differ(context, total)
     mean = context.communicator.sum(total) / context.count(settings.images)
     shift = (context.timesteps * mean).to(neuron.v_init.dtype)
     neuron.v_init = per_channel(neuron.v_init, shift[None]) + shift
     return StepReport(error.value(context.communicator), details={"largest": shift.abs().max().item()})
+
+
+def _sizes_differ(context: StageContext, part: Tensor) -> CalibrationError:
+    return CalibrationError(
+        f"The activation at '{context.stage.name}' has shape {tuple(part.shape)} on some images and another "
+        "on others: the calibration images differ in size. Use potential.granularity=channel."
+    )

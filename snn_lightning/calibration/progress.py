@@ -7,7 +7,14 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 @dataclass
@@ -82,6 +89,7 @@ class RichObserver(Observer):
         )
         self.stages = self.bar.add_task("Calibrating", total=None)
         self.loop = self.bar.add_task("SGD", total=None, visible=False)
+        self.resumed = False
 
     def __enter__(self) -> RichObserver:
         self.bar.start()
@@ -92,18 +100,27 @@ class RichObserver(Observer):
 
     def stage_started(self, index: int, total: int, name: str, resumed: bool) -> None:
         """Move the bar; say once where a resumed calibration goes on."""
+        if self.resumed and not resumed:
+            self.console.print(
+                f"Going on after stage {index}/{total}, where an earlier run was stopped", highlight=False
+            )
+        self.resumed = resumed
         self.bar.update(self.stages, completed=index, total=total, description=f"Calibrating {name}")
 
     def iteration(self, index: int, iteration: int, iterations: int, loss: float) -> None:
         """Move the inner bar."""
         visible = iteration < iterations
         self.bar.update(
-            self.loop, completed=iteration, total=iterations, description=f"SGD, loss {loss:.3g}", visible=visible
+            self.loop,
+            completed=iteration,
+            total=iterations,
+            description=f"SGD, loss {loss:.3g}",
+            visible=visible,
         )
 
     def stage_finished(self, record: StageRecord, total: int) -> None:
         """Print the stage's line."""
-        parts = [f"[{record.index + 1:>3}/{total}] {record.name:<24}"]
+        parts = [f"[{record.index + 1:>3}/{total}] {record.path or record.name:<24}"]
         if record.threshold is not None:
             parts.append(f"threshold {record.threshold[0]:.3g}-{record.threshold[1]:.3g}")
         for step, numbers in record.steps.items():
@@ -112,5 +129,7 @@ class RichObserver(Observer):
         parts.append(f"error {record.error:.3f}")
         if record.firing_rate is not None:
             parts.append(f"rate {record.firing_rate:.3f}")
-        self.console.print("  ".join(parts) + f"  {record.seconds:.1f} s", highlight=False, markup=False, soft_wrap=True)
+        self.console.print(
+            "  ".join(parts) + f"  {record.seconds:.1f} s", highlight=False, markup=False, soft_wrap=True
+        )
         self.bar.update(self.stages, completed=record.index + 1, total=total)

@@ -28,15 +28,25 @@ def register_step(settings: type) -> Callable[[StepFunction], StepFunction]:
 
 
 def run_step(settings: Any, context: StageContext) -> StepReport:
-    """Run the step that `settings` describe."""
+    """Run the step that `settings` describe.
+
+    Raises:
+        CalibrationError: no function is registered for it.
+    """
+    if type(settings) not in _STEPS:
+        raise CalibrationError(
+            f"No function is registered for the step {type(settings).__name__}: put @register_step("
+            f"{type(settings).__name__}) on it, and import the module that holds it."
+        )
     return _STEPS[type(settings)](settings, context)
 
 
 def calibrate_threshold(threshold: Threshold, rounding: str, context: StageContext) -> StepReport:
-    """Set the neuron's threshold from the ANN's activations, with initial potential and bias as `rounding` wants.
+    """Set the neuron's threshold from the ANN's activations, and potential and bias as `rounding` wants.
 
     Returns:
-        The quantisation error (no input error) with the largest activation as threshold, and with the chosen one.
+        The quantisation error (no input error) with the largest activation as threshold, and with the chosen
+        one.
     """
     assert rounding in ROUNDINGS
     neuron, communicator = context.unit, context.communicator
@@ -46,8 +56,8 @@ def calibrate_threshold(threshold: Threshold, rounding: str, context: StageConte
     maximum = communicator.max(local)
     if not torch.isfinite(maximum).all():
         raise CalibrationError(
-            f"The ANN's activation at '{context.stage.name}' is not finite on the calibration set: check its weights "
-            "and the calibration images for NaN."
+            f"The ANN's activation at '{context.stage.name}' is not finite on the calibration set: check "
+            "its weights and the calibration images for NaN."
         )
     counts = histogram((x.get() for x in context.activations), maximum, channelwise)
     counts = type(counts)(maximum, *(communicator.sum(part) for part in counts.parts()))

@@ -25,8 +25,8 @@ from snn_lightning.spiking.neuron import IFNeuron
 class CalibrationLoop:
     """Calibrates a spiking model against its ANN in one sweep.
 
-    For each live value it holds the ANN's activation and the SNN's spike train on the calibration set; no stage is run
-    again for a later one.
+    For each live value it holds the ANN's activation and the SNN's spike train on the calibration set; no
+    stage is run again for a later one.
 
     Args:
         ann: the normalised ANN.
@@ -97,8 +97,8 @@ class CalibrationLoop:
             x = results[stage.current if stage.kind == "readout" else stage.name]
             if not torch.isfinite(x).all():
                 raise CalibrationError(
-                    f"The ANN's activation at '{stage.name}' has NaN or infinite values on the calibration set: check "
-                    "its weights and the images."
+                    f"The ANN's activation at '{stage.name}' has NaN or infinite values on the calibration "
+                    "set: check its weights and the images."
                 )
             activations.append(self.cache.put(x))
             for key, stored in exports.items():
@@ -150,7 +150,9 @@ class CalibrationLoop:
             output = context.unit_output(i)
             error.add(context.activations[i].get(), output.mean(0))
             if stage.kind != "readout":
-                spikes += torch.stack([output.count_nonzero().double(), spikes.new_tensor(float(output.numel()))])
+                spikes += torch.stack(
+                    [output.count_nonzero().double(), spikes.new_tensor(float(output.numel()))]
+                )
                 trains.append(self.cache.put_spikes(output, amplitude))
         self.snn_values.update(context.exports)
         self.snn_values[stage.name] = trains

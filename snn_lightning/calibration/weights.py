@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_lightning.calibration.context import RelativeError, StageContext, StepReport
+from snn_lightning.calibration.data import count_images
 from snn_lightning.calibration.pipelines import Weights
 from snn_lightning.calibration.steps import register_step
 from snn_lightning.errors import CalibrationError
@@ -22,7 +23,8 @@ POWER_ITERATIONS = 8
 def calibrate_weights(settings: Weights, context: StageContext) -> StepReport:
     """Minimise ||x - expected_rate(W s + b [+ shortcut])||^2 over all weights of the stage (PC eq. 23-24).
 
-    s is the simulated mean over time of what enters the stage. Weights that end up worse than they were are put back.
+    s is the simulated mean over time of what enters the stage. Weights that end up worse than they were are
+    put back.
     """
     loop = LayerLoop(settings, context)
     if not loop.weights:
@@ -34,6 +36,7 @@ def calibrate_weights(settings: Weights, context: StageContext) -> StepReport:
         with torch.no_grad():
             for weight, old in zip(loop.weights, kept, strict=True):
                 weight.copy_(old)
+    context.forget_currents()
     details = {f"loss_{i}": loss for i, loss in losses}
     return StepReport(before, min(after, before), {"kept": float(after <= before), **details})
 
@@ -53,20 +56,19 @@ class LayerLoop:
         self.weights = [cast(nn.Parameter, m.weight) for m in synapses if isinstance(m, SYNAPSES)]
         self.unit = cast("IFNeuron | Readout", context.unit)
         if self.weights:
-            self.inputs = context.input_rates()
-            self.targets = torch.cat([x.get() for x in context.activations])
-            self.index = torch.cat(context.indices)
+            targets = [x.get() for x in context.activations]
+            if len({x.shape[1:] for x in targets}) > 1:
+                raise CalibrationError(
+                    f"The activations at '{context.stage.name}' differ in size, and so do the calibration "
+                    "images: weight calibration needs images of one size. Crop them, or use LCP."
+                )
+            self.inputs, self.targets = context.input_rates(), torch.cat(targets)
 
     def run(self) -> list[tuple[int, float]]:
         """Run all iterations; returns the loss curve as some twenty (iteration, loss) pairs."""
         settings, context = self.settings, self.context
-        count = context.count(settings.images)
         batch = settings.batch_size
-        if count < batch:
-            raise CalibrationError(
-                f"Weight calibration has {count} images, fewer than its batch of {batch}: give more calibration images, "
-                f"or set weights.batch_size to {count} or less."
-            )
+        count = count_images(settings.images, context.total, batch)
         generator = torch.Generator().manual_seed(context.seed)
         context.communicator.barrier()
         for weight in self.weights:
@@ -76,17 +78,24 @@ class LayerLoop:
             optimizer = torch.optim.SGD(self.weights, lr=rate, momentum=settings.momentum)
             scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.iterations)
             losses, order = [], torch.empty(0, dtype=torch.long)
+            failure: Exception | None = None
             every = max(1, settings.iterations // 20)
             for iteration in range(settings.iterations):
                 if len(order) < batch:
                     order = torch.randperm(count, generator=generator)
                 chosen, order = order[:batch], order[batch:]
-                loss = self._step(self._rows(chosen), batch)
+                loss = self._step(self._rows(chosen), batch, failure)
                 optimizer.step()
                 scheduler.step()
                 if iteration % every == 0 or iteration == settings.iterations - 1:
                     losses.append((iteration, loss()))
-                    context.iteration(iteration + 1, settings.iterations, losses[-1][1])
+                    try:
+                        context.iteration(iteration + 1, settings.iterations, losses[-1][1])
+                    except Exception as error:
+                        # The others are on their way into the next step, and hear of it there.
+                        failure = error
+            if failure is not None:
+                raise failure
             return losses
         finally:
             for weight in self.weights:
@@ -114,12 +123,12 @@ class LayerLoop:
         direction = [torch.randn(w.shape, generator=generator).to(w) for w in self.weights]
         eigenvalue = 0.0
         for _ in range(POWER_ITERATIONS):
-            norm = torch.sqrt(sum((d.square().sum() for d in direction), torch.zeros((), device=rows.device)))
+            norm = torch.cat([d.flatten() for d in direction]).norm()
             direction = [d / norm.clamp(min=1e-30) for d in direction]
             with torch.no_grad():
                 before = self._current(inputs)
                 positions = before[0, 0].numel() if before.dim() > 2 else 1
-                size = 1e-2 * torch.sqrt(sum(w.square().sum() for w in self.weights)).item() or 1.0
+                size = 1e-2 * torch.cat([w.flatten() for w in self.weights]).norm().item() or 1.0
                 kept = [w.clone() for w in self.weights]
                 for weight, part in zip(self.weights, direction, strict=True):
                     weight.add_(part, alpha=size)
@@ -130,18 +139,22 @@ class LayerLoop:
             gradients = torch.autograd.grad(current, self.weights, grad_outputs=moved)
             scale = 2.0 / (images * positions)
             flat = communicator.sum(torch.cat([g.flatten() for g in gradients]) * scale)
-            direction = [
-                part.view_as(w) for part, w in zip(flat.split([w.numel() for w in self.weights]), self.weights, strict=True)
-            ]
+            parts = flat.split([w.numel() for w in self.weights])
+            direction = [part.view_as(w) for part, w in zip(parts, self.weights, strict=True)]
             eigenvalue = flat.norm().item()
         return max(eigenvalue, 1e-12)
 
-    def _step(self, rows: Tensor, batch: int) -> "_Loss":
-        """Put the gradient of the mini-batch's loss, over all processes, into the weights."""
+    def _step(self, rows: Tensor, batch: int, failure: Exception | None) -> _Loss:
+        """Put the gradient of the mini-batch's loss, over all processes, into the weights.
+
+        A failure of this process, now or before, is told to the others with the gradient: one reduction a
+        step.
+        """
         sizes = [w.numel() for w in self.weights]
         flat = torch.zeros(sum(sizes) + 2, dtype=self.targets.dtype, device=self.targets.device)
-        failure: Exception | None = None
         try:
+            if failure is not None:
+                raise failure
             if len(rows):
                 inputs = {key: value[rows] for key, value in self.inputs.items()}
                 target = self.targets[rows]
@@ -154,12 +167,11 @@ class LayerLoop:
             flat.zero_()
             flat[-1], failure = 1.0, error
         flat = self.context.communicator.sum_unchecked(flat)
-        if self.context.communicator.world_size > 1 and flat[-1] > 0:
-            raise failure or CalibrationError(
-                f"Another process failed while calibrating the weights of '{self.context.stage.name}'; see its message."
-            )
         if failure is not None:
             raise failure
+        if self.context.communicator.world_size > 1 and flat[-1] > 0:
+            # Raises what the process that failed has to say.
+            self.context.communicator.barrier()
         for weight, part in zip(self.weights, flat[:-2].split(sizes), strict=True):
             weight.grad = part.view_as(weight)
         return _Loss(flat[-2], self.context.stage.name)
@@ -188,6 +200,7 @@ class _Loss:
         loss = self.value.item()
         if loss != loss or loss == float("inf"):
             raise CalibrationError(
-                f"The weight loss of '{self.stage}' is not finite: lower weights.learning_rate (or weights.step_size)."
+                f"The weight loss of '{self.stage}' is not finite: lower weights.learning_rate (or "
+                "weights.step_size)."
             )
         return loss

@@ -21,7 +21,7 @@ from snn_lightning.calibration.data import collect_images
 from snn_lightning.calibration.pipelines import Pipeline
 from snn_lightning.callbacks.communicator import StrategyCommunicator
 from snn_lightning.callbacks.observer import LoggingObserver
-from snn_lightning.errors import CalibrationError, SettingsError
+from snn_lightning.errors import CalibrationError, CheckpointError, SettingsError
 from snn_lightning.files import read_checkpoint
 from snn_lightning.spiking.checkpoint import find_spiking_model, write_spec
 
@@ -32,18 +32,19 @@ NETWORK_NAMES = ("net", "model", "network", "backbone")
 class CalibrationCallback(Callback):
     """Replaces the network of a LightningModule by a calibrated spiking network.
 
-    `trainer.fit` ends with the calibrated SNN in place, so that `trainer.test(model)` tests it; `validate`, `test` and
-    `predict` on an already trained module calibrate first. A module that holds a calibrated SNN is left alone.
+    `trainer.fit` ends with the calibrated SNN in place, so that `trainer.test(model)` tests it; `validate`,
+    `test` and `predict` on an already trained module calibrate first. A module that holds a calibrated SNN
+    is left alone.
 
     Args:
         pipeline: what to calibrate, e.g. `ACP(timesteps=16)`.
-        calibration_dataloader: batches of inputs, or of (inputs, anything); unlabelled training images without
-            augmentation, in a fixed order. By default the DataModule's `calibration_dataloader()`.
-        network: name of the module's attribute that holds the network; "net", "model", "network" or "backbone" by
-            default. Dots lead into submodules.
+        calibration_dataloader: batches of inputs, or of (inputs, anything); unlabelled training images
+            without augmentation, in a fixed order. By default the DataModule's `calibration_dataloader()`.
+        network: name of the module's attribute that holds the network; "net", "model", "network" or
+            "backbone" by default. Dots lead into submodules.
         weights: "last" calibrates the weights at the end of `fit`, "best" those of the best checkpoint.
-        partial: folder in which finished stages are kept, so that a killed run goes on when it is started again;
-            `calibration` in the Trainer's root folder by default.
+        partial: folder in which finished stages are kept, so that a killed run goes on when it is started
+            again; `calibration` in the Trainer's root folder by default.
     """
 
     def __init__(
@@ -68,35 +69,33 @@ class CalibrationCallback(Callback):
         strategy = trainer.strategy
         if isinstance(getattr(strategy, "launcher", None), _MultiProcessingLauncher):
             raise CalibrationError(
-                "Calibration needs processes that live as long as the program: spawn, fork and notebook launchers lose "
-                "the calibrated network. Use strategy='ddp', torchrun, or one device."
+                "Calibration needs processes that live as long as the program: spawn, fork and notebook "
+                "launchers lose the calibrated network. Use strategy='ddp', torchrun, or one device."
             )
         if not isinstance(strategy, DDPStrategy | SingleDeviceStrategy):
             raise CalibrationError(
-                f"Calibration needs whole parameters on every process, which {type(strategy).__name__} shards. Use "
-                "strategy='ddp' or one device."
+                f"Calibration needs whole parameters on every process, which {type(strategy).__name__} "
+                "shards. Use strategy='ddp' or one device."
             )
         if str(trainer.precision).endswith("-true") and trainer.precision not in ("32-true", "64-true"):
             raise CalibrationError(
-                f"Calibration at precision='{trainer.precision}' would round thresholds and potentials. Use '32-true' "
-                "or a mixed precision."
+                f"Calibration at precision='{trainer.precision}' would round thresholds and potentials. Use "
+                "'32-true' or a mixed precision."
             )
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         after = callbacks[callbacks.index(self) :] if self in callbacks else []
         if any(isinstance(callback, WeightAveraging) for callback in after):
             raise CalibrationError(
-                "A WeightAveraging callback is listed after CalibrationCallback and would overwrite the SNN with the "
-                "averaged ANN. List it before."
+                "A WeightAveraging callback is listed after CalibrationCallback and would overwrite the SNN "
+                "with the averaged ANN. List it before."
             )
         if find_spiking_model(pl_module) is None:
             self._find_network(pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Calibrate what `fit` has trained."""
-        if self.weights == "best":
-            self._load_best(trainer, pl_module)
-        self._calibrate_once(trainer, pl_module)
-        # They have handed over their average; left in place they would swap it into the SNN at the next validation.
+        self._calibrate_once(trainer, pl_module, best=self.weights == "best")
+        # They have handed over their average, and would swap it into the SNN at the next validation.
         trainer.callbacks = [  # type: ignore[attr-defined]
             callback
             for callback in trainer.callbacks  # type: ignore[attr-defined]
@@ -106,7 +105,10 @@ class CalibrationCallback(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warn if `fit` ended without a calibrated network."""
         if not self._calibrated(pl_module):
-            warnings.warn("fit ended before training did: nothing was calibrated, the network is still an ANN.", stacklevel=2)
+            warnings.warn(
+                "fit ended before training did: nothing was calibrated, the network is still an ANN.",
+                stacklevel=2,
+            )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Calibrate before `trainer.validate`."""
@@ -120,7 +122,17 @@ class CalibrationCallback(Callback):
         """Calibrate before `trainer.predict`."""
         self._before_evaluation(trainer, pl_module)
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let the Trainer forget the checkpoint of an ANN that the SNN has refused.
+
+        Lightning would load it again into whatever the same Trainer runs next.
+        """
+        if isinstance(exception, CheckpointError):
+            trainer._checkpoint_connector._loaded_checkpoint = {}
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Write the conversion spec, for modules that know nothing of spiking networks."""
         write_spec(pl_module, checkpoint)
 
@@ -132,7 +144,7 @@ class CalibrationCallback(Callback):
         found = find_spiking_model(pl_module)
         return found is not None and found[1].status == "calibrated"
 
-    def _calibrate_once(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _calibrate_once(self, trainer: Trainer, pl_module: LightningModule, best: bool = False) -> None:
         if self._calibrated(pl_module):
             return
         started = time.perf_counter()
@@ -140,7 +152,12 @@ class CalibrationCallback(Callback):
         # enable_grad alone does not lift the inference mode that evaluation runs in.
         with torch.inference_mode(False), torch.enable_grad():
             try:
+                if best:
+                    self._load_best(trainer, pl_module)
                 parent, name, ann = self._find_network(pl_module)
+                if trainer.world_size > 1:
+                    # Batch norm statistics of a training differ from process to process.
+                    ann.load_state_dict(communicator.broadcast(ann.state_dict()))
                 snn = run_calibration(
                     ann,
                     self._collect(trainer),
@@ -157,18 +174,18 @@ class CalibrationCallback(Callback):
         self.records, self.seconds = snn.records, time.perf_counter() - started
 
     def _collect(self, trainer: Trainer) -> list[Tensor]:
-        loader = self.loader
-        if loader is None:
-            source = getattr(trainer, "datamodule", None)
-            make = getattr(source, "calibration_dataloader", None)
-            if make is None:
-                raise CalibrationError(
-                    "There are no calibration images: pass calibration_dataloader=... to CalibrationCallback, or give "
-                    "the DataModule a method calibration_dataloader()."
-                )
-            loader = make()
         with torch.random.fork_rng():
-            return collect_images(loader)
+            loader = self.loader
+            if loader is None:
+                source = getattr(trainer, "datamodule", None)
+                make = getattr(source, "calibration_dataloader", None)
+                if make is None:
+                    raise CalibrationError(
+                        "There are no calibration images: pass calibration_dataloader=... to "
+                        "CalibrationCallback, or give the DataModule a method calibration_dataloader()."
+                    )
+                loader = make()
+            return collect_images(loader, self.pipeline.seed)
 
     def _find_network(self, pl_module: LightningModule) -> tuple[nn.Module, str, nn.Module]:
         names = (self.network,) if self.network is not None else NETWORK_NAMES
@@ -183,12 +200,14 @@ class CalibrationCallback(Callback):
                 return parent, attribute, child
         children = ", ".join(f"'{name}'" for name, _ in pl_module.named_children()) or "none"
         raise SettingsError(
-            f"{type(pl_module).__name__} has no network in {' or '.join(map(repr, names))}; its submodules are "
-            f"{children}. Name it: CalibrationCallback(..., network='<attribute>')."
+            f"{type(pl_module).__name__} has no network in {' or '.join(map(repr, names))}; its submodules "
+            f"are {children}. Name it: CalibrationCallback(..., network='<attribute>')."
         )
 
     def _load_best(self, trainer: Trainer, pl_module: LightningModule) -> None:
         path = getattr(trainer.checkpoint_callback, "best_model_path", "")
         if not path:
-            raise CalibrationError("weights='best' needs a ModelCheckpoint callback that has saved a checkpoint; add one.")
+            raise CalibrationError(
+                "weights='best' needs a ModelCheckpoint callback that has saved a checkpoint; add one."
+            )
         pl_module.load_state_dict(read_checkpoint(path, pl_module.device)["state_dict"])

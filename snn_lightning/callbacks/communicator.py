@@ -21,8 +21,8 @@ class ProcessFailure(CalibrationError):
 class StrategyCommunicator(Communicator):
     """Reduces over the processes of a Trainer's strategy.
 
-    Every call first asks whether a process has failed, so that an error on one is raised on all instead of leaving
-    the others waiting.
+    Every call first asks whether a process has failed, so that an error on one is raised on all instead of
+    leaving the others waiting.
 
     Args:
         strategy: the Trainer's strategy, with its process group set up.
@@ -62,12 +62,16 @@ class StrategyCommunicator(Communicator):
             self._check(error)
 
     def _check(self, error: Exception | None = None) -> None:
-        flag = torch.tensor([float(self.rank + 1 if error is not None else 0)], device=self.strategy.root_device)
+        flag = torch.tensor(
+            [float(self.rank + 1 if error is not None else 0)], device=self.strategy.root_device
+        )
         failed = int(self._reduce(flag, "max").item())
         if failed:
             message = self.strategy.broadcast(f"{type(error).__name__}: {error}", src=failed - 1)
             if error is None:
-                raise ProcessFailure(f"Calibration stopped because process {failed - 1} failed with {message}")
+                raise ProcessFailure(
+                    f"Calibration stopped because process {failed - 1} failed with {message}"
+                )
 
     def _reduce(self, tensor: Tensor, operation: str) -> Tensor:
         reduced = self.strategy.reduce(tensor.contiguous(), reduce_op=operation)

@@ -10,7 +10,7 @@ from snn_lightning.calibration.progress import Observer, RichObserver, StageReco
 
 
 class LoggingObserver(Observer):
-    """Logs each stage to all loggers of the Trainer, and shows progress if the Trainer does; on process 0 only.
+    """Logs each stage to all loggers of the Trainer, and shows progress if it does; on process 0 only.
 
     Args:
         trainer: the outer Trainer.
@@ -20,8 +20,8 @@ class LoggingObserver(Observer):
         self.trainer = trainer
         self.step = trainer.global_step
         self.active = trainer.is_global_zero
-        show = self.active and trainer.progress_bar_callback is not None and trainer.progress_bar_callback.is_enabled
-        self.display: Observer = RichObserver() if show else Observer()
+        shown = bool(getattr(trainer.progress_bar_callback, "is_enabled", False))
+        self.display: Observer = RichObserver() if self.active and shown else Observer()
         self.name = ""
 
     def __enter__(self) -> LoggingObserver:

@@ -43,21 +43,23 @@ def normalise(ann: nn.Module, sample: Tensor) -> StageNetwork:
     try:
         with torch.no_grad():
             for part in (sample[:1], sample):
-                _check_equal(ann(part), network(part), "output")
+                _check_equal(ann(part.clone()), network(part), "output")
     finally:
         for module, mode in training.items():
             module.training = mode
     return network
 
 
-def prepare(network: StageNetwork, sample: Tensor, max_pooling: str = "gated", convert_avg_pool: bool = False) -> StageNetwork:
+def prepare(
+    network: StageNetwork, sample: Tensor, max_pooling: str = "gated", convert_avg_pool: bool = False
+) -> StageNetwork:
     """Choose how pooling is converted.
 
     Args:
         network: a normalised ANN.
         sample: inputs `[N, ...]`, to know the sizes that adaptive pooling meets.
-        max_pooling: "gated" passes, in each window, the spikes of the input with the largest rate so far; "average"
-            replaces max pooling; "keep" takes the maximum of the spikes of each time step.
+        max_pooling: "gated" passes, in each window, the spikes of the input with the largest rate so far;
+            "average" replaces max pooling; "keep" takes the maximum of the spikes of each time step.
         convert_avg_pool: give every average pooling of spikes neurons of its own, as a depthwise convolution
             (FL appendix B, eq. 24).
 
@@ -86,7 +88,9 @@ def _averaged(node: Any, module: nn.Module) -> tuple[Any, nn.Module]:
     op = node.op.replace("Max", "Avg")
     settings = dict(node.settings)
     if "dilation" in settings and settings.pop("dilation") not in (1, (1,), (1, 1), (1, 1, 1)):
-        raise ConversionError(f"The dilated max pool '{node.path}' can't become an average; use max_pooling='gated'.")
+        raise ConversionError(
+            f"The dilated max pool '{node.path}' can't become an average; use max_pooling='gated'."
+        )
     pool = getattr(nn, op)(**settings)
     if hasattr(pool, "count_include_pad"):
         # As a maximum, the mean is taken over the inputs that exist.
@@ -101,15 +105,20 @@ def _check_sample(ann: nn.Module, sample: Tensor) -> None:
             "Wrap the model in a module that takes a tensor."
         )
     if sample.dim() < 2 or sample.shape[0] == 0:
-        raise ConversionError(f"The sample must be a batch of inputs [N, ...], got shape {tuple(sample.shape)}.")
+        raise ConversionError(
+            f"The sample must be a batch of inputs [N, ...], got shape {tuple(sample.shape)}."
+        )
     if sample.is_floating_point() and not torch.isfinite(sample).all():
         raise ConversionError("The sample has NaN or infinite values; clean the inputs first.")
     for name, tensor in (*ann.named_parameters(), *ann.named_buffers()):
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ConversionError(f"The ANN's '{name}' has NaN or infinite values: its training has diverged.")
         if tensor.device != sample.device:
             raise ConversionError(
-                f"The ANN's '{name}' is on {tensor.device} and the sample on {sample.device}; move one of them."
+                f"The ANN's '{name}' is on {tensor.device} and the sample on {sample.device}; move one of "
+                "them."
+            )
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ConversionError(
+                f"The ANN's '{name}' has NaN or infinite values: its training has diverged."
             )
 
 
@@ -119,9 +128,11 @@ def _check_equal(expected: Any, got: Any, where: str) -> None:
         error = (expected.double() - got.double()).norm().item() / max(scale, 1e-12)
         if not error < TOLERANCE:
             raise ConversionError(
-                f"The normalised graph does not reproduce the ANN: relative error {error:.2g} at its {where} (allowed "
-                f"{TOLERANCE:g}). The model's result depends on something the graph does not show, such as state, "
-                "randomness or the batch size; make its forward a pure function of the input."
+                f"The normalised graph does not reproduce the ANN: relative error {error:.2g} at its {where} "
+                f"(allowed {TOLERANCE:g}). The model's result depends on something the graph does not show, "
+                "such as state, randomness, the batch size or a view changed in place; make its forward a "
+                "pure "
+                "function of the input."
             )
     elif isinstance(expected, dict):
         for key, part in expected.items():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from snn_lightning.graph.network import StageNetwork, tree_leaves, tree_map
-from snn_lightning.graph.operators import SYNAPSES, Affine
+from snn_lightning.graph.operators import Affine, channels_lead
 from snn_lightning.graph.rules import BATCH_NORM
 from snn_lightning.graph.stages import readers
 
@@ -49,11 +49,11 @@ def fold_into(synapse: nn.Module, norm: _BatchNorm) -> nn.Module:
 
 
 def fold_batch_norms(network: StageNetwork) -> StageNetwork:
-    """Fold every batch norm whose only input is a synapse nobody else reads; the others become affine operators.
+    """Fold every batch norm that alone reads a synapse; the others become affine operators.
 
     Returns:
-        A new network without batch norms. Every call of a shared module has parameters of its own already, so a
-        convolution called twice and followed by two different batch norms is folded right.
+        A new network without batch norms. Every call of a shared module has parameters of its own already, so
+        a convolution called twice and followed by two different batch norms is folded right.
     """
     nodes, modules = dict(network.nodes), dict(network.operators.items())
     read_by, outputs = readers(nodes), set(tree_leaves(network.output))
@@ -64,13 +64,14 @@ def fold_batch_norms(network: StageNetwork) -> StageNetwork:
             continue
         norm, source = cast(_BatchNorm, modules[name]), node.inputs[0]
         alone = len(read_by.get(source, ())) == 1 and source not in outputs
-        if source in modules and isinstance(modules[source], SYNAPSES) and alone:
+        if source in modules and channels_lead(modules[source]) and alone:
             fold_into(modules[source], norm)
             settings = {**nodes[source].settings, "bias": True}
             nodes[source] = replace(nodes[source], settings=settings)
             del nodes[name], modules[name]
             renamed[name] = source
             read_by[source] = read_by[name]
+            outputs |= {source} if name in outputs else set()
         else:
             affine = Affine(norm.num_features)
             affine.weight, affine.bias = (part.detach().clone() for part in scale_and_shift(norm))
@@ -78,4 +79,3 @@ def fold_batch_norms(network: StageNetwork) -> StageNetwork:
             nodes[name] = replace(node, op="Affine", settings={"channels": norm.num_features})
     output = tree_map(lambda name: renamed.get(name, name), network.output)
     return StageNetwork(nodes.values(), output, modules)
-

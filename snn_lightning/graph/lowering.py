@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,23 +53,51 @@ MODULE_RULES: dict[type[nn.Module], Rule] = {}
 FUNCTION_RULES: dict[Any, Rule] = {}
 """Rules by function or, for methods of tensors, by name. `graph.rules` fills both tables."""
 
-_SHAPE_QUERIES = ("getattr", "size", "dim", "ndimension", "numel", "stride", "is_contiguous", "get_device", "_assert")
+_SHAPE_QUERIES = (
+    "getattr",
+    "size",
+    "dim",
+    "ndimension",
+    "numel",
+    "stride",
+    "is_contiguous",
+    "get_device",
+    "_assert",
+)
 """Calls whose result depends on a tensor's form only, so that it may be taken from the sample."""
 
+_TAKEN = frozenset(dir(nn.ModuleDict()))
+"""Names that operators can't have."""
+
 _DEFAULT_REMEDY = (
-    "it has no spiking counterpart here; replace it by supported operators, or convert the part of the model without it"
+    "it has no spiking counterpart here; replace it by supported operators, "
+    "or convert the part of the model without it"
 )
 REMEDIES = {
-    "smooth": "a smooth gate or activation has no integrate-and-fire counterpart; train the network with ReLU or ReLU6",
+    "smooth": "smooth gates and activations have no spiking counterpart; train with ReLU or ReLU6",
+    "signed": "its negative values would need negative spikes; train the network with ReLU or ReLU6",
     "norm": "it normalises by the statistics of each input, which spikes don't have; use batch norm",
-    "softmax": "take it out of the network and apply it to the SNN's output, which is on the ANN's output scale",
-    "product": "a product of two activations is not a synapse; networks with gates or attention can't be converted",
+    "softmax": "take it out of the network and apply it to the SNN's output, which has the ANN's scale",
+    "product": "a product of two activations is no synapse; networks with gates or attention don't convert",
 }
 _REMEDY_BY_NAME = {
     **dict.fromkeys(
-        ("sigmoid", "silu", "gelu", "hardswish", "hardsigmoid", "swish", "mish", "elu", "selu", "tanh", "softplus"),
+        (
+            "sigmoid",
+            "silu",
+            "gelu",
+            "hardswish",
+            "hardsigmoid",
+            "swish",
+            "mish",
+            "elu",
+            "selu",
+            "tanh",
+            "softplus",
+        ),
         REMEDIES["smooth"],
     ),
+    **dict.fromkeys(("leakyrelu", "leaky_relu", "prelu", "rrelu", "celu"), REMEDIES["signed"]),
     **dict.fromkeys(("layernorm", "groupnorm", "instancenorm", "layer_norm", "group_norm"), REMEDIES["norm"]),
     **dict.fromkeys(("softmax", "log_softmax", "logsoftmax"), REMEDIES["softmax"]),
     **dict.fromkeys(("mul", "matmul", "bmm", "einsum", "scaled_dot_product_attention"), REMEDIES["product"]),
@@ -100,16 +127,16 @@ class Lowering(fx.Interpreter):
         """
         self.batch = sample.shape[0]
         tree: Any = None
-        inputs = [node for node in self.module.graph.nodes if node.op == "placeholder"]
         with torch.no_grad():
-            for node in self.module.graph.nodes:
+            for node in self.graph.nodes:
                 self._current = node
                 if node.op == "placeholder":
-                    self._placeholder(node, inputs, sample)
+                    # A copy: the network may work in place.
+                    self.env[node], self.values[node] = sample.clone(), Value(INPUT, sample.shape)
                 elif node.op == "output":
                     tree = self._output(fx.node.map_arg(node.args[0], self.values.__getitem__))
                 else:
-                    self.env[node] = self.run_node(node)
+                    self.env[node] = self._run(node, sample)
                     self.values[node] = self._lower_node(node)
         if self.obstacles:
             obstacles = list(dict.fromkeys(self.obstacles))
@@ -126,42 +153,56 @@ class Lowering(fx.Interpreter):
                 stack.extend(self.nodes[name].inputs)
         return [node for name, node in self.nodes.items() if name in live]
 
-    def add(self, op: str, inputs: list[Value], settings: dict[str, Any], module: nn.Module | None = None) -> Value:
+    def add(
+        self, op: str, inputs: list[Value], settings: dict[str, Any], module: nn.Module | None = None
+    ) -> Value:
         """Append an operator and return its value; used by the rules."""
         node = self._current
         assert node is not None
-        name = node.name if node.name not in self.nodes else f"{node.name}_{len(self.nodes)}"
+        name = node.name if self._free(node.name) else f"{node.name}_{len(self.nodes)}"
         names = tuple(value.name for value in inputs)
         self.nodes[name] = Node(name, op, names, settings, module_path(node), source_line(node))
         if module is not None:
             self.modules[name] = module
-        result = self.env[node]
+        result = self.result()
         return Value(name, result.shape if isinstance(result, Tensor) else torch.Size())
+
+    def result(self) -> Any:
+        """Return the present call's result on the sample."""
+        assert self._current is not None
+        return self.env[self._current]
 
     def result_shape(self) -> tuple[int, ...]:
         """Return the shape of the present call's result behind the batch; the batch must be first."""
-        shape = tuple(self.env[self._current].shape)  # type: ignore[index]
+        shape = tuple(self.result().shape)
         if shape[0] != self.batch:
             raise Unsupported("it moves or merges the batch dimension; keep the batch first and by itself")
         return shape[1:]
 
     def rebind(self, old: Value, new: Value) -> Value:
-        """Let everything that held `old` hold `new` from here on: what an in-place operation does; returns `new`."""
+        """Let what held `old` hold `new` from here on, as an in-place operation does; returns `new`."""
+        if not isinstance(old, Value):
+            raise Unsupported(
+                "it changes a tensor of the model in place; a spiking network's only state is potentials"
+            )
         for node, value in self.values.items():
             if value == old:
                 self.values[node] = new
         return new
 
-    def _placeholder(self, node: fx.Node, inputs: list[fx.Node], sample: Tensor) -> None:
-        if node is inputs[0]:
-            self.env[node], self.values[node] = sample, Value(INPUT, sample.shape)
-        elif node.args:
-            self.env[node] = self.values[node] = node.args[0]
-        else:
+    def _run(self, node: fx.Node, sample: Tensor) -> Any:
+        try:
+            return self.run_node(node)
+        except Exception as error:
+            line = f" ({source_line(node)})" if source_line(node) else ""
             raise ConversionError(
-                f"The network takes a second input '{node.target}'. Only networks with one input tensor convert: "
-                "wrap the model in a module with one input."
-            )
+                f"The network fails on inputs of shape {tuple(sample.shape)} in "
+                f"{describe_path(module_path(node))}{line}: {error}. Pass a sample like the inputs it was "
+                "trained on."
+            ) from error
+
+    def _free(self, name: str) -> bool:
+        return name not in self.nodes and name not in _TAKEN
 
     def _lower_node(self, node: fx.Node) -> Any:
         result = self.env[node]
@@ -180,21 +221,25 @@ class Lowering(fx.Interpreter):
             return rule(self, *leading, *args, **kwargs)
         except Unsupported as reason:
             self.obstacles.append(Obstacle(name, module_path(node), source_line(node), str(reason)))
-        except TypeError as error:
+        except (TypeError, ValueError, LookupError, ArithmeticError) as error:
             remedy = f"it is called in a form that is not supported here ({error}); {_DEFAULT_REMEDY}"
             self.obstacles.append(Obstacle(name, module_path(node), source_line(node), remedy))
-        return Value(node.name, result.shape) if isinstance(result, Tensor) else result
+        return _stand_in(node.name, result)
 
     def _rule(self, node: fx.Node) -> tuple[str, Rule | None, tuple[Any, ...]]:
         """Return what is called, the rule for it, and the arguments in front of the user's."""
         if node.op != "call_module":
-            name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+            name = (
+                node.target
+                if isinstance(node.target, str)
+                else getattr(node.target, "__name__", str(node.target))
+            )
             return name, FUNCTION_RULES.get(node.target), ()
         module = self.module.get_submodule(str(node.target))
         base = next((cls for cls in type(module).__mro__ if cls in MODULE_RULES), None)
         # A subclass with a forward of its own is another operator than its base.
         rule = MODULE_RULES[base] if base is not None and type(module).forward is base.forward else None
-        return type(module).__name__, rule, (copy.deepcopy(module),)
+        return type(module).__name__, rule, (module,)
 
     def _output(self, tree: Any) -> Any:
         if isinstance(tree, Value):
@@ -206,7 +251,16 @@ class Lowering(fx.Interpreter):
             return parts if isinstance(tree, list) else tuple(parts)
         if tree is None:
             return None
-        raise ConversionError(f"The network returns a {type(tree).__name__}; only tensors, tuples, lists and dicts do.")
+        raise ConversionError(
+            f"The network returns a {type(tree).__name__}; only tensors, tuples, lists and dicts do."
+        )
+
+
+def _stand_in(name: str, result: Any) -> Any:
+    """Return what an obstacle would have made, so that the obstacles behind it are found too."""
+    if isinstance(result, tuple | list):
+        return tuple(_stand_in(name, part) for part in result)
+    return Value(name, result.shape) if isinstance(result, Tensor) else result
 
 
 def _has_value(tree: Any) -> bool:

@@ -112,11 +112,15 @@ class StageNetwork(nn.Module):
         self.output = output
         modules = modules or {}
         self.operators = nn.ModuleDict(
-            {n.name: modules[n.name] if n.name in modules else build(n.op, n.settings) for n in self.nodes.values()}
+            {
+                n.name: modules[n.name] if n.name in modules else build(n.op, n.settings)
+                for n in self.nodes.values()
+            }
         )
         for parameter in self.parameters():
             if parameter.dim() == 4:
-                # The faster layout on CPU and GPU, and one layout everywhere makes a loaded model equal bit for bit.
+                # The faster layout on CPU and GPU, and one layout everywhere makes a loaded model equal bit
+                # for bit.
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         self.gates = frozenset(gates)
         self.temporal = temporal_values(self.nodes)
@@ -158,7 +162,13 @@ class StageNetwork(nn.Module):
     def spec(self) -> dict[str, Any]:
         """Return the network without its parameters as plain numbers, strings, tuples, lists and dicts."""
         nodes = [
-            {"name": n.name, "op": n.op, "inputs": list(n.inputs), "settings": dict(n.settings), "path": n.path}
+            {
+                "name": n.name,
+                "op": n.op,
+                "inputs": list(n.inputs),
+                "settings": dict(n.settings),
+                "path": n.path,
+            }
             for n in self.nodes.values()
         ]
         return {"nodes": nodes, "output": self.output, "gates": sorted(self.gates)}
@@ -171,8 +181,8 @@ class StageNetwork(nn.Module):
             return cls(nodes, spec["output"], gates=spec["gates"])
         except (KeyError, TypeError) as error:
             raise CheckpointError(
-                f"The network description in the checkpoint is not readable ({error!r}): the file is damaged or was "
-                "written by another version of snn_lightning; convert the ANN again."
+                f"The network description in the checkpoint is not readable ({error!r}): the file is damaged "
+                "or was written by another version of snn_lightning; convert the ANN again."
             ) from error
 
 
@@ -180,6 +190,6 @@ def require_sites(network: StageNetwork) -> None:
     """Raise a ConversionError if the network has no site."""
     if not network.sites:
         raise ConversionError(
-            "The network has no activation (ReLU, ReLU6, Hardtanh(0, a) or clamp(0, a)), so there is nothing to turn "
-            "into spiking neurons. Pass the part of the model that has them."
+            "The network has no activation (ReLU, ReLU6, Hardtanh(0, a) or clamp(0, a)), so there is "
+            "nothing to turn into spiking neurons. Pass the part of the model that has them."
         )

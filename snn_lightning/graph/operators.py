@@ -1,8 +1,9 @@
 """The vocabulary of operators a network is normalised to.
 
 Every operator is a stateless module on batch-first tensors `[B, C, ...]`, built from plain settings (numbers,
-strings, tuples), so that a network can be described, stored and rebuilt without its author's code. All of them except
-the max pools and the activation are affine: the mean over time of their outputs is their output on the mean.
+strings, tuples), so that a network can be described, stored and rebuilt without its author's code. All of
+them except the max pools and the activation are affine: the mean over time of their outputs is their output
+on the mean.
 """
 
 from __future__ import annotations
@@ -27,11 +28,20 @@ CONV_SETTINGS = (
 AVG_SETTINGS = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
 MAX_SETTINGS = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
+
+class PositionwiseLinear(nn.Linear):
+    """A linear layer on `[B, C, ..., features]`, whose channels C are not its features.
+
+    A threshold or a batch norm of the channels is not a factor of its weight's rows or columns.
+    """
+
+
 SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Conv1d: CONV_SETTINGS,
     nn.Conv2d: CONV_SETTINGS,
     nn.Conv3d: CONV_SETTINGS,
     nn.Linear: ("in_features", "out_features"),
+    PositionwiseLinear: ("in_features", "out_features"),
     nn.AvgPool1d: AVG_SETTINGS,
     nn.AvgPool2d: (*AVG_SETTINGS, "divisor_override"),
     nn.AvgPool3d: (*AVG_SETTINGS, "divisor_override"),
@@ -48,7 +58,7 @@ SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Upsample: ("size", "scale_factor", "mode", "align_corners"),
     nn.PixelShuffle: ("upscale_factor",),
 }
-"""torch.nn modules taken over as they are, with the attributes that rebuild them."""
+"""Modules taken over as they are, with the attributes that rebuild them."""
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 SYNAPSES = (*CONVOLUTIONS, nn.Linear)
@@ -201,9 +211,14 @@ OWN = (Activation, Affine, Add, Scale, Cat, Reshape, Permute, Narrow, Mean, Pad)
 OPERATORS: dict[str, Callable[..., nn.Module]] = {cls.__name__: cls for cls in (*SETTINGS, *OWN)}
 
 
+def known_class(module: nn.Module) -> type[nn.Module]:
+    """Return the class in `SETTINGS` that `module` is, or is a subclass of."""
+    return next(cls for cls in type(module).__mro__ if cls in SETTINGS)
+
+
 def settings_of(module: nn.Module) -> dict[str, Any]:
-    """Return the plain settings that rebuild a torch.nn `module` through `build`."""
-    settings = {key: getattr(module, key) for key in SETTINGS[type(module)]}
+    """Return the plain settings that rebuild a known `module` through `build`."""
+    settings = {key: getattr(module, key) for key in SETTINGS[known_class(module)]}
     if isinstance(module, SYNAPSES):
         settings["bias"] = module.bias is not None
     return settings
@@ -212,3 +227,8 @@ def settings_of(module: nn.Module) -> dict[str, Any]:
 def build(op: str, settings: dict[str, Any]) -> nn.Module:
     """Build the operator called `op`, with fresh parameters where it has any."""
     return OPERATORS[op](**settings)
+
+
+def channels_lead(module: nn.Module) -> bool:
+    """Whether `module` is a synapse whose weight's rows and columns are output and input channels."""
+    return isinstance(module, SYNAPSES) and not isinstance(module, PositionwiseLinear)

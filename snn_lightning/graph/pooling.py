@@ -11,7 +11,14 @@ from snn_lightning.errors import ConversionError
 from snn_lightning.graph.network import ACTIVATION, INPUT, Node, StageNetwork
 from snn_lightning.graph.operators import settings_of
 
-AVERAGE_POOLS = ("AvgPool1d", "AvgPool2d", "AvgPool3d", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d")
+AVERAGE_POOLS = (
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+)
 _NON_NEGATIVE = (ACTIVATION, *AVERAGE_POOLS, "Cat", "Flatten", "Reshape", "Permute", "Narrow", "MaxPool2d")
 
 
@@ -26,14 +33,20 @@ def depthwise(pool: nn.Module, channels: int, size: tuple[int, ...]) -> nn.Modul
         size: spatial size of its input; an adaptive pooling must divide it.
 
     Raises:
-        ConversionError: the pooling is not a convolution (ceil mode, uneven adaptive windows, padding not counted).
+        ConversionError: the pooling is not a convolution (ceil mode, uneven adaptive windows, padding not
+            counted).
     """
     dims = len(size)
+    kernel: Any
+    stride: Any
+    padding: Any
     if "Adaptive" in type(pool).__name__:
         target = _tuple(pool.output_size, dims)
         target = tuple(s if t is None else t for s, t in zip(size, target, strict=True))
         if any(s % t for s, t in zip(size, target, strict=True)):
-            raise ConversionError(f"Adaptive average pooling from {size} to {target} has uneven windows: keep it analog.")
+            raise ConversionError(
+                f"Adaptive average pooling from {size} to {target} has uneven windows: keep it analog."
+            )
         kernel = tuple(s // t for s, t in zip(size, target, strict=True))
         stride, padding = kernel, (0,) * dims
     else:
@@ -42,7 +55,9 @@ def depthwise(pool: nn.Module, channels: int, size: tuple[int, ...]) -> nn.Modul
         uneven = any((s + 2 * p - k) % t for s, p, k, t in zip(size, padding, kernel, stride, strict=True))
         not_counted = any(padding) and not pool.count_include_pad
         if (pool.ceil_mode and uneven) or not_counted or getattr(pool, "divisor_override", None):
-            raise ConversionError("Average pooling with ceil_mode or uncounted padding is no convolution: keep it analog.")
+            raise ConversionError(
+                "Average pooling with ceil_mode or uncounted padding is no convolution: keep it analog."
+            )
     cls = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1]
     conv = cls(channels, channels, kernel, stride, padding, groups=channels, bias=True)
     weight = torch.full_like(conv.weight, 1.0 / conv.weight[0].numel())
@@ -55,8 +70,8 @@ def depthwise(pool: nn.Module, channels: int, size: tuple[int, ...]) -> nn.Modul
 def convert_average_pooling(network: StageNetwork, sample: Tensor) -> StageNetwork:
     """Give every average pooling of spikes a site of its own: pool -> depthwise convolution -> activation.
 
-    The ANN computes the same, since the mean of non-negative values is non-negative. A pooling of values that may be
-    negative stays as it is.
+    The ANN computes the same, since the mean of non-negative values is non-negative. A pooling of values that
+    may be negative stays as it is.
     """
     values = network.run_operators(network.nodes, {INPUT: sample[:1]})
     nodes: list[Node] = []
@@ -66,7 +81,9 @@ def convert_average_pooling(network: StageNetwork, sample: Tensor) -> StageNetwo
             x = values[node.inputs[0]]
             conv = depthwise(modules[name], x.shape[1], tuple(x.shape[2:])).to(x)
             settings: dict[str, Any] = settings_of(conv)
-            nodes.append(Node(f"{name}_synapse", type(conv).__name__, node.inputs, settings, node.path, node.line))
+            nodes.append(
+                Node(f"{name}_synapse", type(conv).__name__, node.inputs, settings, node.path, node.line)
+            )
             modules[f"{name}_synapse"] = conv
             del modules[name]
             node = Node(name, ACTIVATION, (f"{name}_synapse",), {"cap": None}, node.path, node.line)

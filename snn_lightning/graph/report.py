@@ -36,6 +36,11 @@ class ConversionReport:
         """Number of sites that become neurons."""
         return sum(kind == "neuron" for _, kind, _, _ in self.stages)
 
+    @property
+    def summary(self) -> str:
+        """One line: sites found and converted."""
+        return f"Convertible: {self.sites} sites found, {self.sites} converted, nothing left analog"
+
     def __str__(self) -> str:
         if self.problem and not self.obstacles:
             return f"Not convertible: {self.problem}"
@@ -44,9 +49,12 @@ class ConversionReport:
             return "\n".join([*lines, *(f"  {i}. {o}" for i, o in enumerate(self.obstacles, 1))])
         width = max(len(name) for name, *_ in self.stages)
         lines = [
-            f"{name:<{width}}  {kind:<7}  {path or '-':<28}  {', '.join(ops) or '-'}" for name, kind, path, ops in self.stages
+            f"{name:<{width}}  {kind:<7}  {path or '-':<28}  {', '.join(ops) or '-'}"
+            for name, kind, path, ops in self.stages
         ]
-        return "\n".join([f"Convertible: {self.sites} sites found, {self.sites} converted, nothing left analog", *lines])
+        return "\n".join(
+            [f"Convertible: {self.sites} sites found, {self.sites} converted, nothing left analog", *lines]
+        )
 
 
 def stage_table(network: StageNetwork) -> list[tuple[str, str, str, list[str]]]:

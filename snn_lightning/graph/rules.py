@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,15 @@ from snn_lightning.graph.lowering import (
     Unsupported,
     Value,
 )
-from snn_lightning.graph.operators import SETTINGS, Affine, settings_of
+from snn_lightning.graph.operators import (
+    SETTINGS,
+    SYNAPSES,
+    Affine,
+    PositionwiseLinear,
+    build,
+    known_class,
+    settings_of,
+)
 
 AnyRule = TypeVar("AnyRule", bound=Callable[..., Any])
 BATCH_NORM = "BatchNorm"
@@ -28,7 +36,7 @@ BATCH_NORM = "BatchNorm"
 
 
 def module_rule(*classes: type[nn.Module]) -> Callable[[AnyRule], AnyRule]:
-    """Register the rule for calls of modules; it receives the lowering, the module and the call's arguments."""
+    """Register the rule for calls of modules; it gets the lowering, the module and the arguments."""
 
     def register(rule: AnyRule) -> AnyRule:
         MODULE_RULES.update(dict.fromkeys(classes, rule))
@@ -57,13 +65,23 @@ def _known_module(low: Lowering, module: nn.Module, x: Value) -> Value:
         return _flatten(low, x, settings["start_dim"], settings["end_dim"])
     if getattr(module, "return_indices", False):
         raise Unsupported("the indices of a max pool can't be used; set return_indices=False")
-    return low.add(type(module).__name__, [x], settings, module)
+    name = known_class(module).__name__
+    if isinstance(module, nn.Linear) and len(x.shape) > 2:
+        name = PositionwiseLinear.__name__
+    # Built anew: a subclass, a parametrisation or a hook of the user's stays behind, its weight does not.
+    with torch.device("meta"):
+        plain = build(name, settings)
+    if isinstance(module, SYNAPSES):
+        _assign(plain, module.weight, module.bias)
+    return low.add(name, [x], settings, plain)
 
 
 @module_rule(_BatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 def _batch_norm_module(low: Lowering, module: _BatchNorm, x: Value) -> Value:
     if module.running_mean is None:
-        raise Unsupported("it has no running statistics; build it with track_running_stats=True and train again")
+        raise Unsupported(
+            "it has no running statistics; build it with track_running_stats=True and train again"
+        )
     return low.add(BATCH_NORM, [x], {}, module)
 
 
@@ -74,7 +92,9 @@ def _activation_module(low: Lowering, module: nn.ReLU | nn.Hardtanh, x: Value) -
     return _hardtanh(low, x, module.min_val, module.max_val, module.inplace)
 
 
-@module_rule(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+@module_rule(
+    nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout
+)
 def _identity_module(low: Lowering, module: nn.Module, x: Value) -> Value:
     return x
 
@@ -108,7 +128,9 @@ def _relu6(low: Lowering, x: Value, inplace: bool = False) -> Value:
 
 
 @function_rule(F.hardtanh)
-def _hardtanh(low: Lowering, x: Value, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Value:
+def _hardtanh(
+    low: Lowering, x: Value, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> Value:
     if min_val != 0 or max_val <= 0:
         raise Unsupported(f"it clips to [{min_val}, {max_val}]; only [0, a] with a > 0 is a neuron's range")
     return _activation(low, x, float(max_val), inplace)
@@ -116,16 +138,18 @@ def _hardtanh(low: Lowering, x: Value, min_val: float = -1.0, max_val: float = 1
 
 def _clamp_(inplace: bool) -> Callable[..., Value]:
     def clamp(low: Lowering, x: Value, min: float | None = None, max: float | None = None) -> Value:
-        if min is None or isinstance(min, Tensor | Value) or isinstance(max, Tensor | Value):
+        plain = not any(isinstance(bound, Tensor | Value) for bound in (min, max))
+        if not plain or min != 0 or (max is not None and max <= 0):
             raise Unsupported("only clamp(min=0) and clamp(0, a) with plain numbers are a neuron's range")
-        return _activation(low, x, None, inplace) if max is None and min == 0 else _hardtanh(low, x, min, max or 0)
+        return _activation(low, x, None if max is None else float(max), inplace)
 
     return clamp
 
 
 function_rule(torch.clamp, "clamp", torch.clip, "clip")(_clamp_(False))
-function_rule("clamp_", torch.clamp_)(_clamp_(True))
+function_rule("clamp_", torch.clamp_, "clip_", torch.clip_)(_clamp_(True))
 function_rule("clamp_min", torch.clamp_min)(lambda low, x, min: _clamp_(False)(low, x, min))
+function_rule("clamp_min_", torch.clamp_min_)(lambda low, x, min: _clamp_(True)(low, x, min))
 
 
 # Synapses and pooling written as functions
@@ -142,8 +166,10 @@ def _assign(module: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module
 def _linear(low: Lowering, x: Value, weight: Tensor, bias: Tensor | None = None) -> Value:
     if not isinstance(weight, Tensor):
         raise Unsupported(REMEDIES["product"])
-    module = _assign(nn.Linear(weight.shape[1], weight.shape[0], bias is not None), weight, bias)
-    return low.add("Linear", [x], settings_of(module), module)
+    with torch.device("meta"):
+        module = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
+    _assign(module, weight, bias)
+    return _known_module(low, module, x)
 
 
 def _convolution(cls: type[nn.Conv1d | nn.Conv2d | nn.Conv3d]) -> Callable[..., Value]:
@@ -159,10 +185,12 @@ def _convolution(cls: type[nn.Conv1d | nn.Conv2d | nn.Conv3d]) -> Callable[..., 
     ) -> Value:
         if not isinstance(weight, Tensor):
             raise Unsupported(REMEDIES["product"])
-        channels, kernel = weight.shape[1] * groups, tuple(weight.shape[2:])
-        module = cls(channels, weight.shape[0], kernel, stride, padding, dilation, groups, bias is not None)
-        _assign(module, weight, bias)
-        return low.add(cls.__name__, [x], settings_of(module), module)
+        channels, kernel = weight.shape[1] * groups, cast(Any, tuple(weight.shape[2:]))
+        with torch.device("meta"):
+            module: nn.Module = cls(
+                channels, weight.shape[0], kernel, stride, padding, dilation, groups, bias is not None
+            )
+        return _known_module(low, _assign(module, weight, bias), x)
 
     return rule
 
@@ -240,7 +268,9 @@ def _interpolate(
 
 
 @function_rule(F.pad)
-def _pad(low: Lowering, x: Value, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Value:
+def _pad(
+    low: Lowering, x: Value, pad: Sequence[int], mode: str = "constant", value: float | None = None
+) -> Value:
     if mode != "constant":
         raise Unsupported(f"padding mode '{mode}' is not supported; use the padding_mode of the convolution")
     return low.add("Pad", [x], {"pad": tuple(pad), "value": float(value or 0.0)})
@@ -255,7 +285,6 @@ def _pad(low: Lowering, x: Value, pad: Sequence[int], mode: str = "constant", va
     F.feature_alpha_dropout,
     torch.dropout,
     "contiguous",
-    "clone",
     "detach",
     "float",
 )
@@ -263,6 +292,12 @@ def _identity(low: Lowering, x: Value, *args: Any, training: bool = False, **kwa
     if training or (len(args) > 1 and args[1] is True):
         raise Unsupported("it drops values in eval mode too; pass training=self.training")
     return x
+
+
+@function_rule(torch.clone, "clone")
+def _clone(low: Lowering, x: Value, **ignored: Any) -> Value:
+    # A value of its own: what is later done in place to the one does not show in the other.
+    return low.add("Scale", [x], {"factor": 1.0})
 
 
 # Sums, scales, constants
@@ -283,38 +318,42 @@ def _affine(low: Lowering, x: Value, weight: Tensor | None, bias: Tensor | None)
         if constant is not None:
             values = _channels(constant, x)
             if values is None:
-                raise Unsupported("a constant of this shape is not one number a channel; use a linear layer instead")
+                raise Unsupported(
+                    "a constant of this shape is not one number a channel; use a linear layer instead"
+                )
             buffer.copy_(values)
     return low.add("Affine", [x], {"channels": x.shape[1]}, module)
 
 
-def _add_(inplace: bool) -> Callable[..., Value]:
-    def add(low: Lowering, a: Any, b: Any, *, alpha: float = 1) -> Value:
-        if isinstance(a, Value) and isinstance(b, Value):
-            total = low.add("Add", [a, b], {"alpha": float(alpha)})
-        else:
-            x, other, factor = (a, b, alpha) if isinstance(a, Value) else (b, a, 1)
-            if isinstance(other, Tensor):
-                total = _affine(low, x, None, other * factor)
-            else:
-                total = low.add("Scale", [x], {"factor": 1.0, "offset": float(other * factor)})
-        return low.rebind(a, total) if inplace else total
-
-    return add
+def _add(low: Lowering, a: Any, b: Any, *, alpha: float = 1) -> Value:
+    if isinstance(a, Value) and isinstance(b, Value):
+        return low.add("Add", [a, b], {"alpha": float(alpha)})
+    if not isinstance(a, Value):
+        if alpha != 1:
+            b = low.add("Scale", [b], {"factor": float(alpha)})
+        return _add(low, b, a)
+    if isinstance(b, Tensor):
+        return _affine(low, a, None, b * alpha)
+    return low.add("Scale", [a], {"factor": 1.0, "offset": float(b * alpha)})
 
 
-function_rule(operator.add, torch.add, "add")(_add_(False))
-function_rule(operator.iadd, "add_")(_add_(True))
+def _in_place(rule: Callable[..., Value]) -> Callable[..., Value]:
+    """Return the rule of the variant that leaves its result in its first argument."""
+    return lambda low, a, *args, **kwargs: low.rebind(a, rule(low, a, *args, **kwargs))
+
+
+function_rule(operator.add, torch.add, "add")(_add)
+function_rule(operator.iadd, "add_")(_in_place(_add))
 
 
 @function_rule(operator.sub, torch.sub, "sub")
 def _sub(low: Lowering, a: Any, b: Any, *, alpha: float = 1) -> Value:
     if not isinstance(a, Value):
-        return _add_(False)(low, low.add("Scale", [b], {"factor": -float(alpha)}), a)
-    return _add_(False)(low, a, b, alpha=-alpha)
+        return _add(low, low.add("Scale", [b], {"factor": -float(alpha)}), a)
+    return _add(low, a, b, alpha=-alpha)
 
 
-@function_rule(operator.mul, torch.mul, "mul", operator.imul, "mul_")
+@function_rule(operator.mul, torch.mul, "mul")
 def _mul(low: Lowering, a: Any, b: Any) -> Value:
     if isinstance(a, Value) and isinstance(b, Value):
         raise Unsupported(REMEDIES["product"])
@@ -329,6 +368,11 @@ def _div(low: Lowering, a: Any, b: Any) -> Value:
     if isinstance(b, Value):
         raise Unsupported("dividing by an activation is not a synapse; replace it by a fixed scale")
     return _mul(low, a, 1 / b)
+
+
+function_rule(operator.isub, "sub_")(_in_place(_sub))
+function_rule(operator.imul, "mul_")(_in_place(_mul))
+function_rule(operator.itruediv, "div_")(_in_place(_div))
 
 
 @function_rule(operator.neg, torch.neg, "neg")
@@ -399,10 +443,9 @@ def _narrow(low: Lowering, x: Value, dim: int, start: int, length: int) -> Value
 
 
 @function_rule("chunk", torch.chunk, "split", torch.split)
-def _parts(low: Lowering, x: Value, size: Any, dim: int = 0) -> tuple[Value, ...]:
-    node = low._current
+def _parts(low: Lowering, x: Value, size: Any = None, dim: int = 0, **named_size: Any) -> tuple[Value, ...]:
     parts, start = [], 0
-    for part in low.env[node]:
+    for part in low.result():
         length = part.shape[dim]
         value = _narrow(low, x, dim, start, length)
         parts.append(Value(value.name, part.shape))
@@ -424,10 +467,14 @@ def _getitem(low: Lowering, x: Any, index: Any) -> Any:
         elif item != slice(None):
             start, stop, step = item.indices(shape[dim])
             if step != 1:
-                raise Unsupported("slices with a step are not supported; use a strided convolution or pooling")
+                raise Unsupported(
+                    "slices with a step are not supported; use a strided convolution or pooling"
+                )
             x = _narrow(low, x, dim, start, stop - start)
         x = Value(x.name, shape)
-    return _reshape(low, x) if any(isinstance(item, int) for item in index[1:]) else x
+    if any(isinstance(item, int) for item in index[1:]):
+        return _reshape(low, x)
+    return Value(x.name, low.result().shape)
 
 
 @function_rule("mean", torch.mean)

@@ -29,8 +29,8 @@ def readers(nodes: Mapping[str, Node]) -> dict[str, list[str]]:
 def partition(nodes: Mapping[str, Node], output: Any, gates: Collection[str]) -> tuple[Stage, ...]:
     """Group operators into stages.
 
-    Each operator belongs to the first stage, in topological order, that needs it; its value is exported when a later
-    stage reads it too, so that no operator ever runs in two stages.
+    Each operator belongs to the first stage, in topological order, that needs it; its value is exported when
+    a later stage reads it too, so that no operator ever runs in two stages.
 
     Args:
         nodes: operator calls in topological order.
@@ -64,6 +64,8 @@ def partition(nodes: Mapping[str, Node], output: Any, gates: Collection[str]) ->
             add(f"readout_{name}" if name != INPUT else "readout", "readout", name)
     read_later = {key for stage in stages for key in stage.inputs}
     return tuple(
-        Stage(s.name, s.kind, s.operators, s.current, s.inputs, tuple(k for k in s.operators if k in read_later))
+        Stage(
+            s.name, s.kind, s.operators, s.current, s.inputs, tuple(k for k in s.operators if k in read_later)
+        )
         for s in stages
     )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import os
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
 
 from snn_lightning.errors import ConversionError
 
-_NOT_THE_USERS = (str(Path(torch.__file__).parent), __file__)
+_NOT_THE_USERS = (f"{Path(torch.__file__).parent}{os.sep}", __file__)
 
 
 class _Tracer(fx.Tracer):
@@ -24,6 +26,21 @@ class _Tracer(fx.Tracer):
     def __init__(self) -> None:
         super().__init__()
         self.path = ""
+
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """Let the first parameter be the input, and leave the others to their defaults."""
+        parameters = list(inspect.signature(inspect.unwrap(root_fn)).parameters.values())[1:]
+        for other in parameters[1:]:
+            named = other.kind not in (other.VAR_POSITIONAL, other.VAR_KEYWORD)
+            if named and other.default is other.empty:
+                raise ConversionError(
+                    f"The network takes a second input '{other.name}'. Only networks with one input tensor "
+                    "convert: wrap the model in a module with one input."
+                )
+        name = parameters[0].name if parameters else "x"
+        return root_fn, [self.root, self.create_proxy("placeholder", name, (), {})]
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -37,10 +54,10 @@ class _Tracer(fx.Tracer):
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the user's module inside wrappers of torch.compile and DistributedDataParallel."""
     while True:
-        if hasattr(model, "_orig_mod"):
-            model = model._orig_mod
+        if isinstance(original := getattr(model, "_orig_mod", None), nn.Module):
+            model = original
         elif isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
-            model = model.module
+            model = cast(nn.Module, model.module)
         else:
             return model
 
@@ -55,12 +72,14 @@ def trace(model: nn.Module) -> fx.GraphModule:
         The traced graph.
 
     Raises:
-        ConversionError: the model is scripted or its Python code can't be traced; names the module and source line.
+        ConversionError: the model is scripted or its Python code can't be traced; names the module and source
+            line.
     """
     model = unwrap(model)
     if isinstance(model, torch.jit.ScriptModule):
         raise ConversionError(
-            "The model is a scripted module, whose Python code is gone. Pass the nn.Module it was scripted from."
+            "The model is a scripted module, whose Python code is gone. Pass the nn.Module it was scripted "
+            "from."
         )
     network = copy.deepcopy(model).eval()
     for parameter in network.parameters():
@@ -68,11 +87,13 @@ def trace(model: nn.Module) -> fx.GraphModule:
     tracer = _Tracer()
     try:
         graph = tracer.trace(network)
+    except ConversionError:
+        raise
     except Exception as error:
         raise ConversionError(
-            f"The forward code of {describe_path(tracer.path)} can't be traced at {_last_user_line(error)}: {error}. "
-            "Control flow that depends on tensor values has no spiking counterpart: rewrite it with fixed structure, "
-            "or convert the submodule that is free of it."
+            f"The forward code of {describe_path(tracer.path)} can't be traced at {_last_user_line(error)}: "
+            f"{error}. Control flow that depends on tensor values has no spiking counterpart: rewrite it "
+            "with fixed structure, or convert the submodule that is free of it."
         ) from error
     return fx.GraphModule(network, graph)
 
@@ -102,5 +123,7 @@ def source_line(node: fx.Node) -> str:
 
 
 def _last_user_line(error: BaseException) -> str:
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_NOT_THE_USERS)]
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_NOT_THE_USERS)
+    ]
     return f"{frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else "an unknown line"

@@ -43,7 +43,7 @@ def rebuild_spiking_model(module: nn.Module, checkpoint: dict[str, Any]) -> None
 
 
 class SpikingCheckpoint:
-    """Mix into a LightningModule, in front of it, so that `load_from_checkpoint` gives back a calibrated SNN."""
+    """Mix in front of LightningModule, so that `load_from_checkpoint` gives back a calibrated SNN."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write the conversion spec."""
@@ -75,8 +75,8 @@ def load_converted(path: str | Path, device: torch.device | str = "cpu") -> Spik
     checkpoint = read_checkpoint(path)
     if KEY not in checkpoint:
         raise CheckpointError(
-            f"'{path}' holds no spiking network: it is the checkpoint of an ANN. Calibrate it first, or name the "
-            "checkpoint that the calibration wrote."
+            f"'{path}' holds no spiking network: it is the checkpoint of an ANN. Calibrate it first, or name "
+            "the checkpoint that the calibration wrote."
         )
     entry = checkpoint[KEY]
     model = SpikingModel.from_spec(entry["spec"])
@@ -85,5 +85,7 @@ def load_converted(path: str | Path, device: torch.device | str = "cpu") -> Spik
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise CheckpointError(f"The parameters in '{path}' do not fit its own description: {error}") from error
+        raise CheckpointError(
+            f"The parameters in '{path}' do not fit its own description: {error}"
+        ) from error
     return model.to(device)

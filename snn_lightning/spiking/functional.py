@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -40,33 +42,46 @@ def integrate_and_fire(
     Returns:
         Spikes `[T, N, C, ...]` with values {0, v_th}, and the potential after the last step.
     """
-    v = potential.clone()
-    spikes = torch.empty((steps, *v.shape), dtype=v.dtype, device=v.device) if static else torch.empty_like(current)
+    # In the current's memory order, which broadcasting the initial potential would lose.
+    v = torch.empty_like(current if static else current[0]).copy_(potential)
+    spikes = (
+        torch.empty((steps, *v.shape), dtype=v.dtype, device=v.device)
+        if static
+        else torch.empty_like(current)
+    )
     for t in range(steps):
         v.add_(current if static else current[t])
-        torch.mul(v >= v_th, v_th, out=spikes[t])
+        # Comparing straight into floats is three times as fast as going through booleans.
+        torch.ge(v, v_th, out=spikes[t]).mul_(v_th)
         v.sub_(spikes[t])
     return spikes, v
 
 
-class _FloorStraightThrough(torch.autograd.Function):
-    """Floor with gradient 1 (PC eq. 24)."""
+class _ClippedFloor(torch.autograd.Function):
+    """`clip(floor(x), 0, T)` whose floor has gradient 1 (PC eq. 24).
+
+    The clip passes gradients at its bounds too: else a neuron that rounds to no spike, or to T, could never
+    be moved (`Tensor.clamp` does not, since torch 2.15).
+    """
 
     @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:
-        return x.floor()
+    def forward(ctx: Any, x: Tensor, timesteps: int) -> Tensor:
+        spikes = x.floor()
+        ctx.save_for_backward((spikes >= 0) & (spikes <= timesteps))
+        return spikes.clamp_(0, timesteps)
 
     @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        return gradient
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (inside,) = ctx.saved_tensors
+        return gradient * inside, None
 
 
 def expected_rate(current: Tensor, timesteps: int, v_th: Tensor, v_init: Tensor | float = 0.0) -> Tensor:
     """Return the rate of a neuron whose mean current is `current`.
 
-    `v_th / T * clip(floor((T * current + v_init) / v_th), 0, T)`: ClipFloor (PC eq. 10) with v_init = 0, ClipRound
-    (PC eq. 17) with v_init = v_th / 2, PC eq. 21 with any other. The floor passes gradients straight through
-    (PC eq. 24).
+    `v_th / T * clip(floor((T * current + v_init) / v_th), 0, T)`: ClipFloor (PC eq. 10) with v_init = 0,
+    ClipRound (PC eq. 17) with v_init = v_th / 2, PC eq. 21 with any other. The floor passes gradients
+    straight through (PC eq. 24).
 
     Args:
         current: mean current `[N, C, ...]`, activation units.
@@ -77,8 +92,8 @@ def expected_rate(current: Tensor, timesteps: int, v_th: Tensor, v_init: Tensor 
     Returns:
         Rates `[N, C, ...]` in activation units.
     """
-    spikes = _FloorStraightThrough.apply((timesteps * current + v_init) / v_th)
-    return spikes.clamp(0, timesteps) * (v_th / timesteps)
+    spikes = _ClippedFloor.apply((timesteps * current + v_init) / v_th, timesteps)
+    return spikes * (v_th / timesteps)
 
 
 def clip_floor(x: Tensor, timesteps: int, v_th: Tensor) -> Tensor:

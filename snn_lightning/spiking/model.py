@@ -11,7 +11,11 @@ from torch import Tensor, nn
 
 from snn_lightning.errors import CheckpointError, ConversionError, SettingsError
 from snn_lightning.graph.network import INPUT, Stage, StageNetwork, tree_leaves, tree_map
+from snn_lightning.graph.report import ConversionReport, stage_table
 from snn_lightning.spiking.neuron import GatedMaxPool, IFNeuron, Readout, State, Unit
+
+FORMAT = 1
+"""Version of the description in a checkpoint."""
 
 
 def check_timesteps(timesteps: object) -> int:
@@ -48,7 +52,8 @@ def run_stage_in_time(
     Args:
         network: the network the stage belongs to.
         stage: the stage.
-        values: what the stage reads and its own static values; temporal ones `[T, N, ...]`, static ones `[N, ...]`.
+        values: what the stage reads and its own static values; temporal ones `[T, N, ...]`, static ones `[N,
+            ...]`.
         steps: T.
 
     Returns:
@@ -64,11 +69,13 @@ def run_stage_in_time(
                 if key not in network.temporal:
                     value = value.expand(steps, *value.shape)
                 flat.append(value.flatten(0, 1))
-            results[name] = network.operators[name](*flat).unflatten(0, (steps, -1))
+            results[name] = network.operators[name](*flat).unflatten(0, (steps, flat[0].shape[0] // steps))
     return results, stage.current not in network.temporal
 
 
-def run_static(network: StageNetwork, x: Tensor, stages: tuple[Stage, ...] | None = None) -> dict[str, Tensor]:
+def run_static(
+    network: StageNetwork, x: Tensor, stages: tuple[Stage, ...] | None = None
+) -> dict[str, Tensor]:
     """Return every static value of the network (or of `stages`), computed once, by name."""
     wanted = [n for stage in stages or network.stages for n in stage.operators if n not in network.temporal]
     wanted_set = set(wanted)
@@ -101,7 +108,7 @@ class SpikingModel(nn.Module):
         self.units = nn.ModuleDict()
         for stage in network.stages:
             self.units[stage.name] = self._unit(stage)
-        self._outputs = {leaf: self._unit_of(leaf) for leaf in tree_leaves(network.output)}
+        self._outputs = {leaf: self.unit_name(leaf) for leaf in tree_leaves(network.output)}
         self._last_reader = self._last_readers()
         self.requires_grad_(False)
 
@@ -110,8 +117,13 @@ class SpikingModel(nn.Module):
             return IFNeuron()
         return GatedMaxPool(self.network.operators[stage.name]) if stage.kind == "gate" else Readout()
 
-    def _unit_of(self, leaf: str) -> str:
-        return next(s.name for s in self.network.stages if s.name == leaf or (s.kind == "readout" and s.current == leaf))
+    def unit_name(self, leaf: str) -> str:
+        """Return the name of the unit that gives the output value `leaf`."""
+        return next(
+            s.name
+            for s in self.network.stages
+            if s.name == leaf or (s.kind == "readout" and s.current == leaf)
+        )
 
     def _last_readers(self) -> dict[str, int]:
         return {key: index for index, stage in enumerate(self.network.stages) for key in stage.inputs}
@@ -120,6 +132,11 @@ class SpikingModel(nn.Module):
     def neurons(self) -> dict[str, IFNeuron]:
         """The neurons by site."""
         return {name: unit for name, unit in self.units.items() if isinstance(unit, IFNeuron)}
+
+    @property
+    def report(self) -> ConversionReport:
+        """What was converted: a table of sites and stages; print it."""
+        return ConversionReport(stage_table(self.network))
 
     def forward(self, x: Tensor) -> Any:
         """Return the mean readout after T time steps.
@@ -169,7 +186,7 @@ class SpikingModel(nn.Module):
         return record
 
     def initial_state(self, x: Tensor) -> SimulationState:
-        """Return the state before the first time step for inputs `[N, ...]`: nothing leaks from batch to batch."""
+        """Return the state before the first time step for inputs `[N, ...]`; nothing leaks into it."""
         self._check_input(x)
         return SimulationState(run_static(self.network, x))
 
@@ -198,20 +215,22 @@ class SpikingModel(nn.Module):
     def _simulate(self, x: Tensor) -> Iterator[dict[str, Tensor]]:
         """Yield the readouts `[t, N, ...]` of consecutive chunks of time, by unit."""
         state = SimulationState(run_static(self.network, x))
-        longest = max(1, self.rows // x.shape[0])
+        longest = max(1, self.rows // max(1, x.shape[0]))
         while state.t < self.timesteps:
             yield self._advance(state, min(longest, self.timesteps - state.t))
 
     def _advance(
         self, state: SimulationState, steps: int, record: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Run all stages for `steps` time steps, updating `state`; returns readouts `[steps, N, ...]` by unit."""
+        """Run all stages for `steps` time steps; updates `state`, returns readouts `[steps, N, ...]`."""
         values, outputs = dict(state.static), {}
         wanted = set(self._outputs.values())
         for index, stage in enumerate(self.network.stages):
             results, static = run_stage_in_time(self.network, stage, values, steps)
             unit = cast(Unit, self.units[stage.name])
-            output, state.units[stage.name] = unit(results[stage.current], state.units.get(stage.name), steps, static)
+            output, state.units[stage.name] = unit(
+                results[stage.current], state.units.get(stage.name), steps, static
+            )
             values.update({key: results[key] for key in stage.exports})
             values[stage.name] = output
             if record is not None and stage.kind == "neuron":
@@ -227,18 +246,30 @@ class SpikingModel(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         if not any(key.startswith(f"{prefix}units.") for key in state_dict):
             raise CheckpointError(
-                "The checkpoint holds the weights of an ANN, but the model has been converted to an SNN. To test the "
-                "SNN pass it: trainer.test(model) rather than trainer.test(). To go back to the ANN build it anew."
+                "The checkpoint holds the weights of an ANN, but the model has been converted to an SNN. To "
+                "test the SNN pass it: trainer.test(model) rather than trainer.test(). To go back to the "
+                "ANN build it anew."
             )
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def spec(self) -> dict[str, Any]:
         """Return everything but the parameters as plain numbers, strings, tuples, lists and dicts."""
-        return {"format": 1, "network": self.network.spec(), "timesteps": self.timesteps, "status": self.status}
+        return {
+            "format": FORMAT,
+            "network": self.network.spec(),
+            "timesteps": self.timesteps,
+            "status": self.status,
+        }
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> SpikingModel:
         """Rebuild a model from `spec()`; load its parameters with `load_state_dict`."""
+        if spec.get("format") != FORMAT:
+            raise CheckpointError(
+                f"The checkpoint describes its network in format {spec.get('format')!r}, and this version of "
+                f"snn_lightning reads format {FORMAT}: it is damaged or of another version; calibrate the "
+                "ANN again."
+            )
         with torch.random.fork_rng(devices=[]):
             model = cls(StageNetwork.from_spec(spec["network"]), spec["timesteps"])
         model.status = spec["status"]

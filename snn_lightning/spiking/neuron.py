@@ -17,7 +17,9 @@ State = Tensor | None
 class Unit(nn.Module):
     """Base of all units; its buffers take the shapes they have in a checkpoint."""
 
-    def forward(self, current: Tensor, state: State, steps: int, static: bool = False) -> tuple[Tensor, State]:
+    def forward(
+        self, current: Tensor, state: State, steps: int, static: bool = False
+    ) -> tuple[Tensor, State]:
         """Advance `steps` time steps.
 
         Args:
@@ -74,7 +76,9 @@ class IFNeuron(Unit):
         self.v_init = v_th / 2 if rounding == "potential" else torch.zeros_like(v_th)
         self.bias = v_th / (2 * timesteps) if rounding == "bias" else torch.zeros_like(v_th)
 
-    def forward(self, current: Tensor, state: State, steps: int, static: bool = False) -> tuple[Tensor, State]:
+    def forward(
+        self, current: Tensor, state: State, steps: int, static: bool = False
+    ) -> tuple[Tensor, State]:
         """Return spikes `[T, N, C, ...]` with values {0, v_th}; see `Unit.forward`."""
         like = current if static else current[0]
         v = per_channel(self.v_init, like).expand_as(like).to(like.dtype) if state is None else state
@@ -83,7 +87,7 @@ class IFNeuron(Unit):
         return integrate_and_fire(current, v, per_channel(self.v_th, like), steps, static=static)
 
     def expected_rate(self, current: Tensor, timesteps: int) -> Tensor:
-        """Return the rate `[N, C, ...]` at mean current `[N, C, ...]` if the timing of spikes were even (PC eq. 21)."""
+        """Return the rate `[N, C, ...]` at mean current `[N, C, ...]` for evenly timed input (PC eq. 21)."""
         v_th, v_init = per_channel(self.v_th, current), per_channel(self.v_init, current)
         return expected_rate(current + per_channel(self.bias, current), timesteps, v_th, v_init)
 
@@ -101,7 +105,9 @@ class Readout(Unit):
         super().__init__()
         self.register_buffer("bias", torch.zeros(()))
 
-    def forward(self, current: Tensor, state: State, steps: int, static: bool = False) -> tuple[Tensor, State]:
+    def forward(
+        self, current: Tensor, state: State, steps: int, static: bool = False
+    ) -> tuple[Tensor, State]:
         """Return what arrives at each step, `[T, N, C, ...]`; see `Unit.forward`."""
         current = current.expand(steps, *current.shape) if static else current
         return current + per_channel(self.bias, current[0]), None
@@ -114,8 +120,8 @@ class Readout(Unit):
 class GatedMaxPool(Unit):
     """Max pooling of spike trains: each window passes the input that has delivered most so far.
 
-    The maximum of spikes at each step is not the maximum of rates; following the input with the largest accumulated
-    value is, once the leader is settled.
+    The maximum of spikes at each step is not the maximum of rates; following the input with the largest
+    accumulated value is, once the leader is settled.
 
     Args:
         pool: the ANN's max pool; only its window is used.
@@ -124,14 +130,22 @@ class GatedMaxPool(Unit):
     def __init__(self, pool: nn.Module) -> None:
         super().__init__()
         kind = type(pool).__name__
-        names = ("output_size",) if "Adaptive" in kind else ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+        names = (
+            ("output_size",)
+            if "Adaptive" in kind
+            else ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+        )
         self.settings = {name: getattr(pool, name) for name in names}
         self.function = getattr(F, f"{'adaptive_' if 'Adaptive' in kind else ''}max_pool{kind[-2]}d")
 
-    def forward(self, current: Tensor, state: State, steps: int, static: bool = False) -> tuple[Tensor, State]:
+    def forward(
+        self, current: Tensor, state: State, steps: int, static: bool = False
+    ) -> tuple[Tensor, State]:
         """Return one input a window and step, `[T, N, C, ...]`; see `Unit.forward`."""
         if static:
-            raise SettingsError("a gate needs temporal input; max pooling of static values is an ordinary operator")
+            raise SettingsError(
+                "a gate needs temporal input; max pooling of static values is an ordinary operator"
+            )
         total = torch.zeros_like(current[0]) if state is None else state.clone()
         outputs = []
         for step in current:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from snn_lightning.graph.network import ACTIVATION, Node, StageNetwork, tree_leaves, tree_map
-from snn_lightning.graph.operators import CONVOLUTIONS, SYNAPSES, Affine, build
+from snn_lightning.graph.operators import CONVOLUTIONS, Affine, build, channels_lead
 from snn_lightning.graph.stages import readers
 from snn_lightning.spiking.model import SpikingModel
+from snn_lightning.spiking.neuron import Readout
 
 _PER_CHANNEL = ("AvgPool", "AdaptiveAvgPool", "MaxPool", "AdaptiveMaxPool")
 
@@ -21,8 +22,8 @@ _PER_CHANNEL = ("AvgPool", "AdaptiveAvgPool", "MaxPool", "AdaptiveMaxPool")
 def rescale_to_unit_spikes(model: SpikingModel) -> SpikingModel:
     """Return an equal network whose neurons fire {0, 1} with threshold 1 (PC eq. 5).
 
-    `W := W * v_th_before / v_th`, `b := b / v_th`, `v_init := v_init / v_th`, `v_th := 1`. Where a scale meets no
-    weight (an identity shortcut, a sum) it stays as a per-channel affine operator.
+    `W := W * v_th_before / v_th`, `b := b / v_th`, `v_init := v_init / v_th`, `v_th := 1`. Where a scale
+    meets no weight (an identity shortcut, a sum) it stays as a per-channel affine operator.
 
     Args:
         model: a converted or calibrated network; left as it is.
@@ -35,14 +36,16 @@ def rescale_to_unit_spikes(model: SpikingModel) -> SpikingModel:
     network = StageNetwork(rescaling.run(), rescaling.output, rescaling.modules, model.network.gates)
     result = SpikingModel(network, model.timesteps).eval()
     result.rows, result.status = model.rows, model.status
-    for name, unit in model.units.items():
-        if name in model.neurons:
-            neuron = model.neurons[name]
-            v_th = neuron.v_th
-            neuron.v_init = neuron.v_init / _like(v_th, neuron.v_init)
-            neuron.bias, neuron.v_th = neuron.bias / _like(v_th, neuron.bias), torch.ones_like(v_th)
-        if name in result.units:
-            result.units[name] = unit
+    for name, neuron in model.neurons.items():
+        v_th = neuron.v_th
+        neuron.v_init = neuron.v_init / _like(v_th, neuron.v_init)
+        neuron.bias, neuron.v_th = neuron.bias / _like(v_th, neuron.bias), torch.ones_like(v_th)
+        result.units[name] = neuron
+    leaves = zip(tree_leaves(model.network.output), tree_leaves(network.output), strict=True)
+    for before, after in leaves:
+        # An output that is a unit's own has got a readout only now.
+        if isinstance(model.units[model.unit_name(before)], Readout):
+            result.units[result.unit_name(after)] = model.units[model.unit_name(before)]
     return result.to(next(model.parameters()).device)
 
 
@@ -73,7 +76,7 @@ class _Rescaling:
             v_th = self.model.neurons[node.name].v_th
             node = replace(node, inputs=(self._divided(node.inputs[0], v_th, node.name),))
             self.pending[node.name] = v_th
-        elif isinstance(module, SYNAPSES) and scales[0] is not None:
+        elif scales[0] is not None and channels_lead(module):
             self._absorb(module, scales[0])
         elif node.op.startswith(_PER_CHANNEL) and scales[0] is not None:
             self.pending[node.name] = scales[0]
@@ -88,7 +91,7 @@ class _Rescaling:
 
     def _absorb(self, synapse: nn.Module, scale: Tensor) -> None:
         """Multiply a synapse's input channels by `scale`, `[]` or `[C]`."""
-        weight: Tensor = synapse.weight  # type: ignore[assignment]
+        weight = cast(Tensor, synapse.weight)
         if scale.dim():
             groups = synapse.groups if isinstance(synapse, CONVOLUTIONS) else 1
             per_group = scale.view(groups, -1).repeat_interleave(weight.shape[0] // groups, dim=0)
@@ -97,10 +100,10 @@ class _Rescaling:
 
     def _divided(self, key: str, v_th: Tensor, site: str) -> str:
         """Return the name of a value that is `key` over `v_th`."""
-        node, module = self.network.nodes.get(key), self.modules.get(key)
+        module = self.modules.get(key)
         alone = self.readers[key] == [site] and key not in self.outputs
-        if node is not None and isinstance(module, SYNAPSES) and alone:
-            weight: Tensor = module.weight  # type: ignore[assignment]
+        if module is not None and channels_lead(module) and alone:
+            weight = cast(Tensor, module.weight)
             shaped = v_th.view(-1, *[1] * (weight.dim() - 1)) if v_th.dim() else v_th
             module.weight = nn.Parameter(weight / shaped, requires_grad=False)
             if isinstance(module.bias, Tensor):

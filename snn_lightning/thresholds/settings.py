@@ -25,7 +25,9 @@ class Threshold:
 
     def __post_init__(self) -> None:
         if self.granularity not in GRANULARITIES:
-            raise SettingsError(f"threshold.granularity must be 'channel' or 'layer', got {self.granularity!r}")
+            raise SettingsError(
+                f"threshold.granularity must be 'channel' or 'layer', got {self.granularity!r}"
+            )
 
     @property
     def channelwise(self) -> bool:
@@ -68,7 +70,7 @@ class Percentile(Threshold):
             raise SettingsError(f"threshold.percentile must be in (0, 100], got {self.percentile!r}")
 
     def find(self, histogram: Histogram, timesteps: int, half_step: bool) -> Tensor:
-        """Return, for each row, the value below which `percentile` percent of the activations lie, to 1 bin."""
+        """Return the value below which `percentile` percent of each row's activations lie, to 1 bin."""
         bins = histogram.count.shape[1]
         above = (1 - self.percentile / 100) * histogram.total
         # Activations in the bin and in all bins above it.
@@ -78,10 +80,13 @@ class Percentile(Threshold):
         edge = (more > above[:, None]).sum(1).clamp(max=bins)
         low = (edge - 1).clamp(min=0)
         upper, lower = more.gather(1, edge[:, None])[:, 0], more.gather(1, low[:, None])[:, 0]
-        part = torch.where(lower > upper, (lower - above) / (lower - upper).clamp(min=1), torch.ones_like(above))
+        part = torch.where(
+            lower > upper, (lower - above) / (lower - upper).clamp(min=1), torch.ones_like(above)
+        )
         position = torch.where(edge > 0, low + part.clamp(0, 1), torch.full_like(above, 0.0))
         value = (position / bins * histogram.maximum).to(histogram.maximum.dtype)
-        # A row that is positive less often than the percentile asks keeps the smallest useful threshold: its maximum.
+        # A row that is positive less often than the percentile asks keeps the smallest useful threshold: its
+        # maximum.
         return torch.where(value > 0, value, histogram.maximum)
 
 
@@ -89,8 +94,8 @@ class Percentile(Threshold):
 class MMSE(Threshold):
     """The threshold with the least squared error of ClipRound (PC eq. 18, Algo. 1).
 
-    `argmin_v sum (ClipRound(x, T, v) - x)^2` over `v = j / grid * max(x)`, j = 1...grid; ClipFloor where the neuron
-    floors.
+    `argmin_v sum (ClipRound(x, T, v) - x)^2` over `v = j / grid * max(x)`, j = 1...grid; ClipFloor where the
+    neuron floors.
 
     Args:
         grid: number of candidates N.
@@ -105,7 +110,9 @@ class MMSE(Threshold):
 
     def find(self, histogram: Histogram, timesteps: int, half_step: bool) -> Tensor:
         """Return the best candidate of each row."""
-        fractions = torch.arange(1, self.grid + 1, dtype=torch.float64, device=histogram.maximum.device) / self.grid
+        fractions = (
+            torch.arange(1, self.grid + 1, dtype=torch.float64, device=histogram.maximum.device) / self.grid
+        )
         errors = squared_errors(histogram, fractions, timesteps, half_step)
         # The smallest threshold among equals, so that rounding in the sums does not decide.
         slack = 1e-9 * histogram.second[:, None]
@@ -116,9 +123,9 @@ class MMSE(Threshold):
 def squared_errors(histogram: Histogram, fractions: Tensor, timesteps: int, half_step: bool) -> Tensor:
     """Return the squared quantisation error of each row for thresholds `fractions * maximum`.
 
-    An activation between two rounding boundaries becomes the same k v / T, so the error needs only the count and the
-    sum of the activations between boundaries: with prefix sums over the histogram, the cost does not depend on the
-    number of activations.
+    An activation between two rounding boundaries becomes the same k v / T, so the error needs only the count
+    and the sum of the activations between boundaries: with prefix sums over the histogram, the cost does not
+    depend on the number of activations.
 
     Args:
         histogram: of the activations.
@@ -144,7 +151,9 @@ def squared_errors(histogram: Histogram, fractions: Tensor, timesteps: int, half
         counts, sums = (p[:, -1:] - torch.lerp(p.gather(1, low), p.gather(1, low + 1), part) for p in prefix)
         step = fraction * histogram.maximum.double() / timesteps
         # The k-th boundary passed turns an error (x - (k - 1) step)^2 into (x - k step)^2.
-        errors.append(histogram.second + ((2 * levels - 1) * counts).sum(1) * step**2 - 2 * step * sums.sum(1))
+        errors.append(
+            histogram.second + ((2 * levels - 1) * counts).sum(1) * step**2 - 2 * step * sums.sum(1)
+        )
     return torch.stack(errors, dim=1)
 
 

@@ -1,6 +1,6 @@
 """Pretraining of the ANNs: the LightningModule, its metrics, and the cache of trained weights."""
 
-from snn_lightning.training.checkpoints import load_weights, read_checkpoint
+from snn_lightning.training.checkpoints import load_weights
 from snn_lightning.training.classification import ClassificationModule
 from snn_lightning.training.metrics import AccuracyOverTime
 from snn_lightning.training.pretrain import Pretrained, fingerprint, load_or_train, pretrained_path
@@ -13,5 +13,4 @@ __all__ = [
     "load_or_train",
     "load_weights",
     "pretrained_path",
-    "read_checkpoint",
 ]

@@ -2,37 +2,13 @@
 
 from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from snn_lightning.errors import CheckpointError
+from snn_lightning.files import read_checkpoint
 
 Weights = dict[str, Tensor]
-
-
-def read_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
-    """Load a checkpoint onto the CPU with `weights_only=True`.
-
-    Raises:
-        CheckpointError: the file is missing or damaged, or holds anything but tensors and plain values.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}: give the path of an existing file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises a different type for each kind of damage
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path} can't be read as a checkpoint of plain values ({reason}); it is damaged or not a "
-            "checkpoint: delete it, or give another"
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint: give another file")
-    return content
 
 
 def load_weights(target: nn.Module, path: str | PathLike[str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from snn_lightning.errors import CheckpointError
-from snn_lightning.training.checkpoints import read_checkpoint
+from snn_lightning.files import read_checkpoint
 from snn_lightning.training.plain import plain
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,8 @@ from torch import nn
 
 from snn_lightning.errors import CheckpointError
 from snn_lightning.models import create_model
-from snn_lightning.training import ClassificationModule, load_weights, read_checkpoint
+from snn_lightning.files import read_checkpoint
+from snn_lightning.training import ClassificationModule, load_weights
 
 
 def network(width: float = 0.0625) -> nn.Module:
@@ -84,13 +85,13 @@ def test_a_long_list_of_differences_is_cut(tmp_path: Path) -> None:
 
 
 def test_bad_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no checkpoint at .*none\.ckpt"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint .*none\.ckpt"):
         read_checkpoint(tmp_path / "none.ckpt")
     good = tmp_path / "good.ckpt"
     torch.save(network().state_dict(), good)
     cut = tmp_path / "cut.ckpt"
     cut.write_bytes(good.read_bytes()[:5000])
-    with pytest.raises(CheckpointError, match=r"cut\.ckpt .*delete it"):
+    with pytest.raises(CheckpointError, match=r"cut\.ckpt.*Delete it"):
         read_checkpoint(cut)
     torch.save({"net": network()}, tmp_path / "pickled.ckpt")
     with pytest.raises(CheckpointError, match="plain values"):

@@ -1,0 +1,149 @@
+"""Accuracy of the pipelines at few time steps, mean over seeds.
+
+python benchmarks/accuracy.py --data fashion_mnist --timesteps 4 8
+
+Every ANN is trained once (and kept in cache/benchmarks); every pipeline then converts the same ANN with the same
+calibration images and is tested on the same test images. Nothing is chosen on the test images.
+"""
+
+import argparse
+import json
+import logging
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from rich.console import Console
+from rich.table import Table
+
+from snn_lightning import ACP, LCP, Baseline, calibrate, convert
+from snn_lightning.data import Digits, FashionMNIST
+from snn_lightning.files import write_atomically
+from snn_lightning.training import ClassificationModule, load_or_train, load_weights
+
+MODELS = {
+    "resnet20": {"name": "resnet20", "width": 16},
+    "vgg16_bn": {"name": "vgg16_bn", "width": 0.25},
+}
+RECIPES = {
+    "digits": {"batch_size": 64, "epochs": {"resnet20": 15, "vgg16_bn": 8}, "learning_rate": 0.05},
+    "fashion_mnist": {"batch_size": 128, "epochs": {"resnet20": 3, "vgg16_bn": 4}, "learning_rate": 0.1},
+}
+PIPELINES = {"baseline": Baseline, "lcp": LCP, "acp": ACP}
+
+
+def data_module(name: str, seed: int, args: argparse.Namespace) -> Digits | FashionMNIST:
+    settings: dict[str, Any] = {
+        "batch_size": RECIPES[name]["batch_size"],
+        "calibration_images": args.calibration_images,
+        "seed": seed,
+        "test_images": args.test_images if name != "digits" else None,
+    }
+    return Digits(**settings) if name == "digits" else FashionMNIST(**settings)
+
+
+def trained(name: str, model: str, seed: int, data: Digits | FashionMNIST) -> torch.nn.Module:
+    recipe = RECIPES[name]
+    settings = {"model": MODELS[model], "data": name, "seed": seed, **recipe, "epochs": recipe["epochs"][model]}
+    seed_everything(seed, verbose=False)
+    module = ClassificationModule(
+        MODELS[model], 10, 1, 32, learning_rate=recipe["learning_rate"], label_smoothing=0.1
+    )
+
+    def train(path: Path) -> None:
+        trainer = Trainer(
+            max_epochs=settings["epochs"],
+            accelerator="cpu",
+            precision="bf16-mixed",  # of the pretraining only
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            limit_val_batches=0,
+        )
+        trainer.fit(module, datamodule=data)
+        trainer.save_checkpoint(path, weights_only=True)
+
+    load_weights(module, load_or_train("cache/benchmarks", settings, train).path)
+    return module.net.eval()
+
+
+def accuracy(network: torch.nn.Module, data: Digits | FashionMNIST) -> float:
+    right = total = 0
+    with torch.no_grad():
+        for x, y in data.test_dataloader():
+            right += int((network(x).argmax(1) == y).sum())
+            total += len(y)
+    return right / total
+
+
+def measure(args: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
+    rows = []
+    for name in args.data:
+        for model in args.models:
+            for seed in args.seeds:
+                data = data_module(name, seed, args)
+                data.setup()
+                ann = trained(name, model, seed, data)
+                ann_accuracy = accuracy(ann, data)
+                sample = next(iter(data.calibration_dataloader()))[0]
+                for timesteps in args.timesteps:
+                    runs = {"uncalibrated": lambda T=timesteps, s=sample, a=ann: convert(a, s, T)}
+                    for key in args.pipelines:
+                        pipeline = PIPELINES[key](timesteps, seed=seed)
+                        runs[key] = lambda p=pipeline, a=ann, d=data: calibrate(
+                            a, d.calibration_dataloader(), p, progress=False
+                        )
+                    for key, run in runs.items():
+                        started = time.process_time()
+                        snn = run()
+                        seconds = time.process_time() - started
+                        row = {"data": name, "model": model, "seed": seed, "timesteps": timesteps, "pipeline": key}
+                        row |= {"ann": ann_accuracy, "snn": accuracy(snn, data), "cpu_seconds": seconds}
+                        rows.append(row)
+                        console.print(row)
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    result = Table("data", "model", "T", "pipeline", "ANN %", "SNN %", "calibration, CPU s")
+    keys = dict.fromkeys((r["data"], r["model"], r["timesteps"], r["pipeline"]) for r in rows)
+    for key in keys:
+        group = [r for r in rows if (r["data"], r["model"], r["timesteps"], r["pipeline"]) == key]
+        cells = []
+        for column in ("ann", "snn"):
+            values = [100 * r[column] for r in group]
+            deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+            cells.append(f"{statistics.mean(values):.2f} ± {deviation:.2f}")
+        seconds = statistics.median(r["cpu_seconds"] for r in group)
+        result.add_row(key[0], key[1], str(key[2]), key[3], *cells, f"{seconds:.1f}")
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", choices=list(RECIPES), default=list(RECIPES))
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--pipelines", nargs="+", choices=list(PIPELINES), default=list(PIPELINES))
+    parser.add_argument("--timesteps", nargs="+", type=int, default=[4, 8])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--calibration-images", type=int, default=256)
+    parser.add_argument("--test-images", type=int, default=1000, help="of Fashion-MNIST; digits uses all 360")
+    parser.add_argument("--output", default="benchmarks/results/accuracy.json")
+    args = parser.parse_args()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    console = Console(soft_wrap=True)
+    rows = measure(args, console)
+    console.print(table(rows))
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "lightning": lightning.__version__}
+    content = {"settings": vars(args), "machine": platform.machine(), "versions": versions, "rows": rows}
+    write_atomically(args.output, (json.dumps(content, indent=2) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()

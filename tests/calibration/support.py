@@ -1,0 +1,131 @@
+"""Build a calibration loop by hand, look into its stages, and compute them the slow literal way."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snn_lightning.calibration.communicator import Communicator
+from snn_lightning.calibration.context import StageContext, StepReport
+from snn_lightning.calibration.data import shard
+from snn_lightning.calibration.partial import PartialCheckpoint
+from snn_lightning.calibration.pipelines import Pipeline, Step
+from snn_lightning.calibration.progress import Observer
+from snn_lightning.calibration.steps import register_step
+from snn_lightning.calibration.walk import CalibrationLoop
+from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
+from snn_lightning.spiking.model import SpikingModel
+
+
+@dataclass(frozen=True)
+class Probe(Step):
+    """A step that shows each stage's context to a function."""
+
+    see: Callable[[StageContext], Any] = lambda context: None
+
+
+@register_step(Probe)
+def _probe(settings: Probe, context: StageContext) -> StepReport:
+    settings.see(context)
+    return StepReport(0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Custom(Pipeline):
+    """Up to three steps in any order."""
+
+    first: Step = field(default_factory=Probe)
+    second: Step = field(default_factory=Probe)
+    third: Step = field(default_factory=Probe)
+
+
+def make_loop(
+    ann: nn.Module,
+    images: Tensor,
+    pipeline: Pipeline,
+    observer: Observer | None = None,
+    partial: PartialCheckpoint | None = None,
+) -> CalibrationLoop:
+    """Return a loop over `images` that is ready to run; its `ann` and `snn` can be looked into."""
+    network = prepare(normalise(ann, images[:8]), images[:8], pipeline.max_pooling, pipeline.convert_avg_pool)
+    model = SpikingModel(copy.deepcopy(network), pipeline.timesteps).eval()
+    chunks, indices = shard([images], 0, 1, max(1, model.rows // pipeline.timesteps))
+    observer = observer or Observer()
+    return CalibrationLoop(
+        network, model, pipeline, chunks, indices, len(images), Communicator(), observer, partial
+    )
+
+
+def run(ann: nn.Module, images: Tensor, pipeline: Pipeline) -> SpikingModel:
+    """Calibrate on `images` in silence."""
+    loop = make_loop(ann, images, pipeline)
+    loop.snn.records = loop.run()
+    return loop.snn
+
+
+def by_channel(values: Tensor, like: Tensor) -> Tensor:
+    """Shape `[]`, `[C]` or `[C, ...]` for activations `[N, C, ...]`."""
+    return values.view(1, -1, *[1] * (like.dim() - 2)) if values.dim() == 1 else values
+
+
+def literal_simulation(model: SpikingModel, images: Tensor) -> dict[str, Tensor]:
+    """Run the whole network one time step after the other; returns the mean over time of every value.
+
+    Neurons without a threshold yet (a fresh model's) simply take part with threshold 1.
+    """
+    network, potentials, totals = model.network, {}, {}
+    for _ in range(model.timesteps):
+        values = {INPUT: images}
+        for name, node in network.nodes.items():
+            inputs = [values[key] for key in node.inputs]
+            if name not in model.neurons:
+                values[name] = network.operators[name](*inputs)
+                continue
+            neuron, current = model.neurons[name], inputs[0]
+            v_th = by_channel(neuron.v_th, current)
+            if name not in potentials:
+                potentials[name] = torch.zeros_like(current) + by_channel(neuron.v_init, current)
+            potentials[name] = potentials[name] + (current + by_channel(neuron.bias, current))
+            values[name] = (potentials[name] >= v_th) * v_th
+            potentials[name] = potentials[name] - values[name]
+        for name, value in values.items():
+            totals[name] = totals[name] + value if name in totals else value.clone()
+    rates = {name: total / model.timesteps for name, total in totals.items()}
+    for stage in network.stages:
+        if stage.kind == "readout":
+            rates[stage.name] = rates[stage.current] + by_channel(
+                model.units[stage.name].bias, rates[stage.current]
+            )
+    return rates
+
+
+def activations(network: StageNetwork, images: Tensor) -> dict[str, Tensor]:
+    """Return every value of the ANN, readouts under their stages' names."""
+    with torch.no_grad():
+        values = network.run_operators(network.nodes, {INPUT: images})
+    for stage in network.stages:
+        if stage.kind == "readout":
+            values[stage.name] = values[stage.current]
+    return values
+
+
+def parameters(model: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of all parameters and buffers."""
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def largest_difference(one: dict[str, Tensor], two: dict[str, Tensor]) -> float:
+    """Return the largest difference of any parameter; the names and shapes must be the same."""
+    assert one.keys() == two.keys()
+    assert all(one[name].shape == two[name].shape for name in one)
+    return max((one[name].double() - two[name].double()).abs().max().item() for name in one)
+
+
+def same_bits(one: nn.Module, two: nn.Module) -> bool:
+    """Tell whether two models have equal parameters, bit for bit."""
+    return largest_difference(parameters(one), parameters(two)) == 0

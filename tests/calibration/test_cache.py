@@ -1,0 +1,182 @@
+"""The sweep's cache: one bit a spike, a budget, and nothing left behind."""
+
+import contextlib
+import resource
+import tempfile
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from snn_lightning import ACP, LCP, Weights, calibrate
+from snn_lightning.calibration.cache import Cache, PackedSpikes, pack_bits, unpack_bits
+from snn_lightning.calibration.progress import Observer
+from snn_lightning.errors import CalibrationError
+from tests.calibration.support import make_loop, parameters, same_bits
+from tests.toys import Dense, MaxPooled, PlainConv, Residual, inputs, toy
+
+SHAPES = st.lists(st.integers(1, 5), min_size=1, max_size=5).map(tuple)
+
+
+def random_bits(shape, seed):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < 0.5
+
+
+@settings(max_examples=100, deadline=None)
+@given(SHAPES, st.integers(0, 99))
+def test_bits_come_back(shape, seed):
+    bits = random_bits(shape, seed)
+    packed = pack_bits(bits)
+    assert packed.dtype == torch.uint8
+    assert packed.numel() == -(-bits.numel() // 8)
+    assert torch.equal(unpack_bits(packed, shape).bool(), bits)
+
+
+def test_the_layout_of_the_bits():
+    bits = torch.zeros(11, dtype=torch.bool)
+    bits[[0, 3, 10]] = True
+    # Two bytes; element e is bit e // 2 of byte e % 2.
+    assert pack_bits(bits).tolist() == [0b100001, 0b10]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 5), min_size=3, max_size=5).map(tuple), st.integers(0, 99), st.randoms())
+def test_spike_trains_come_back_in_their_memory_order(shape, seed, shuffle):
+    order = list(range(len(shape)))
+    shuffle.shuffle(order)
+    memory = random_bits(tuple(shape[d] for d in order), seed)
+    bits = memory.permute([order.index(d) for d in range(len(shape))])
+    v_th = torch.rand(shape[2], generator=torch.Generator().manual_seed(seed)) + 0.1
+    spikes = bits * v_th.view(-1, *[1] * (len(shape) - 3))
+    for amplitude in (v_th, None):
+        stored = Cache().put_spikes(spikes, amplitude)
+        assert isinstance(stored, PackedSpikes)
+        assert torch.equal(stored.get(), spikes)
+        assert stored.get().dtype == spikes.dtype
+        if 1 not in shape:
+            assert stored.get().stride() == spikes.stride()
+
+
+def test_channels_last_trains_stay_channels_last():
+    bits = random_bits((2, 3, 5, 5, 4), 0).permute(0, 1, 4, 2, 3)
+    spikes = bits.float()
+    stored = Cache().put_spikes(spikes, torch.ones(())).get()
+    assert stored.stride() == spikes.stride() != spikes.contiguous().stride()
+
+
+def test_trains_of_more_than_two_values_are_stored_as_they_are():
+    values = torch.tensor([[[0.0, 1.0]], [[0.5, 1.0]], [[1.0, 0.0]]])
+    assert torch.equal(Cache().put_spikes(values).get(), values)
+
+
+@pytest.mark.parametrize("shape", [(16, 7, 5, 5, 3), (4, 9, 33), (32, 3, 8, 4, 4)])
+def test_a_spike_takes_an_eighth_of_a_byte(shape):
+    cache = Cache()
+    stored = cache.put_spikes(random_bits(shape, 0).float(), torch.ones(()))
+    assert cache.used / torch.Size(shape).numel() <= 0.13
+    assert stored.bits.get().untyped_storage().nbytes() == cache.used
+    stored.free()
+    assert cache.used == 0
+
+
+def test_what_is_over_the_budget_goes_to_disk_and_comes_back(tmp_path):
+    cache = Cache(budget_gb=1000e-9, directory=tmp_path)
+    small, large = (
+        torch.arange(200.0),
+        torch.arange(100.0).view(2, 5, 2, 5).to(memory_format=torch.channels_last),
+    )
+    entries = [cache.put(small), cache.put(large)]
+    assert cache.used == 800
+    assert [entry.path is None for entry in entries] == [True, False]
+    assert torch.equal(entries[1].get(), large)
+    assert entries[1].get().stride() == large.stride()
+    assert len(list(tmp_path.rglob("*.pt"))) == 1
+    entries[1].free()
+    assert list(tmp_path.rglob("*.pt")) == []
+    entries[0].free()
+    assert cache.put(large).path is None
+    cache.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The folder for temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("cls", [Residual, Dense, MaxPooled])
+@pytest.mark.parametrize("budget", [1e-9, 40_000e-9])
+def test_a_small_budget_changes_nothing(cls, budget, temporary, monkeypatch):
+    ann, images, files, most = toy(cls), inputs(cls, 40), [], [0]
+    pipelines = [ACP(4, weights=Weights(3, batch_size=8), cache_budget_gb=size) for size in (None, budget)]
+    free = calibrate(ann, [images], pipelines[0], progress=False)
+    put = Cache.put
+
+    def watched(cache, tensor):
+        entry = put(cache, tensor)
+        most.append(cache.used)
+        return entry
+
+    monkeypatch.setattr(Cache, "put", watched)
+
+    class Count(Observer):
+        def stage_finished(self, record, total):
+            files.append(len(list(temporary.rglob("*.pt"))))
+
+    loop = make_loop(ann, images, pipelines[1], Count())
+    loop.run()
+    assert max(files) > 0
+    assert max(most) <= budget * 1e9
+    assert same_bits(free, loop.snn)
+    assert [r["error"] for r in free.records] == [r["error"] for r in loop.records]
+    assert list(temporary.iterdir()) == []
+
+
+def test_nothing_is_left_on_disk_after_an_error(temporary):
+    class Stop(Observer):
+        def stage_finished(self, record, total):
+            assert list(temporary.rglob("*.pt"))
+            raise KeyboardInterrupt
+
+    loop = make_loop(toy(PlainConv), inputs(PlainConv), LCP(4, cache_budget_gb=1e-9), Stop())
+    with pytest.raises(KeyboardInterrupt):
+        loop.run()
+    assert list(temporary.iterdir()) == []
+
+
+@contextlib.contextmanager
+def largest_file(size: int):
+    """Let no file grow over `size` bytes, as a full disk would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_names_the_remedy(temporary):
+    images = inputs(PlainConv, 128)
+    assert images.numel() * 4 > 50_000
+    message = r"cache could not be written to disk \(.+\)\. Raise cache_budget_gb"
+    with largest_file(50_000), pytest.raises(CalibrationError, match=message):
+        calibrate(toy(PlainConv), [images], LCP(1, cache_budget_gb=1e-9), progress=False)
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_missing_folder_names_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(CalibrationError, match="set TMPDIR to a folder with more space"):
+        calibrate(toy(PlainConv), [inputs(PlainConv)], LCP(4, cache_budget_gb=1e-9), progress=False)
+
+
+def test_parameters_are_not_those_of_the_cache():
+    """A tensor in the cache is the same object; nothing in the walk may write into it."""
+    images = inputs(Residual, 12)
+    before = images.clone()
+    model = calibrate(toy(Residual), [images], ACP(4, weights=Weights(2, batch_size=8)), progress=False)
+    assert torch.equal(images, before)
+    assert all(torch.isfinite(value).all() for value in parameters(model).values())

@@ -1,0 +1,190 @@
+"""The settings check themselves and name the bad field."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from snn_lightning import (
+    ACP,
+    LCP,
+    MMSE,
+    Baseline,
+    Bias,
+    Max,
+    Percentile,
+    Pipeline,
+    Potential,
+    Weights,
+    calibrate,
+)
+from snn_lightning.errors import SettingsError, SNNLightningError
+from snn_lightning.thresholds import Threshold
+from tests.calibration.support import same_bits
+from tests.toys import MaxPooled, PlainConv, inputs, toy
+
+
+@pytest.mark.parametrize("pipeline", [Pipeline, Baseline, LCP, ACP])
+@pytest.mark.parametrize("timesteps", [0, -1, 2.5, 4.0, True, None, "4", float("nan")])
+def test_timesteps(pipeline, timesteps):
+    with pytest.raises(SettingsError, match=r"timesteps \(T\) must be a whole number of at least 1, got "):
+        pipeline(timesteps)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rounding": "nearest"}, "rounding must be one of potential, bias, floor, got 'nearest'"),
+        ({"max_pooling": "spikes"}, "max_pooling must be one of gated, average, keep, got 'spikes'"),
+        ({"threshold": "mmse"}, r"threshold must be a Threshold such as MMSE\(\), got 'mmse'"),
+        ({"threshold": MMSE}, "threshold must be a Threshold"),
+        ({"cache_budget_gb": 0}, "pipeline.cache_budget_gb must be a positive number, got 0"),
+        ({"cache_budget_gb": float("inf")}, "pipeline.cache_budget_gb must be a positive number, got inf"),
+        ({"cache_budget_gb": "8"}, "pipeline.cache_budget_gb must be a positive number, got '8'"),
+        ({"seed": -1}, "pipeline.seed must be a whole number of at least 0, got -1"),
+        ({"seed": None}, "pipeline.seed must be a whole number"),
+        ({"seed": 0.5}, "pipeline.seed must be a whole number"),
+    ],
+)
+def test_pipeline(settings, message):
+    for pipeline in (Baseline, LCP, ACP):
+        with pytest.raises(SettingsError, match=message):
+            pipeline(4, **settings)
+
+
+@pytest.mark.parametrize(
+    ("step", "settings", "message"),
+    [
+        (Bias, {"images": 0}, "bias.images must be a whole number of at least 1, got 0"),
+        (Bias, {"images": -5}, "bias.images must be a whole number of at least 1, got -5"),
+        (Bias, {"images": True}, "bias.images must be a whole number of at least 1, got True"),
+        (Potential, {"images": 1.5}, "potential.images must be a whole number of at least 1, got 1.5"),
+        (
+            Potential,
+            {"granularity": "pixel"},
+            "potential.granularity must be 'neuron' or 'channel', got 'pixel'",
+        ),
+        (Weights, {"iterations": 0}, "weights.iterations must be a whole number of at least 1, got 0"),
+        (Weights, {"iterations": None}, "weights.iterations must be a whole number of at least 1, got None"),
+        (Weights, {"batch_size": 0}, "weights.batch_size must be a whole number of at least 1, got 0"),
+        (Weights, {"images": -1}, "weights.images must be a whole number of at least 1, got -1"),
+        (Weights, {"learning_rate": 0}, "weights.learning_rate must be a positive number, got 0"),
+        (Weights, {"learning_rate": -1e-5}, "weights.learning_rate must be a positive number, got -1e-05"),
+        (
+            Weights,
+            {"learning_rate": float("nan")},
+            "weights.learning_rate must be a positive number, got nan",
+        ),
+        (Weights, {"step_size": 0.0}, "weights.step_size must be a positive number, got 0.0"),
+        (Weights, {"step_size": None}, "weights.step_size must be a positive number, got None"),
+        (Weights, {"momentum": 1.0}, r"weights.momentum must be in \[0, 1\), got 1.0"),
+        (Weights, {"momentum": -0.1}, r"weights.momentum must be in \[0, 1\), got -0.1"),
+        (Weights, {"momentum": "0.9"}, r"weights.momentum must be in \[0, 1\), got '0.9'"),
+    ],
+)
+def test_steps(step, settings, message):
+    with pytest.raises(SettingsError, match=message):
+        step(**settings)
+
+
+@pytest.mark.parametrize("pipeline", [Baseline, LCP, ACP])
+def test_unknown_fields_fail(pipeline):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'T'"):
+        pipeline(4, T=4)
+
+
+@pytest.mark.parametrize("step", ["bias", Bias, False, 3])
+def test_a_field_must_hold_a_step(step):
+    with pytest.raises(
+        SettingsError, match=r"^bias must be a step such as Bias\(\), or None to leave it out, got "
+    ):
+        LCP(4, bias=step)
+
+
+def test_a_step_can_be_left_out():
+    assert LCP(4, bias=None).steps == ()
+    assert ACP(4, weights=None).steps == (Potential(),)
+    ann, images = toy(PlainConv), inputs(PlainConv)
+    plain = calibrate(ann, [images], Baseline(4), progress=False)
+    assert same_bits(plain, calibrate(ann, [images], ACP(4, weights=None, potential=None), progress=False))
+
+
+def test_settings_are_frozen_values():
+    pipeline = ACP(4)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        pipeline.timesteps = 8
+    assert pipeline == ACP(4)
+    assert pipeline != ACP(4, seed=1)
+    assert dataclasses.replace(pipeline, timesteps=8).timesteps == 8
+    with pytest.raises(SettingsError, match="timesteps"):
+        dataclasses.replace(pipeline, timesteps=0)
+    assert issubclass(SettingsError, SNNLightningError)
+    assert issubclass(SettingsError, ValueError)
+
+
+@dataclass(frozen=True)
+class Half(Threshold):
+    """A threshold of a user's own."""
+
+    factor: float = 0.5
+
+    def find(self, histogram, timesteps, half_step):
+        return self.factor * histogram.maximum
+
+
+def test_a_threshold_of_ones_own():
+    ann, images = toy(PlainConv), inputs(PlainConv)
+    own = calibrate(ann, [images], LCP(4, threshold=Half(factor=0.25)), progress=False)
+    maxima = calibrate(ann, [images], LCP(4, threshold=Max()), progress=False)
+    for name, neuron in own.neurons.items():
+        torch.testing.assert_close(neuron.v_th, 0.25 * maxima.neurons[name].v_th)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rounding": "bias"},
+        {"rounding": "floor"},
+        {"threshold": Max()},
+        {"threshold": Max("layer")},
+        {"threshold": Percentile(percentile=90.0)},
+        {"threshold": MMSE("layer")},
+        {"max_pooling": "average"},
+        {"max_pooling": "keep"},
+        {"seed": 1},
+        {"calibrate_readout": False},
+        {"weights": Weights(4, batch_size=8)},
+        {"potential": Potential(granularity="channel")},
+        {"potential": Potential(images=4)},
+    ],
+)
+def test_every_setting_changes_the_result(settings):
+    ann, images = toy(MaxPooled), inputs(MaxPooled, 16)
+    weights = Weights(3, step_size=0.01, batch_size=8)
+    models = [
+        calibrate(ann, [images], ACP(3, **{"weights": weights, **chosen}), progress=False)
+        for chosen in ({}, settings)
+    ]
+    outputs = [model(images) for model in models]
+    assert not torch.equal(*outputs)
+    assert all(torch.isfinite(output).all() for output in outputs)
+
+
+def test_average_pooling_gets_neurons():
+    ann, images = toy(PlainConv), inputs(PlainConv)
+    plain = calibrate(ann, [images], LCP(4), progress=False)
+    converted = calibrate(ann, [images], LCP(4, convert_avg_pool=True), progress=False)
+    assert len(converted.neurons) > len(plain.neurons)
+    assert all(record["steps"]["bias"] for record in converted.records)
+
+
+def test_rounding_decides_where_the_half_step_lies():
+    ann, images = toy(PlainConv), inputs(PlainConv)
+    for rounding, v_init, bias in (("potential", 0.5, 0), ("bias", 0, 0.5 / 4), ("floor", 0, 0)):
+        model = calibrate(ann, [images], Baseline(4, rounding=rounding), progress=False)
+        for neuron in model.neurons.values():
+            assert torch.equal(neuron.v_init, v_init * neuron.v_th)
+            assert torch.equal(neuron.bias, bias * neuron.v_th)
+    one, two = (calibrate(ann, [images], Baseline(4), progress=False) for _ in range(2))
+    assert same_bits(one, two)

@@ -1,0 +1,132 @@
+"""Calibrate in several processes: `python [-m torch.distributed.run ...] processes.py <what> <folder>`.
+
+Each process writes what it has to `<folder>/<rank>.pt`. `what` is "quick" (one calibration) or "everything":
+several pipelines one after the other, then errors on one process that are caught, and at last one that is
+not.
+"""
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.loggers.logger import DummyLogger
+
+from snn_lightning import ACP, LCP, Baseline, CalibrationCallback, Pipeline, Potential, Weights
+from snn_lightning.calibration.context import StepReport
+from snn_lightning.calibration.pipelines import Step
+from snn_lightning.calibration.steps import register_step
+from snn_lightning.calibration.weights import LayerLoop
+from tests.callbacks.modules import Classifier, make_trainer, pairs
+from tests.toys import Residual, inputs, toy
+
+WEIGHTS = Weights(30, step_size=0.05, batch_size=16)
+PIPELINES: dict[str, tuple[Pipeline, int]] = {
+    "acp": (ACP(4, weights=WEIGHTS), 48),
+    "acp, odd number of images": (ACP(4, weights=WEIGHTS, potential=Potential(images=20)), 41),
+    "acp, default learning rate": (ACP(4, weights=Weights(10, batch_size=15)), 41),
+    "lcp": (LCP(4), 48),
+    "lcp, odd number of images": (LCP(4), 41),
+    "baseline, layer-wise bias rounding": (Baseline(4, rounding="bias"), 33),
+}
+
+
+def calibrate(folder: Path, pipeline: Pipeline, images: Any, devices: int, **settings: Any) -> Classifier:
+    """Calibrate a residual network by validating it; processes start with different batch norm statistics."""
+    module = Classifier(toy(Residual))
+    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) > 0:
+        module.net.stem_norm.running_mean += 0.1
+    callback = CalibrationCallback(pipeline, images)
+    trainer = make_trainer(folder, callback, devices=devices, **settings)
+    trainer.validate(module, pairs(8), verbose=False)
+    return module
+
+
+def agree(folder: Path, devices: int, names: list[str], **settings: Any) -> dict[str, Any]:
+    found = {}
+    for name in names:
+        pipeline, count = PIPELINES[name]
+        model = calibrate(folder, pipeline, [inputs(Residual, count)], devices, **settings).net
+        found[name] = dict(model.state_dict()), [record["error"] for record in model.records]
+    return found
+
+
+@dataclass(frozen=True)
+class Fail(Step):
+    """Raises on one process, in one stage."""
+
+    rank: int = 1
+
+
+@register_step(Fail)
+def fail(settings: Fail, context: Any) -> StepReport:
+    if context.communicator.rank == settings.rank and context.stage.name == "relu_2":
+        raise ZeroDivisionError("division by nothing")
+    return StepReport(0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Failing(Pipeline):
+    step: Step = field(default_factory=Fail)
+
+
+class FullLogger(DummyLogger):
+    """Can't write any more in the middle of the second stage's SGD."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if metrics.get("calibration/loss/relu_1") and metrics.get("calibration/iteration") == 3:
+            raise OSError("no space left for the log")
+
+
+def failures(folder: Path, rank: int, **settings: Any) -> dict[str, str]:
+    """Return the message that each failure gives on this process."""
+    good = [inputs(Residual, 20)]
+    bad = [torch.full((20, 3, 8, 8), torch.nan)] if rank == 1 else good
+    quick = ACP(3, weights=Weights(6, step_size=0.05, batch_size=8))
+    predict = LayerLoop._predict
+    calls = []
+
+    def out_of_memory(self: LayerLoop, values: Any) -> Any:
+        calls.append(1)
+        if rank == 1 and len(calls) == 12:
+            raise MemoryError("out of memory")
+        return predict(self, values)
+
+    cases = {
+        "images": lambda: calibrate(folder, quick, bad, **settings),
+        "step on 1": lambda: calibrate(folder, Failing(3), good, **settings),
+        "step on 0": lambda: calibrate(folder, Failing(3, step=Fail(0)), good, **settings),
+        "sgd": lambda: calibrate(folder, quick, good, **settings),
+        "logger": lambda: calibrate(folder, quick, good, logger=FullLogger(), **settings),
+        "too few": lambda: calibrate(folder, LCP(3), [inputs(Residual, 1)], **settings),
+        "none": lambda: calibrate(folder, LCP(3), good, **settings),
+    }
+    messages = {}
+    for name, case in cases.items():
+        LayerLoop._predict = out_of_memory if name == "sgd" else predict
+        try:
+            case()
+            messages[name] = "fine"
+        except Exception as error:
+            messages[name] = f"{type(error).__name__}: {error}"
+    return messages
+
+
+def main(what: str, folder: str) -> None:
+    torch.set_num_threads(1)
+    nodes = int(os.environ.get("NODES", 1))
+    settings = {"devices": 2 // nodes, "num_nodes": nodes, "strategy": "ddp"}
+    here = Path(folder)
+    found = {"models": agree(here, names=list(PIPELINES) if what == "everything" else ["acp"], **settings)}
+    rank = torch.distributed.get_rank()
+    if what == "everything":
+        found["messages"] = failures(here, rank, **settings)
+    torch.save(found, here / f"{rank}.pt")
+    if what == "everything":
+        calibrate(here, Failing(3), [inputs(Residual, 20)], **settings)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

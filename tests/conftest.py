@@ -1,0 +1,28 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.commands import ACP, MODEL, Finished, run
+
+# The order of sums, and with it the last bit, does not depend on the machine's number of cores.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the programs under test keep pretrained ANNs, so that only the first of them trains."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def trained(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """`train.py`, finished."""
+    overrides = [*MODEL, "data.test_images=120"]
+    return run(tmp_path_factory.mktemp("trained"), *overrides, cache=cache, script="train.py")
+
+
+@pytest.fixture(scope="session")
+def calibrated(trained: Finished, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """`calibrate.py pipeline=acp`, finished; its ANN is that of `trained`."""
+    return run(tmp_path_factory.mktemp("calibrated"), *ACP, cache=cache)

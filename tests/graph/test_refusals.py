@@ -1,0 +1,276 @@
+"""What can't be converted is refused, with the operator, its place and what to do."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from snn_lightning import conversion_report
+from snn_lightning.errors import ConversionError, SettingsError
+from snn_lightning.graph import normalise, prepare
+
+from ..toys import MaxPooled, PlainConv, Residual, Vector, inputs, toy
+from .nets import images, net
+
+SMOOTH = "train with ReLU or ReLU6"
+BATCH = "keep the batch"
+OPERATORS: dict[str, tuple[str, str, Callable[..., Any]]] = {
+    "sigmoid": ("sigmoid", SMOOTH, lambda s, x: torch.sigmoid(s.conv(x).relu())),
+    "sigmoid method": ("sigmoid", SMOOTH, lambda s, x: s.conv(x).relu().sigmoid()),
+    "silu": ("silu", SMOOTH, lambda s, x: F.silu(s.conv(x).relu())),
+    "gelu": ("gelu", SMOOTH, lambda s, x: F.gelu(s.conv(x).relu())),
+    "tanh": ("tanh", SMOOTH, lambda s, x: torch.tanh(s.conv(x).relu())),
+    "leaky": ("leaky_relu", "negative spikes", lambda s, x: F.leaky_relu(s.conv(x).relu(), 0.1)),
+    "layer norm": ("layer_norm", "use batch norm", lambda s, x: F.layer_norm(s.conv(x).relu(), [6, 6])),
+    "softmax": ("softmax", "apply it to the SNN's output", lambda s, x: F.softmax(s.conv(x).relu(), 1)),
+    "product": ("mul", "product of two activations", lambda s, x: s.conv(x).relu() * s.second(s.conv(x))),
+    "matmul": ("matmul", "product of two", lambda s, x: s.conv(x).relu() @ s.conv(x)),
+    "quotient": ("truediv", "fixed scale", lambda s, x: 1 / (1 + s.conv(x).relu())),
+    "unknown": ("cumsum", "replace it by supported operators", lambda s, x: s.conv(x).relu().cumsum(1)),
+    "hardtanh": ("hardtanh", r"only \[0, a\] with a > 0", lambda s, x: F.hardtanh(s.conv(x).relu())),
+    "clamp": ("clamp", r"only clamp\(min=0\)", lambda s, x: s.conv(x).relu().clamp(min=1.0)),
+    "clamp max": ("clamp", r"only clamp\(min=0\)", lambda s, x: s.conv(x).relu().clamp(max=1.0)),
+    "batch mean": ("mean", BATCH, lambda s, x: s.conv(x).relu() - s.conv(x).mean(0)),
+    "all mean": ("mean", BATCH, lambda s, x: s.conv(x).relu() - s.conv(x).mean()),
+    "batch cat": ("cat", "along the batch", lambda s, x: torch.cat([s.conv(x).relu(), s.conv(x)])),
+    "batch slice": ("getitem", "behind the batch", lambda s, x: s.conv(x).relu()[:1]),
+    "step slice": ("getitem", "slices with a step", lambda s, x: s.conv(x).relu()[:, ::2]),
+    "batch chunk": ("chunk", BATCH, lambda s, x: s.conv(x).relu().chunk(2)[0]),
+    "batch merge": ("flatten", BATCH, lambda s, x: s.conv(x).relu().flatten()),
+    "batch view": ("view", BATCH, lambda s, x: s.conv(x).relu().view(-1, 6)),
+    "batch transpose": ("transpose", BATCH, lambda s, x: s.conv(x).relu().transpose(0, 1)),
+    "position constant": ("add", "one number a channel", lambda s, x: s.conv(x).relu() + torch.rand(6, 6)),
+    "constant cat": (
+        "cat",
+        "as a bias",
+        lambda s, x: torch.cat([s.conv(x).relu(), torch.ones(2, 1, 6, 6)], 1),
+    ),
+    "weight of an input": ("conv2d", "product", lambda s, x: F.conv2d(s.conv(x).relu(), s.conv(x))),
+    "dropout": ("dropout", "training=self.training", lambda s, x: F.dropout(s.conv(x).relu())),
+    "reflected pad": ("pad", "padding_mode", lambda s, x: F.pad(s.conv(x).relu(), (1, 1, 1, 1), "reflect")),
+    "sum": ("sum", "replace it", lambda s, x: s.conv(x).relu().sum(1)),
+    "an unknown form": ("mean", "not supported", lambda s, x: s.conv(x).relu().mean(1, dtype=torch.float64)),
+}
+
+
+@pytest.mark.parametrize("case", OPERATORS)
+def test_an_operator_is_refused_by_name_place_and_remedy(case: str) -> None:
+    operator, remedy, body = OPERATORS[case]
+    with pytest.raises(ConversionError, match=remedy) as caught:
+        normalise(net(body), images())
+    (obstacle,) = caught.value.obstacles
+    assert obstacle.operator == operator
+    assert obstacle.path == ""
+    assert "test_refusals.py" in obstacle.line
+    assert f"{operator} in the top module" in str(caught.value)
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.gate = nn.Conv2d(3, 3, 1), nn.GroupNorm(1, 3), nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.conv(x)))
+        return F.softmax(x * self.gate(x), 1)
+
+
+def test_all_obstacles_are_listed_at_once_with_their_modules() -> None:
+    ann = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Sequential(Block(), nn.GELU()), nn.PReLU()).eval()
+    with pytest.raises(ConversionError) as caught:
+        normalise(ann, images())
+    found = [(o.operator, o.path) for o in caught.value.obstacles]
+    assert found == [
+        ("GroupNorm", "1.0.norm"),
+        ("Sigmoid", "1.0.gate"),
+        ("mul", "1.0"),
+        ("softmax", "1.0"),
+        ("GELU", "1.1"),
+        ("PReLU", "2"),
+    ]
+    message = str(caught.value)
+    assert all(f"  {i}. {o}" in message for i, o in enumerate(caught.value.obstacles, 1))
+    assert "return F.softmax(x * self.gate(x), 1)" in message
+
+
+def test_an_obstacle_met_twice_is_listed_once_a_place() -> None:
+    gate = nn.Sigmoid()
+    ann = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), gate, gate)
+    with pytest.raises(ConversionError) as caught:
+        normalise(ann, images())
+    assert [o.path for o in caught.value.obstacles] == ["2"]
+
+
+def test_an_obstacle_with_several_results_hides_none() -> None:
+    ann = net(lambda s, x: torch.sigmoid(torch.unbind(s.conv(x).relu(), 1)[0]))
+    with pytest.raises(ConversionError) as caught:
+        normalise(ann, images())
+    assert [o.operator for o in caught.value.obstacles] == ["unbind", "sigmoid"]
+
+
+def test_a_number_taken_from_a_tensor_is_refused() -> None:
+    with pytest.raises(ConversionError, match=r"item in the top module .*replace it by supported operators"):
+        normalise(net(lambda s, x: s.conv(x).relu() * x.mean().item()), images())
+
+
+def control_flow(s: Any, x: Tensor) -> Tensor:
+    x = s.conv(x).relu()
+    return x if x.sum() > 0 else -x
+
+
+def test_control_flow_names_the_source_line() -> None:
+    with pytest.raises(ConversionError, match=r"(?s)can't be traced at .*test_refusals.py.*fixed structure"):
+        normalise(net(control_flow), images())
+
+
+def test_control_flow_names_the_module() -> None:
+    class Branch(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if bool(x.mean() > 0) else -x
+
+    with pytest.raises(ConversionError, match=r"forward code of module '1.0'"):
+        normalise(nn.Sequential(nn.Conv2d(3, 3, 1), nn.Sequential(Branch())), images())
+
+
+class Pair(nn.Module):
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return F.relu(x) + mask
+
+
+def test_a_second_input_is_named() -> None:
+    with pytest.raises(
+        ConversionError, match=r"second input 'mask'.*wrap the model in a module with one input"
+    ):
+        normalise(Pair(), images())
+
+
+@pytest.mark.parametrize("sample", [{"x": torch.ones(2, 3)}, [torch.ones(2, 3)], None])
+def test_inputs_that_are_no_tensor_are_named(sample: Any) -> None:
+    message = f"must be one tensor .*got {type(sample).__name__}.*Wrap the model"
+    with pytest.raises(ConversionError, match=message):
+        normalise(toy(Vector), sample)
+
+
+@pytest.mark.parametrize("shape", [(0, 10), (10,), ()])
+def test_an_empty_batch_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ConversionError, match=r"must be a batch of inputs \[N, ...\], got shape"):
+        normalise(toy(Vector), torch.ones(shape))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused(value: float) -> None:
+    x = inputs(PlainConv, 2)
+    x[1, 0, 0, 0] = value
+    with pytest.raises(ConversionError, match="sample has NaN or infinite values; clean the inputs"):
+        normalise(toy(PlainConv), x)
+    ann = toy(PlainConv)
+    with torch.no_grad():
+        ann.features[4].weight[0, 0, 0, 0] = value
+    with pytest.raises(ConversionError, match=r"'features.4.weight' has NaN or infinite values.*diverged"):
+        normalise(ann, inputs(PlainConv, 2))
+
+
+def test_an_ann_elsewhere_is_refused() -> None:
+    with pytest.raises(
+        ConversionError, match=r"'0.weight' is on meta and the sample on cpu; move one of them"
+    ):
+        normalise(nn.Sequential(nn.Linear(3, 3, device="meta"), nn.ReLU()), torch.ones(2, 3))
+
+
+def test_inputs_of_another_form_are_refused_with_the_place() -> None:
+    with pytest.raises(ConversionError, match=r"fails on inputs of shape \(2, 10\) in module 'stem'"):
+        normalise(toy(Residual), torch.ones(2, 10))
+
+
+def test_a_network_without_activation_is_refused() -> None:
+    with pytest.raises(
+        ConversionError, match=r"has no activation .*Pass the part of the model that has them"
+    ):
+        normalise(nn.Sequential(nn.Linear(3, 3), nn.Dropout()), torch.ones(2, 3))
+
+
+def test_a_scripted_network_is_refused() -> None:
+    with pytest.raises(ConversionError, match=r"scripted module.*Pass the nn.Module"):
+        normalise(torch.jit.trace(toy(Vector), inputs(Vector, 2)), inputs(Vector, 2))
+
+
+def test_batch_norm_without_statistics_is_refused() -> None:
+    ann = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False), nn.ReLU())
+    with pytest.raises(ConversionError, match=r"no running statistics.*track_running_stats=True"):
+        normalise(ann, images())
+
+
+def test_a_max_pool_with_indices_is_refused() -> None:
+    class Indices(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool = nn.MaxPool2d(2, return_indices=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.pool(F.relu(x))[0]
+
+    with pytest.raises(ConversionError, match="set return_indices=False"):
+        normalise(Indices(), images())
+
+
+class Stateful(nn.Module):
+    """Returns something else at each call."""
+
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return F.relu(x) + self.calls
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda s, x: F.relu(s.conv(x)) * torch.rand(1),
+        lambda s, x: F.relu(s.conv(x)) * x.shape[0],
+    ],
+    ids=["random", "batch size"],
+)
+def test_a_result_that_is_no_function_of_the_input_is_refused(body: Callable[..., Any]) -> None:
+    with pytest.raises(ConversionError, match=r"does not reproduce the ANN: relative error .* at its output"):
+        normalise(net(body), images(5))
+    with pytest.raises(ConversionError, match="pure function of the input"):
+        normalise(Stateful(), images(5))
+
+
+def test_the_flags_are_restored_after_a_refusal_too() -> None:
+    ann = net(lambda s, x: F.relu(s.conv(x)) * x.shape[0]).train()
+    with pytest.raises(ConversionError):
+        normalise(ann, images(5))
+    assert all(module.training for module in ann.modules())
+
+
+def test_an_unknown_max_pooling_is_named() -> None:
+    x = inputs(MaxPooled, 2)
+    with pytest.raises(SettingsError, match="max_pooling must be one of gated, average, keep, got 'sum'"):
+        prepare(normalise(toy(MaxPooled), x), x, max_pooling="sum")
+
+
+GATED = {
+    "efficientnet_b0": "SiLU",
+    "mobilenet_v3_small": "Hardswish",
+    "regnet_y_400mf": "Sigmoid",
+}
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_families_with_gates_are_refused(name: str) -> None:
+    with torch.random.fork_rng(devices=[]):
+        ann = torchvision.models.get_model(name, weights=None).eval()
+    report = conversion_report(ann, torch.randn(1, 3, 32, 32))
+    assert not report.convertible
+    assert report.sites == 0
+    assert {GATED[name], "mul"} <= {obstacle.operator for obstacle in report.obstacles}
+    assert all(obstacle.path and obstacle.remedy for obstacle in report.obstacles)
+    products = [obstacle for obstacle in report.obstacles if obstacle.operator == "mul"]
+    assert all("return scale * input" in obstacle.line for obstacle in products)
+    assert str(report).startswith(f"Not convertible: {len(report.obstacles)} obstacles\n  1. ")

@@ -1,0 +1,188 @@
+"""The partition into stages, its description, and the report."""
+
+import io
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional as F
+
+from snn_lightning import conversion_report
+from snn_lightning.errors import CheckpointError
+from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
+from snn_lightning.graph.network import ACTIVATION, tree_leaves, tree_map
+
+from ..toys import SITES, TOYS, Dense, MaxPooled, Residual, Vector, inputs, randomise_batch_norms, toy
+from .nets import images, net
+
+
+def prepared(cls: type[nn.Module], **settings: bool) -> StageNetwork:
+    x = inputs(cls, 3)
+    return prepare(normalise(toy(cls), x), x, **settings)
+
+
+def check_partition(network: StageNetwork) -> None:
+    units = {stage.name for stage in network.stages if stage.kind != "readout"}
+    assert units == {n for n, node in network.nodes.items() if node.op == ACTIVATION or n in network.gates}
+    owners = [name for stage in network.stages for name in stage.operators]
+    assert sorted([*owners, *units]) == sorted(network.nodes)
+    known = {INPUT}
+    exported = {name for stage in network.stages for name in stage.exports}
+    for stage in network.stages:
+        assert set(stage.inputs) <= known
+        inside = set(stage.inputs)
+        for name in stage.operators:
+            assert set(network.nodes[name].inputs) <= inside
+            inside.add(name)
+        assert stage.current in inside
+        assert set(stage.exports) <= set(stage.operators)
+        known |= {*stage.exports, stage.name}
+    used = {key for stage in network.stages for key in stage.inputs}
+    assert exported == used - units - {INPUT}
+    assert len({stage.name for stage in network.stages}) == len(network.stages)
+    kinds = [stage.kind for stage in network.stages]
+    assert kinds == sorted(kinds, key=lambda kind: kind == "readout")
+
+
+@pytest.mark.parametrize("cls", TOYS)
+@pytest.mark.parametrize("convert", [False, True])
+def test_every_operator_is_in_one_stage(cls: type[nn.Module], convert: bool) -> None:
+    check_partition(prepared(cls, convert_avg_pool=convert))
+
+
+@pytest.mark.parametrize("cls", TOYS)
+def test_running_the_stages_gives_the_network(cls: type[nn.Module]) -> None:
+    network, x = prepared(cls), inputs(cls, 4, seed=1)
+    values = {INPUT: x}
+    with torch.no_grad():
+        for stage in network.stages:
+            results = network.run_stage(stage, {key: values[key] for key in stage.inputs})
+            values.update({key: results[key] for key in (*stage.exports, stage.name) if key in results})
+            last = results[stage.current]
+        assert torch.equal(last, network(x))
+
+
+def test_an_operator_of_two_stages_belongs_to_the_first_and_is_exported() -> None:
+    network = prepared(Dense)
+    first, second, *_ = network.stages
+    assert first.operators == ("stem", "norm1")
+    assert first.exports == ("stem",)
+    assert set(second.inputs) == {"stem", first.name}
+
+
+def test_temporal_values_depend_on_a_site() -> None:
+    network = prepared(Dense)
+    assert set(network.nodes) - network.temporal == {"stem", "norm1"}
+
+
+def test_a_site_that_is_an_output_needs_no_readout() -> None:
+    network = normalise(net(lambda s, x: (F.relu(s.conv(x)), s.conv(x), x)), images())
+    check_partition(network)
+    assert [stage.kind for stage in network.stages] == ["neuron", "readout", "readout"]
+    assert network.stages[-1].name == "readout"
+
+
+def test_unused_operators_are_left_out() -> None:
+    network = normalise(net(lambda s, x: (F.relu(s.second(s.conv(x))), F.relu(s.conv(x)))[1]), images())
+    assert [node.op for node in network.nodes.values()] == ["Conv2d", ACTIVATION]
+
+
+@pytest.mark.parametrize("cls", TOYS)
+def test_a_description_rebuilds_the_network(cls: type[nn.Module]) -> None:
+    network, x = prepared(cls, convert_avg_pool=True), inputs(cls, 3)
+    file = io.BytesIO()
+    torch.save(network.spec(), file)
+    file.seek(0)
+    rebuilt = StageNetwork.from_spec(torch.load(file, weights_only=True)).eval()
+    rebuilt.load_state_dict(network.state_dict())
+    assert rebuilt.stages == network.stages
+    assert rebuilt.spec() == network.spec()
+    with torch.no_grad():
+        assert torch.equal(rebuilt(x), network(x))
+
+
+@pytest.mark.parametrize("damage", ["nodes", "gates", "op", "settings"])
+def test_a_damaged_description_is_an_error_with_the_remedy(damage: str) -> None:
+    spec = prepared(Vector).spec()
+    if damage in spec:
+        del spec[damage]
+    elif damage == "op":
+        spec["nodes"][0]["op"] = "Nothing"
+    else:
+        spec["nodes"][0]["settings"] = {"nothing": 1}
+    with pytest.raises(CheckpointError, match=r"not readable .*convert the ANN again"):
+        StageNetwork.from_spec(spec)
+
+
+def test_output_trees() -> None:
+    tree = {"a": ("x", ["y", None]), "b": "x"}
+    assert tree_leaves(tree) == ["x", "y", "x"]
+    assert tree_map(str.upper, tree) == {"a": ("X", ["Y", None]), "b": "X"}
+
+
+@pytest.mark.parametrize("cls", TOYS)
+def test_the_report_counts_sites_and_names_modules(cls: type[nn.Module]) -> None:
+    report = conversion_report(toy(cls), inputs(cls, 2))
+    assert report.convertible
+    assert report.sites == SITES[cls]
+    assert str(report).startswith(
+        f"Convertible: {SITES[cls]} sites found, {SITES[cls]} converted, nothing left"
+    )
+    assert len(str(report).splitlines()) == 1 + len(report.stages)
+
+
+def test_the_report_as_text() -> None:
+    lines = str(conversion_report(toy(MaxPooled), inputs(MaxPooled, 2))).splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["relu", "neuron", "-", "Conv2d"],
+        ["pool", "gate", "pool", "-"],
+        ["relu_1", "neuron", "-", "Conv2d"],
+        ["readout_head", "readout", "-", "Flatten,", "Linear"],
+    ]
+    lines = str(conversion_report(toy(Residual), inputs(Residual, 2))).splitlines()
+    assert [line.split()[2] for line in lines[1:4]] == ["relu"] * 3
+
+
+def test_the_report_of_what_does_not_convert() -> None:
+    report = conversion_report(
+        nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.ReLU(), nn.Softmax(1)), torch.ones(2, 3)
+    )
+    assert not report.convertible
+    assert [obstacle.operator for obstacle in report.obstacles] == ["Tanh", "Softmax"]
+    first, *rest = str(report).splitlines()
+    assert first == "Not convertible: 2 obstacles"
+    assert rest[0].startswith("  1. Tanh in module '1'")
+    report = conversion_report(nn.Linear(3, 3), torch.ones(2, 3))
+    assert not report.convertible
+    assert str(report).startswith("Not convertible: The network has no activation")
+
+
+FAMILIES = {
+    "alexnet": 7,
+    "resnet18": 17,
+    "squeezenet1_1": 26,
+    "shufflenet_v2_x0_5": 37,
+    "mnasnet0_5": 35,
+    "regnet_x_400mf": 67,
+    "mobilenet_v2": 35,
+    "densenet121": 121,
+    "googlenet": 57,
+    "vgg11": 10,
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_torchvision_families_normalise(name: str) -> None:
+    """`normalise` itself compares with the ANN; here on other inputs and in another layout of stages."""
+    settings = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        ann = randomise_batch_norms(torchvision.models.get_model(name, weights=None, **settings)).eval()
+        x = torch.randn(1, 3, 64, 64)
+    network = prepare(normalise(ann, x), x)
+    assert len(network.sites) == FAMILIES[name]
+    check_partition(network)
+    with torch.no_grad():
+        expected = ann(x.flip(-1))
+        assert ((network(x.flip(-1)) - expected).norm() / expected.norm()).item() < 1e-4

@@ -1,0 +1,172 @@
+"""Every group of calibrate.yaml composes and builds what it names; train.yaml's groups are tested in tests/training."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from snn_lightning import ACP, LCP, MMSE, Baseline, Max, Percentile
+from snn_lightning.calibration import Bias, Potential, Weights
+from snn_lightning.experiment import Experiment
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def group(name: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / name).glob("*.yaml"))
+
+
+@pytest.fixture
+def hydra(tmp_path: Path) -> Iterator[Path]:
+    with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
+        yield tmp_path
+    GlobalHydra.instance().clear()
+
+
+def config(folder: Path, *overrides: str) -> DictConfig:
+    overrides = (f"hydra.runtime.output_dir={folder}", "hydra.mode=RUN", *overrides)
+    settings = compose("calibrate", list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(settings)
+    with open_dict(settings):
+        settings.pop("hydra")
+    return settings
+
+
+PAPER_WEIGHTS = Weights(iterations=5000, learning_rate=1e-5, momentum=0.9, images=1024)
+PAPER = {"rounding": "bias", "calibrate_readout": False}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "images"),
+    [
+        ("baseline", Baseline(16), 256),
+        ("lcp", LCP(16), 256),
+        ("acp", ACP(16), 256),
+        ("lcp_paper", LCP(16, **PAPER, bias=Bias(images=128)), 1024),
+        ("acp_paper", ACP(16, **PAPER, weights=PAPER_WEIGHTS, potential=Potential(images=128)), 1024),
+    ],
+)
+def test_pipelines_state_the_defaults_of_the_code_and_the_numbers_of_the_paper(
+    hydra: Path, name: str, expected: Baseline, images: int
+) -> None:
+    settings = config(hydra, f"pipeline={name}")
+    assert instantiate(settings.pipeline) == expected
+    assert settings.data.calibration_images == images
+    assert settings.pipeline_name == name
+
+
+def test_every_pipeline_is_tested() -> None:
+    assert group("pipeline") == ["acp", "acp_paper", "baseline", "lcp", "lcp_paper"]
+
+
+def test_a_paper_pipeline_takes_other_values(hydra: Path) -> None:
+    overrides = ["pipeline=acp_paper", "pipeline.weights.iterations=7", "data.calibration_images=64", "data=cifar10"]
+    settings = config(hydra, *overrides)
+    assert instantiate(settings.pipeline).weights.iterations == 7
+    assert instantiate(settings.pipeline).rounding == "bias"
+    assert settings.data.calibration_images == 64
+
+
+@pytest.mark.parametrize(("name", "expected"), [("max", Max()), ("percentile", Percentile(percentile=99.99)), ("mmse", MMSE())])
+@pytest.mark.parametrize("granularity", ["channel", "layer"])
+def test_thresholds(hydra: Path, name: str, expected: Max, granularity: str) -> None:
+    assert name in group("threshold")
+    pipeline = instantiate(config(hydra, f"threshold={name}").pipeline)
+    assert pipeline.threshold == expected
+    assert pipeline.threshold.granularity == "channel"
+    layer = instantiate(config(hydra, f"threshold={name}", f"threshold.granularity={granularity}").pipeline)
+    assert layer.threshold.granularity == granularity
+    assert group("threshold") == ["max", "mmse", "percentile"]
+
+
+def test_t_and_seed_reach_the_pipeline_and_the_data(hydra: Path) -> None:
+    settings = config(hydra, "T=5", "seed=3")
+    pipeline = instantiate(settings.pipeline)
+    assert (pipeline.timesteps, pipeline.seed, settings.data.seed) == (5, 3, 3)
+
+
+# What needs the class's data is left out: it is built in the tests of train.yaml.
+@pytest.mark.parametrize("name", group("experiment"))
+def test_experiments_go_with_calibrate(hydra: Path, name: str) -> None:
+    train = compose("train", [f"experiment={name}"])
+    settings = config(hydra, f"experiment={name}", "pipeline=lcp", "T=8")
+    for key in ("model", "module", "callbacks"):
+        assert settings[key] == train[key]
+    assert settings.trainer.max_epochs == train.trainer.max_epochs
+    assert OmegaConf.to_container(settings.data, resolve=False) == OmegaConf.to_container(train.data, resolve=False)
+    assert instantiate(settings.pipeline) == LCP(8)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        *([f"trainer={name}"] for name in group("trainer") if name != "gpu"),
+        *([f"logger={name}"] for name in group("logger")),
+        *([f"callbacks={name}"] for name in group("callbacks")),
+        *([f"data={name}", "data.num_workers=0"] for name in group("data")),
+    ],
+    ids=lambda overrides: overrides[0],
+)
+def test_every_group_composes_into_an_experiment(hydra: Path, overrides: list[str]) -> None:
+    settings = config(hydra, "model=resnet20", "model.width=4", *overrides, "trainer.accelerator=cpu")
+    with open_dict(settings):
+        experiment = Experiment.compose(settings)
+    assert experiment.folder == hydra
+    assert len(experiment.trainer.loggers) == (overrides[0] != "logger=none")
+    assert experiment.module.hparams["num_classes"] == experiment.data.num_classes
+    assert experiment.data_name == (overrides[0].removeprefix("data=") if "data=" in overrides[0] else "digits")
+
+
+@pytest.mark.parametrize("name", [name for name in group("model") if name != "regnetx_4gf"])
+def test_every_model_goes_with_calibrate(hydra: Path, name: str) -> None:
+    settings = config(hydra, f"model={name}", "trainer.accelerator=cpu", "logger=none")
+    experiment = Experiment.compose(settings)
+    assert experiment.recipe()["model"] == OmegaConf.to_container(settings.model)
+
+
+@pytest.mark.parametrize(
+    "key", ["foo", "pipeline.foo", "pipeline.weights.foo", "threshold.foo", "data.foo", "module.foo", "trainer.foo"]
+)
+def test_unknown_keys_fail(hydra: Path, key: str) -> None:
+    with pytest.raises(ConfigCompositionException, match="Could not override"):
+        config(hydra, f"{key}=1")
+
+
+@pytest.mark.parametrize("key", ["pipeline", "pipeline.weights", "pipeline.potential", "threshold", "data", "module", "trainer"])
+def test_added_keys_fail_too(hydra: Path, key: str) -> None:
+    settings = config(hydra, f"+{key}.foo=1", "trainer.accelerator=cpu")
+    with pytest.raises((InstantiationException, TypeError), match="foo"):  # noqa: PT012
+        instantiate(settings.pipeline)
+        Experiment.compose(settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ("T=4", True),
+        ("pipeline=lcp", True),
+        ("threshold=max", True),
+        ("data.calibration_images=64", True),
+        ("data.test_images=10", True),
+        ("logger=none", True),
+        ("trainer.devices=2", True),
+        ("seed=1", False),
+        ("model.width=8", False),
+        ("module.learning_rate=0.1", False),
+        ("data.augment=false", False),
+        ("data.train_images=500", False),
+        ("trainer.max_epochs=5", False),
+        ("callbacks=ema", False),
+    ],
+)
+def test_a_pretrained_ann_is_shared_by_what_does_not_change_it(hydra: Path, change: str, same: bool) -> None:
+    base = ["model=resnet20", "model.width=4", "trainer.accelerator=cpu"]
+    before = Experiment.compose(config(hydra, *base)).recipe()
+    after = Experiment.compose(config(hydra, *base, change)).recipe()
+    assert (before == after) == same

@@ -1,0 +1,125 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from snn_lightning import files
+from snn_lightning.errors import CheckpointError
+from snn_lightning.files import read_checkpoint, save_checkpoint, write_atomically
+
+
+def test_a_file_is_written_and_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "file"
+    write_atomically(path, b"one")
+    write_atomically(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert os.listdir(path.parent) == ["file"]
+
+
+FULL_DISK = """
+import resource, signal, sys
+from snn_lightning.errors import CheckpointError
+from snn_lightning.files import write_atomically
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+try:
+    write_atomically(sys.argv[1], b"x" * 100_000)
+except CheckpointError as error:
+    print(error)
+    sys.exit(3)
+"""
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3, done.stderr
+    assert f"Could not write '{path}'" in done.stdout
+    assert "What was there before is unchanged. Free some space" in done.stdout
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("name", ["fsync", "replace"])
+def test_a_failure_at_any_point_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, name, fail)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_folder_that_is_a_file_is_an_error_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(CheckpointError, match=r"Could not write .* choose another folder"):
+        write_atomically(tmp_path / "file" / "inside", b"new")
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    checkpoint = {"weights": torch.randn(3, 4), "settings": {"steps": (1, 2), "name": "a", "none": None}}
+    save_checkpoint(tmp_path / "c.ckpt", checkpoint)
+    loaded = read_checkpoint(tmp_path / "c.ckpt")
+    assert torch.equal(loaded["weights"], checkpoint["weights"])
+    assert loaded["settings"] == checkpoint["settings"]
+
+
+def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"There is no checkpoint '.*nothing.ckpt'. Check the path"):
+        read_checkpoint(tmp_path / "nothing.ckpt")
+    with pytest.raises(CheckpointError, match="There is no checkpoint"):
+        read_checkpoint(tmp_path)
+
+
+def damaged(content: bytes, kind: str) -> bytes:
+    middle = len(content) // 2
+    return {
+        "empty": b"",
+        "text": b"hello, this is no checkpoint\n",
+        "zeros": bytes(200),
+        "noise": bytes(range(256)) * 4,
+        "cut in the middle": content[:middle],
+        "cut at the end": content[:-30],
+        "overwritten": content[:100] + bytes(400) + content[500:],
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind", ["empty", "text", "zeros", "noise", "cut in the middle", "cut at the end", "overwritten"]
+)
+def test_a_damaged_checkpoint_is_an_error_with_the_remedy(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "c.ckpt"
+    save_checkpoint(path, {"weights": torch.arange(100.0), "names": ["a"] * 20})
+    path.write_bytes(damaged(path.read_bytes(), kind))
+    with pytest.raises(CheckpointError, match=r"c.ckpt' can't be read .*damaged.*Delete it or name another"):
+        read_checkpoint(path)
+
+
+class Anything:
+    pass
+
+
+def test_arbitrary_objects_are_not_loaded(tmp_path: Path) -> None:
+    torch.save({"object": Anything()}, tmp_path / "c.ckpt")
+    with pytest.raises(CheckpointError, match="holds more than tensors and plain values"):
+        read_checkpoint(tmp_path / "c.ckpt")
+
+
+def test_a_tensor_is_no_checkpoint(tmp_path: Path) -> None:
+    torch.save(torch.zeros(3), tmp_path / "c.ckpt")
+    with pytest.raises(CheckpointError, match="holds a Tensor, not a checkpoint"):
+        read_checkpoint(tmp_path / "c.ckpt")

@@ -1,0 +1,79 @@
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import snn_lightning
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+IMPORTS = """
+import sys
+import snn_lightning
+for name in snn_lightning.__all__:
+    if name != "CalibrationCallback":
+        getattr(snn_lightning, name)
+heavy = ("lightning", "pytorch_lightning", "hydra", "omegaconf", "torchmetrics", "sklearn", "wandb")
+print(",".join(name for name in heavy if name in sys.modules))
+snn_lightning.CalibrationCallback
+print("lightning" in sys.modules, "hydra" in sys.modules)
+"""
+
+
+def test_lightning_comes_with_the_callback_alone_and_hydra_never() -> None:
+    loaded, after = f"\n{run(IMPORTS)}".rsplit("\n", 1)
+    assert loaded.strip() == ""
+    assert after == "True False"
+
+
+def test_every_public_name_is_there() -> None:
+    assert sorted(snn_lightning.__all__) == sorted(set(snn_lightning.__all__))
+    for name in snn_lightning.__all__:
+        assert getattr(snn_lightning, name) is not None
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'snn_lightning' has no attribute 'nothing'"):
+        _ = snn_lightning.nothing
+
+
+def test_the_version_is_a_version() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+([a-z.]+\d+)?", snn_lightning.__version__)
+
+
+def test_the_wheel_holds_the_typed_package_alone() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = settings["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel == {"packages": ["snn_lightning"]}
+    assert (ROOT / "snn_lightning" / "py.typed").is_file()
+    version = (ROOT / settings["tool"]["hatch"]["version"]["path"]).read_text()
+    assert f'"{snn_lightning.__version__}"' in version
+
+
+IMPORT = re.compile(r"^\s*(?:from|import) snn_lightning\.(\w+)", re.MULTILINE)
+LIBRARY = re.compile(r"^\s*(?:from|import) (lightning|hydra|omegaconf|torchmetrics)\b", re.MULTILINE)
+BELOW = {
+    "graph": set(),
+    "spiking": {"graph"},
+    "thresholds": {"graph", "spiking"},
+    "calibration": {"graph", "spiking", "thresholds"},
+}
+
+
+@pytest.mark.parametrize("room", BELOW)
+def test_imports_point_one_way(room: str) -> None:
+    for path in (ROOT / "snn_lightning" / room).glob("*.py"):
+        text = path.read_text()
+        others = set(IMPORT.findall(text)) - {room, "errors", "files", "version"}
+        assert others <= BELOW[room], path.name
+        assert not LIBRARY.search(text), path.name
