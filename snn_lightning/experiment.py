@@ -96,7 +96,9 @@ class Experiment:
             leader = self.trainer.is_global_zero
             kept = load_or_train(self.config["cache_dir"], self.recipe(), self._fit, leader=leader)
             if not kept.trained:
-                self.console.print(f"Using the ANN pretrained earlier: {kept.path}", highlight=False, soft_wrap=True)
+                self.console.print(
+                    f"Using the ANN pretrained earlier: {kept.path}", highlight=False, soft_wrap=True
+                )
                 load_weights(self.module, kept.path)
         return kept.path
 
@@ -109,7 +111,9 @@ class Experiment:
         """Return everything that the pretrained weights depend on."""
         keys = ("max_epochs", "max_steps", "precision", "gradient_clip_val", "accumulate_grad_batches")
         trainer = {key: self.config["trainer"].get(key) for key in keys}
-        averaging = {k: v for k, v in (self.config["callbacks"] or {}).items() if "Averaging" in v["_target_"]}
+        averaging = {
+            k: v for k, v in (self.config["callbacks"] or {}).items() if "Averaging" in v["_target_"]
+        }
         unused = ("root", "num_workers", "calibration_images", "calibration_batch_size", "test_images")
         data = {key: value for key, value in self.config["data"].items() if key not in unused}
         parts = {key: self.config[key] for key in ("model", "module", "seed")}
@@ -143,7 +147,9 @@ class Experiment:
     def _fit(self, path: Path) -> None:
         self.trainer.fit(self.module, datamodule=self.data)
         if self.trainer.interrupted:
-            raise SNNLightningError("Pretraining was interrupted; nothing was kept. Run the same command again.")
+            raise SNNLightningError(
+                "Pretraining was interrupted; nothing was kept. Run the same command again."
+            )
         # Their average is in the network now, and must not be swapped into it again.
         others = [c for c in self.trainer.callbacks if not isinstance(c, WeightAveraging)]  # type: ignore[attr-defined]
         self.trainer.callbacks = others  # type: ignore[attr-defined]
@@ -200,7 +206,9 @@ def calibrate(config: DictConfig) -> Results | None:
     experiment = Experiment.compose(config)
     if config.dry_run:
         sample = _sample(experiment)
-        experiment.console.print(str(conversion_report(experiment.module.net, sample)), highlight=False, soft_wrap=True)
+        experiment.console.print(
+            str(conversion_report(experiment.module.net, sample)), highlight=False, soft_wrap=True
+        )
         return None
     if config.ckpt is not None and KEY in (checkpoint := read_checkpoint(config.ckpt)):
         return _test_only(experiment, checkpoint.get("hyper_parameters", {}))

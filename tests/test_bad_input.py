@@ -64,7 +64,10 @@ def assert_refused(done: Finished, *parts: str) -> None:
             ["Error: A calibration step wants 64 images and the calibration set has 32"],
         ),
         (["data=fashion_mnist", "data.root=/nonexistent"], ["Error: data.root", "dataset-fashion-mnist"]),
-        (["data=cifar10", "data.root=/nonexistent", "data.num_workers=0"], ["Error: data.root", "/nonexistent"]),
+        (
+            ["data=cifar10", "data.root=/nonexistent", "data.num_workers=0"],
+            ["Error: data.root", "/nonexistent"],
+        ),
         (["ckpt=missing.ckpt"], ["Error: There is no checkpoint 'missing.ckpt'. Check the path"]),
     ],
 )

@@ -66,14 +66,21 @@ def test_every_pipeline_is_tested() -> None:
 
 
 def test_a_paper_pipeline_takes_other_values(hydra: Path) -> None:
-    overrides = ["pipeline=acp_paper", "pipeline.weights.iterations=7", "data.calibration_images=64", "data=cifar10"]
+    overrides = [
+        "pipeline=acp_paper",
+        "pipeline.weights.iterations=7",
+        "data.calibration_images=64",
+        "data=cifar10",
+    ]
     settings = config(hydra, *overrides)
     assert instantiate(settings.pipeline).weights.iterations == 7
     assert instantiate(settings.pipeline).rounding == "bias"
     assert settings.data.calibration_images == 64
 
 
-@pytest.mark.parametrize(("name", "expected"), [("max", Max()), ("percentile", Percentile(percentile=99.99)), ("mmse", MMSE())])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("max", Max()), ("percentile", Percentile(percentile=99.99)), ("mmse", MMSE())]
+)
 @pytest.mark.parametrize("granularity", ["channel", "layer"])
 def test_thresholds(hydra: Path, name: str, expected: Max, granularity: str) -> None:
     assert name in group("threshold")
@@ -99,7 +106,9 @@ def test_experiments_go_with_calibrate(hydra: Path, name: str) -> None:
     for key in ("model", "module", "callbacks"):
         assert settings[key] == train[key]
     assert settings.trainer.max_epochs == train.trainer.max_epochs
-    assert OmegaConf.to_container(settings.data, resolve=False) == OmegaConf.to_container(train.data, resolve=False)
+    assert OmegaConf.to_container(settings.data, resolve=False) == OmegaConf.to_container(
+        train.data, resolve=False
+    )
     assert instantiate(settings.pipeline) == LCP(8)
 
 
@@ -120,7 +129,9 @@ def test_every_group_composes_into_an_experiment(hydra: Path, overrides: list[st
     assert experiment.folder == hydra
     assert len(experiment.trainer.loggers) == (overrides[0] != "logger=none")
     assert experiment.module.hparams["num_classes"] == experiment.data.num_classes
-    assert experiment.data_name == (overrides[0].removeprefix("data=") if "data=" in overrides[0] else "digits")
+    assert experiment.data_name == (
+        overrides[0].removeprefix("data=") if "data=" in overrides[0] else "digits"
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in group("model") if name != "regnetx_4gf"])
@@ -131,14 +142,17 @@ def test_every_model_goes_with_calibrate(hydra: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["foo", "pipeline.foo", "pipeline.weights.foo", "threshold.foo", "data.foo", "module.foo", "trainer.foo"]
+    "key",
+    ["foo", "pipeline.foo", "pipeline.weights.foo", "threshold.foo", "data.foo", "module.foo", "trainer.foo"],
 )
 def test_unknown_keys_fail(hydra: Path, key: str) -> None:
     with pytest.raises(ConfigCompositionException, match="Could not override"):
         config(hydra, f"{key}=1")
 
 
-@pytest.mark.parametrize("key", ["pipeline", "pipeline.weights", "pipeline.potential", "threshold", "data", "module", "trainer"])
+@pytest.mark.parametrize(
+    "key", ["pipeline", "pipeline.weights", "pipeline.potential", "threshold", "data", "module", "trainer"]
+)
 def test_added_keys_fail_too(hydra: Path, key: str) -> None:
     settings = config(hydra, f"+{key}.foo=1", "trainer.accelerator=cpu")
     with pytest.raises((InstantiationException, TypeError), match="foo"):  # noqa: PT012

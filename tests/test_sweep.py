@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import ACP, BASELINE, MODEL, ROOT, Finished, in_new_process, run
+from tests.commands import BASELINE, MODEL, ROOT, Finished, in_new_process, run
 
 REUSED = "Using the ANN pretrained earlier"
 QUICK = ["trainer.max_epochs=1", "data.train_images=128", "data.calibration_images=32", "data.test_images=60"]
@@ -21,8 +21,8 @@ def results_below(folder: Path) -> list[dict]:
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("sweep")
-    grid = ["pipeline=baseline,lcp", "T=2,4", "seed=0,1", "-m"]
-    return run(folder, *MODEL, *QUICK, *grid, cache=folder / "cache")
+    grid = ["pipeline=baseline,lcp", "T=2,4", "seed=0,1"]
+    return run(folder, "-m", *MODEL, *QUICK, *grid, cache=folder / "cache")
 
 
 def test_every_job_of_a_sweep_leaves_one_result(sweep: Finished) -> None:
@@ -71,9 +71,9 @@ def test_one_command_gathers_a_sweep(
 
 
 def test_parallel_jobs_share_one_pretraining(tmp_path: Path) -> None:
-    grid = ["pipeline=baseline,lcp", "T=2", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    grid = ["pipeline=baseline,lcp", "T=2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     folders = [f"cache_dir={tmp_path / 'cache'}", f"hydra.sweep.dir={tmp_path}"]
-    done = in_new_process(tmp_path, str(ROOT / "calibrate.py"), *MODEL, *QUICK, *grid, *folders)
+    done = in_new_process(tmp_path, str(ROOT / "calibrate.py"), "-m", *MODEL, *QUICK, *grid, *folders)
     assert done.code == 0, done.output
     assert {row["pipeline"] for row in results_below(tmp_path)} == {"baseline", "lcp"}
     assert len({(row["checkpoint"], row["ann_accuracy"]) for row in results_below(tmp_path)}) == 1
@@ -84,7 +84,7 @@ def test_parallel_jobs_share_one_pretraining(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("setting", ["trainer.devices=2", "trainer.strategy=ddp", "trainer.num_nodes=2"])
 def test_distributed_jobs_in_a_sweep_are_refused(tmp_path: Path, cache: Path, setting: str) -> None:
-    done = run(tmp_path, *BASELINE, setting, "-m", cache=cache)
+    done = run(tmp_path, "-m", *BASELINE, setting, cache=cache)
     assert done.code != 0
     assert "A sweep (-m) can't run distributed jobs" in done.output
     assert "run the jobs one by one without -m" in done.output
@@ -94,7 +94,7 @@ def test_distributed_jobs_in_a_sweep_are_refused(tmp_path: Path, cache: Path, se
 def test_a_job_that_fails_says_so_and_leaves_the_others_alone(
     calibrated: Finished, cache: Path, tmp_path: Path
 ) -> None:
-    done = run(tmp_path, *ACP[:-2], "pipeline=baseline", "T=0,2", "-m", cache=cache)
+    done = run(tmp_path, "-m", *BASELINE, "T=0,2", cache=cache)
     assert done.code != 0
     assert "This job failed: timesteps (T) must be a whole number of at least 1, got 0" in done.output
     assert [row["timesteps"] for row in results_below(tmp_path)] == [2]

@@ -28,7 +28,9 @@ def find_results(folder: str | Path) -> list[Results]:
     found = [read_results(path) for path in sorted(Path(folder).rglob("results.json"))]
     found = [results for results in found if results.get("timesteps") and results.get("pipeline")]
     if not found:
-        raise CheckpointError(f"There is no results.json of a calibration below '{folder}': name the sweep's folder.")
+        raise CheckpointError(
+            f"There is no results.json of a calibration below '{folder}': name the sweep's folder."
+        )
     return found
 
 
@@ -55,7 +57,11 @@ def summarise(rows: list[Results]) -> dict[Key, dict[str, Any]]:
         snn = defaultdict(list)
         for (timesteps, _), row in sorted(runs.items()):
             snn[timesteps].append(row["snn_accuracy"])
-        ann = {seed: row["ann_accuracy"] for (_, seed), row in runs.items() if row.get("ann_accuracy") is not None}
+        ann = {
+            seed: row["ann_accuracy"]
+            for (_, seed), row in runs.items()
+            if row.get("ann_accuracy") is not None
+        }
         summary[key] = {
             "ann": mean_and_deviation(list(ann.values())) if ann else None,
             "snn": {timesteps: mean_and_deviation(values) for timesteps, values in snn.items()},
@@ -86,14 +92,18 @@ def main() -> None:
     )
     parser.add_argument("folder", help="a sweep's folder, such as multirun/")
     folder = parser.parse_args().folder
+    path = Path(folder) / "summary.json"
+    console = Console()
     try:
         summary = summarise(find_results(folder))
+        console.print(summary_table(summary), highlight=False)
+        rows = [
+            {"model": m, "data": d, "pipeline": p, **entry} for (m, d, p), entry in sorted(summary.items())
+        ]
+        write_atomically(path, (json.dumps(rows, indent=2) + "\n").encode())
     except CheckpointError as error:
-        parser.exit(1, f"{error}\n")
-    Console(width=None).print(summary_table(summary))
-    rows = [{"model": m, "data": d, "pipeline": p, **entry} for (m, d, p), entry in sorted(summary.items())]
-    path = Path(folder) / "summary.json"
-    write_atomically(path, (json.dumps(rows, indent=2) + "\n").encode())
+        parser.exit(1, f"Error: {error}\n")
+    console.print(f"Summary: {path}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ def read_results(path: str | Path) -> Results:
     try:
         results = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"'{path}' is no results file ({error}); delete it or run its job again.") from error
+        raise CheckpointError(
+            f"'{path}' is no results file ({error}); delete it or run its job again."
+        ) from error
     if not isinstance(results, dict):
         raise CheckpointError(f"'{path}' is no results file; delete it or run its job again.")
     return results
@@ -38,7 +40,9 @@ def read_results(path: str | Path) -> Results:
 
 def results_table(results: Results) -> Table:
     """Return what a user wants to see at the end of a run."""
-    table = Table(title=f"{results.get('model')} on {results.get('data')}", title_justify="left", show_header=False)
+    table = Table(
+        title=f"{results.get('model')} on {results.get('data')}", title_justify="left", show_header=False
+    )
     table.add_column()
     table.add_column(justify="right")
     timesteps = results.get("timesteps")
