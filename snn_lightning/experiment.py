@@ -1,4 +1,4 @@
-"""What `train.py` and `calibrate.py` share: compose the parts from a Hydra config, run them, write results."""
+"""What `train.py` and `calibrate.py` share: parts composed from a Hydra config, runs, results."""
 
 from __future__ import annotations
 
@@ -140,8 +140,9 @@ class Experiment:
         except OSError as error:
             part.unlink(missing_ok=True)
             raise CheckpointError(
-                f"Could not write '{path}' ({error.strerror or error}); what was there before is unchanged. Free some "
-                "space, or choose another folder with hydra.run.dir=..., then run the same command again."
+                f"Could not write '{path}' ({error.strerror or error}); what was there before is unchanged. "
+                "Free some space, or choose another folder with hydra.run.dir=..., then run the same command "
+                "again."
             ) from error
 
     def _fit(self, path: Path) -> None:
@@ -157,7 +158,7 @@ class Experiment:
 
 
 def run(task: Callable[[DictConfig], object], config: DictConfig) -> None:
-    """Run a task; of an error that was raised on purpose, show the message rather than how Hydra came across it."""
+    """Run a task; of an error that was raised on purpose, show the message and not Hydra's way to it."""
     try:
         task(config)
     except Exception as error:
@@ -182,8 +183,9 @@ def _known(error: BaseException | None) -> SNNLightningError | None:
             return error
         if isinstance(error, OSError) and error.errno in FULL:
             return CheckpointError(
-                f"The disk is full ({error.strerror}); earlier results are unchanged. Free some space, or choose other "
-                "folders with hydra.run.dir=... and cache_dir=..., then run the same command again."
+                f"The disk is full ({error.strerror}); earlier results are unchanged. Free some space, or "
+                "choose other folders with hydra.run.dir=... and cache_dir=..., then run the same "
+                "command again."
             )
         error = error.__cause__
     return None
@@ -221,8 +223,13 @@ def calibrate(config: DictConfig) -> Results | None:
         ann_accuracy = experiment.test()
     ann = module.net
     with experiment.phase("uncalibrated_test", f"Testing the uncalibrated SNN, T={pipeline.timesteps}"):
-        options = {"max_pooling": pipeline.max_pooling, "convert_avg_pool": pipeline.convert_avg_pool}
-        module.net = convert(ann.cpu(), _sample(experiment), pipeline.timesteps, **options)
+        module.net = convert(
+            ann.cpu(),
+            _sample(experiment),
+            pipeline.timesteps,
+            max_pooling=pipeline.max_pooling,
+            convert_avg_pool=pipeline.convert_avg_pool,
+        )
         experiment.console.print(module.net.report.summary, highlight=False)
         uncalibrated_accuracy = experiment.test()
     module.net = ann
@@ -265,8 +272,8 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
     for key in ("in_channels", "num_classes"):
         if saved.get(key) not in (None, module.hparams[key]):
             raise CheckpointError(
-                f"The SNN of '{path}' has {key}={saved[key]}, and {experiment.data_name} has {module.hparams[key]}: set "
-                "data to what it was trained with, or give another checkpoint."
+                f"The SNN of '{path}' has {key}={saved[key]}, and {experiment.data_name} has "
+                f"{module.hparams[key]}: set data to what it was trained with, or give another checkpoint."
             )
     module.net = snn = load_converted(path)
     timesteps, model = snn.timesteps, saved.get("model", experiment.config["model"])

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import pickle
+from os import PathLike
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -46,7 +47,7 @@ def save_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+def read_checkpoint(path: str | PathLike[str], device: torch.device | str = "cpu") -> dict[str, Any]:
     """Load a checkpoint of plain values and tensors.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Run `calibrate.py` and the other programs as a user does: in this process, which saves the imports, or in a new one."""
+"""Run the programs as a user does: in this process, which saves the imports, or in a new one."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Wrong settings, wrong files and a full disk: a message with the remedy, an exit status, and nothing damaged."""
+"""Wrong settings, wrong files, a full disk: a message with the remedy, an exit status, nothing damaged."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every group of calibrate.yaml composes and builds what it names; train.yaml's groups are tested in tests/training."""
+"""Every group of calibrate.yaml composes and builds what it names; for train.yaml see tests/training."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,7 +98,6 @@ def test_t_and_seed_reach_the_pipeline_and_the_data(hydra: Path) -> None:
     assert (pipeline.timesteps, pipeline.seed, settings.data.seed) == (5, 3, 3)
 
 
-# What needs the class's data is left out: it is built in the tests of train.yaml.
 @pytest.mark.parametrize("name", group("experiment"))
 def test_experiments_go_with_calibrate(hydra: Path, name: str) -> None:
     train = compose("train", [f"experiment={name}"])

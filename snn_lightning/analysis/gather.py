@@ -46,8 +46,8 @@ def summarise(rows: list[Results]) -> dict[Key, dict[str, Any]]:
         rows: results of calibrations.
 
     Returns:
-        For each (model, data, pipeline): `ann` as (mean, deviation) and `snn` with one such pair for each T; a
-        second run of the same seed replaces the first.
+        For each (model, data, pipeline): `ann` as (mean, deviation) and `snn` with one such pair for each
+        T; a second run of the same seed replaces the first.
     """
     by_seed: dict[Key, dict[tuple[int, int], Results]] = defaultdict(dict)
     for row in rows:
@@ -71,7 +71,7 @@ def summarise(rows: list[Results]) -> dict[Key, dict[str, Any]]:
 
 
 def summary_table(summary: dict[Key, dict[str, Any]]) -> Table:
-    """Return a table shaped like PC Tables 2 and 3: a row a method, a column a T, mean ± deviation in percent."""
+    """Return a table shaped like PC Tables 2 and 3: a row a method, a column a T, in percent."""
     steps = sorted({timesteps for entry in summary.values() for timesteps in entry["snn"]})
     table = Table("model", "data", "pipeline", "seeds", "ANN", *(f"T={t}" for t in steps))
     for (model, data, pipeline), entry in sorted(summary.items()):
@@ -88,7 +88,7 @@ def main() -> None:
     """Print the table, and write it as JSON beside the results."""
     parser = argparse.ArgumentParser(
         prog="python -m snn_lightning.analysis.gather",
-        description="Gather every results.json below a folder into a table: mean ± standard deviation over seeds.",
+        description="Gather every results.json below a folder into a table: mean ± deviation over seeds.",
     )
     parser.add_argument("folder", help="a sweep's folder, such as multirun/")
     folder = parser.parse_args().folder

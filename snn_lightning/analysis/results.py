@@ -12,8 +12,8 @@ from snn_lightning.errors import CheckpointError
 from snn_lightning.files import write_atomically
 
 Results = dict[str, Any]
-"""Plain values. A calibration has at least `ann_accuracy`, `uncalibrated_accuracy`, `snn_accuracy` (fractions),
-`accuracy_over_time` (t = 1...T), `timesteps` and `seconds` by phase."""
+"""Plain values. A calibration has at least `ann_accuracy`, `uncalibrated_accuracy`, `snn_accuracy`
+(fractions), `accuracy_over_time` (t = 1...T), `timesteps` and `seconds` by phase."""
 
 
 def write_results(path: str | Path, results: Results) -> None:

@@ -101,6 +101,12 @@ def test_plain_networks_need_no_operator_more() -> None:
     assert list(unit.network.nodes) == list(snn.network.nodes)
 
 
+def test_groups_take_the_scales_of_their_own_inputs() -> None:
+    ann = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3, groups=2), nn.ReLU(), nn.Flatten())
+    x = torch.randn(3, 3, 6, 6)
+    assert_same(calibrated(ann, x), x.double())
+
+
 class Pooled(nn.Module):
     """A pooling, a site and a constant multiple of it are the outputs."""
 
