@@ -3,7 +3,8 @@
 python benchmarks/accuracy.py --data fashion_mnist --timesteps 4 8
 
 Every ANN is trained once (and kept in cache/benchmarks); every pipeline then converts the same ANN with the same
-calibration images and is tested on the same test images. Nothing is chosen on the test images.
+calibration images and is tested on the same test images. Nothing is chosen on the test images. Rows that the output
+file already has are not measured again; delete it to start afresh.
 """
 
 import argparse
@@ -34,6 +35,7 @@ RECIPES = {
     "digits": {"batch_size": 64, "epochs": {"resnet20": 15, "vgg16_bn": 8}, "learning_rate": 0.05},
     "fashion_mnist": {"batch_size": 128, "epochs": {"resnet20": 3, "vgg16_bn": 4}, "learning_rate": 0.1},
 }
+KEYS = ("data", "model", "seed", "timesteps", "pipeline")
 PIPELINES = {"baseline": Baseline, "lcp": LCP, "acp": ACP}
 
 
@@ -83,7 +85,8 @@ def accuracy(network: torch.nn.Module, data: Digits | FashionMNIST) -> float:
 
 
 def measure(args: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
-    rows = []
+    rows = json.loads(Path(args.output).read_text())["rows"] if Path(args.output).exists() else []
+    done = {tuple(row[key] for key in KEYS) for row in rows}
     for name in args.data:
         for model in args.models:
             for seed in args.seeds:
@@ -100,14 +103,24 @@ def measure(args: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
                             a, d.calibration_dataloader(), p, progress=False
                         )
                     for key, run in runs.items():
+                        if (name, model, seed, timesteps, key) in done:
+                            continue
                         started = time.process_time()
                         snn = run()
                         seconds = time.process_time() - started
-                        row = {"data": name, "model": model, "seed": seed, "timesteps": timesteps, "pipeline": key}
+                        row = dict(zip(KEYS, (name, model, seed, timesteps, key), strict=True))
                         row |= {"ann": ann_accuracy, "snn": accuracy(snn, data), "cpu_seconds": seconds}
                         rows.append(row)
                         console.print(row)
+                        save(args, rows)
     return rows
+
+
+def save(args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "lightning": lightning.__version__}
+    settings = {key: value for key, value in vars(args).items() if key in ("calibration_images", "test_images")}
+    content = {"settings": settings, "machine": platform.machine(), "versions": versions, "rows": rows}
+    write_atomically(args.output, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
@@ -140,9 +153,6 @@ def main() -> None:
     console = Console(soft_wrap=True)
     rows = measure(args, console)
     console.print(table(rows))
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "lightning": lightning.__version__}
-    content = {"settings": vars(args), "machine": platform.machine(), "versions": versions, "rows": rows}
-    write_atomically(args.output, (json.dumps(content, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":
