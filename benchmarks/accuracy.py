@@ -2,9 +2,9 @@
 
 python benchmarks/accuracy.py --data fashion_mnist --timesteps 4 8
 
-Every ANN is trained once (and kept in cache/benchmarks); every pipeline then converts the same ANN with the same
-calibration images and is tested on the same test images. Nothing is chosen on the test images. Rows that the output
-file already has are not measured again; delete it to start afresh.
+Every ANN is trained once (and kept in cache/benchmarks); every pipeline then converts the same ANN with the
+same calibration images and is tested on the same test images. Nothing is chosen on the test images. Rows that
+the output file already has are not measured again; delete it to start afresh.
 """
 
 import argparse
@@ -51,7 +51,13 @@ def data_module(name: str, seed: int, args: argparse.Namespace) -> Digits | Fash
 
 def trained(name: str, model: str, seed: int, data: Digits | FashionMNIST) -> torch.nn.Module:
     recipe = RECIPES[name]
-    settings = {"model": MODELS[model], "data": name, "seed": seed, **recipe, "epochs": recipe["epochs"][model]}
+    settings = {
+        "model": MODELS[model],
+        "data": name,
+        "seed": seed,
+        **recipe,
+        "epochs": recipe["epochs"][model],
+    }
     seed_everything(seed, verbose=False)
     module = ClassificationModule(
         MODELS[model], 10, 1, 32, learning_rate=recipe["learning_rate"], label_smoothing=0.1
@@ -111,14 +117,20 @@ def measure(args: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
                         row = dict(zip(KEYS, (name, model, seed, timesteps, key), strict=True))
                         row |= {"ann": ann_accuracy, "snn": accuracy(snn, data), "cpu_seconds": seconds}
                         rows.append(row)
-                        console.print(row)
+                        console.print(*row.values())
                         save(args, rows)
     return rows
 
 
 def save(args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "lightning": lightning.__version__}
-    settings = {key: value for key, value in vars(args).items() if key in ("calibration_images", "test_images")}
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+    }
+    settings = {
+        key: value for key, value in vars(args).items() if key in ("calibration_images", "test_images")
+    }
     content = {"settings": settings, "machine": platform.machine(), "versions": versions, "rows": rows}
     write_atomically(args.output, (json.dumps(content, indent=2) + "\n").encode())
 
@@ -139,7 +151,9 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--pipelines", nargs="+", choices=list(PIPELINES), default=list(PIPELINES))
@@ -150,7 +164,7 @@ def main() -> None:
     parser.add_argument("--output", default="benchmarks/results/accuracy.json")
     args = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    console = Console(soft_wrap=True)
+    console = Console(width=120)
     rows = measure(args, console)
     console.print(table(rows))
 

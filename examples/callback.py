@@ -39,5 +39,7 @@ train, test = random_split(TensorDataset(images, labels), [1400, 397])
 module = Digits()
 calibration = CalibrationCallback(ACP(timesteps=8), DataLoader(train, batch_size=100))  # the one line
 trainer = Trainer(max_epochs=10, callbacks=[calibration], logger=False, enable_checkpointing=False)
-trainer.fit(module, DataLoader(train, batch_size=64, shuffle=True))  # ends with a calibrated SNN in module.net
+trainer.fit(
+    module, DataLoader(train, batch_size=64, shuffle=True)
+)  # ends with a calibrated SNN in module.net
 trainer.test(module, DataLoader(test, batch_size=100))  # tests the SNN

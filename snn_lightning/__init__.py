@@ -2,7 +2,17 @@
 
 from typing import TYPE_CHECKING, Any
 
-from snn_lightning.calibration import ACP, LCP, Baseline, Bias, Pipeline, Potential, Weights, calibrate, convert
+from snn_lightning.calibration import (
+    ACP,
+    LCP,
+    Baseline,
+    Bias,
+    Pipeline,
+    Potential,
+    Weights,
+    calibrate,
+    convert,
+)
 from snn_lightning.graph.report import conversion_report
 from snn_lightning.spiking import IFNeuron, SpikingCheckpoint, SpikingModel, load_converted, save_converted
 from snn_lightning.spiking.rescale import rescale_to_unit_spikes

@@ -207,10 +207,12 @@ def calibrate(config: DictConfig) -> Results | None:
     pipeline = cast(Pipeline, instantiate(config.pipeline))
     experiment = Experiment.compose(config)
     if config.dry_run:
-        sample = _sample(experiment)
-        experiment.console.print(
-            str(conversion_report(experiment.module.net, sample)), highlight=False, soft_wrap=True
+        report = conversion_report(
+            experiment.module.net, _sample(experiment), pipeline.max_pooling, pipeline.convert_avg_pool
         )
+        experiment.console.print(str(report), highlight=False, markup=False, soft_wrap=True)
+        if not report.convertible:
+            sys.exit(1)
         return None
     if config.ckpt is not None and KEY in (checkpoint := read_checkpoint(config.ckpt)):
         return _test_only(experiment, checkpoint.get("hyper_parameters", {}))
@@ -233,7 +235,8 @@ def calibrate(config: DictConfig) -> Results | None:
         experiment.console.print(module.net.report.summary, highlight=False)
         uncalibrated_accuracy = experiment.test()
     module.net = ann
-    callback = CalibrationCallback(pipeline, network="net", partial=Path(config.cache_dir) / "partial")
+    partial = Path(config.cache_dir) / "partial"
+    callback = CalibrationCallback(pipeline, network="net", partial=partial, keep_partial=True)
     trainer.callbacks.append(callback)  # type: ignore[attr-defined]
     title = f"Calibrating and testing the SNN, pipeline {config.pipeline_name}, T={pipeline.timesteps}"
     with experiment.phase("snn_test", title):
@@ -246,6 +249,7 @@ def calibrate(config: DictConfig) -> Results | None:
         with experiment.phase("unit_spikes_test", "Testing the SNN rescaled to {0, 1} spikes"):
             snn_accuracy = experiment.test()
     experiment.save(experiment.folder / "snn.ckpt")
+    callback.remove_partial(trainer)
     results = _results(
         experiment,
         ann_accuracy=ann_accuracy,

@@ -99,7 +99,10 @@ def calibrate(
     _check_pipeline(pipeline)
     observer = RichObserver() if progress else Observer()
     batches = collect_images(loader, pipeline.seed)
-    return run_calibration(ann, batches, pipeline, Communicator(), observer, partial, device)
+    model, left = run_calibration(ann, batches, pipeline, Communicator(), observer, partial, device)
+    if left is not None:
+        left.remove()
+    return model
 
 
 def run_calibration(
@@ -110,10 +113,13 @@ def run_calibration(
     observer: Observer,
     partial: str | Path | None = None,
     device: torch.device | str | None = None,
-) -> SpikingModel:
+) -> tuple[SpikingModel, PartialCheckpoint | None]:
     """Convert and calibrate on one of several processes; see `calibrate`.
 
     Every process passes the same ANN and the same batches, and takes its own share of the images.
+
+    Returns:
+        The calibrated model, and the file with its stages, which the caller removes when the model is safe.
     """
     _check_pipeline(pipeline)
     total = sum(len(batch) for batch in batches)
@@ -135,7 +141,7 @@ def run_calibration(
         loop = CalibrationLoop(network, model, pipeline, chunks, indices, total, communicator, observer, keep)
         with observer, torch.enable_grad():
             model.records = loop.run()
-    return model
+    return model, keep
 
 
 def _check_pipeline(pipeline: object) -> None:

@@ -79,8 +79,6 @@ class CalibrationLoop:
                 if index >= finished:
                     self._finish(record, index + 1)
             self.snn.status = "calibrated"
-            if self.partial is not None and self.communicator.rank == 0:
-                self.partial.remove()
             self.communicator.barrier()
         finally:
             self.cache.close()

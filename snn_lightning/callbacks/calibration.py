@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from snn_lightning.calibration.api import run_calibration
 from snn_lightning.calibration.data import collect_images
+from snn_lightning.calibration.partial import PartialCheckpoint
 from snn_lightning.calibration.pipelines import Pipeline
 from snn_lightning.callbacks.communicator import StrategyCommunicator
 from snn_lightning.callbacks.observer import LoggingObserver
@@ -45,6 +46,8 @@ class CalibrationCallback(Callback):
         weights: "last" calibrates the weights at the end of `fit`, "best" those of the best checkpoint.
         partial: folder in which finished stages are kept, so that a killed run goes on when it is started
             again; `calibration` in the Trainer's root folder by default.
+        keep_partial: leave the finished stages there until `remove_partial` is called, so that nothing is
+            lost if the SNN can't be saved.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class CalibrationCallback(Callback):
         network: str | None = None,
         weights: str = "last",
         partial: str | Path | None = None,
+        keep_partial: bool = False,
     ) -> None:
         if not isinstance(pipeline, Pipeline):
             raise SettingsError(f"pipeline must be Baseline, LCP, ACP or another Pipeline, got {pipeline!r}")
@@ -61,8 +65,10 @@ class CalibrationCallback(Callback):
             raise SettingsError(f"weights must be 'last' or 'best', got {weights!r}")
         self.pipeline, self.loader, self.network = pipeline, calibration_dataloader, network
         self.weights, self.partial = weights, partial
+        self.keep_partial = keep_partial
         self.records: list[dict[str, Any]] = []
         self.seconds = 0.0
+        self._left: PartialCheckpoint | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what can't work before anything is trained."""
@@ -136,6 +142,12 @@ class CalibrationCallback(Callback):
         """Write the conversion spec, for modules that know nothing of spiking networks."""
         write_spec(pl_module, checkpoint)
 
+    def remove_partial(self, trainer: Trainer) -> None:
+        """Delete the finished stages of the last calibration: the SNN is safe."""
+        if self._left is not None and trainer.is_global_zero:
+            self._left.remove()
+        self._left = None
+
     def _before_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != TrainerFn.FITTING:
             self._calibrate_once(trainer, pl_module)
@@ -158,7 +170,7 @@ class CalibrationCallback(Callback):
                 if trainer.world_size > 1:
                     # Batch norm statistics of a training differ from process to process.
                     ann.load_state_dict(communicator.broadcast(ann.state_dict()))
-                snn = run_calibration(
+                snn, self._left = run_calibration(
                     ann,
                     self._collect(trainer),
                     self.pipeline,
@@ -172,6 +184,8 @@ class CalibrationCallback(Callback):
                 raise
         setattr(parent, name, snn)
         self.records, self.seconds = snn.records, time.perf_counter() - started
+        if not self.keep_partial:
+            self.remove_partial(trainer)
 
     def _collect(self, trainer: Trainer) -> list[Tensor]:
         with torch.random.fork_rng():

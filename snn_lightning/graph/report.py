@@ -67,15 +67,20 @@ def stage_table(network: StageNetwork) -> list[tuple[str, str, str, list[str]]]:
     return rows
 
 
-def conversion_report(ann: nn.Module, sample: Tensor) -> ConversionReport:
+def conversion_report(
+    ann: nn.Module, sample: Tensor, max_pooling: str = "gated", convert_avg_pool: bool = False
+) -> ConversionReport:
     """Say what would convert and what stands in the way, without converting.
 
     Args:
         ann: the network.
         sample: a batch of inputs `[N, ...]`.
+        max_pooling: see `prepare`.
+        convert_avg_pool: see `prepare`.
     """
     try:
-        return ConversionReport(stage_table(prepare(normalise(ann, sample), sample)))
+        network = prepare(normalise(ann, sample), sample, max_pooling, convert_avg_pool)
+        return ConversionReport(stage_table(network))
     except ConversionError as error:
         obstacles = [o for o in error.obstacles if isinstance(o, Obstacle)]
         return ConversionReport(obstacles=obstacles, problem=str(error))

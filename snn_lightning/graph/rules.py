@@ -108,6 +108,8 @@ def _unflatten_module(low: Lowering, module: nn.Unflatten, x: Value) -> Value:
 
 
 def _activation(low: Lowering, x: Value, cap: float | None, inplace: bool = False) -> Value:
+    if len(x.shape) < 2:
+        raise Unsupported("a neuron needs a channel dimension; keep activations [N, C, ...]")
     site = low.add("Activation", [x], {"cap": cap})
     return low.rebind(x, site) if inplace else site
 

@@ -44,9 +44,10 @@ class Talker(Observer):
 def main(folder: str, pause_at: int) -> None:
     torch.set_num_threads(1)
     ann, images = toy(Residual), inputs(Residual, 24)
-    model = run_calibration(ann, [images], PIPELINE, Communicator(), Talker(pause_at), partial=folder)
+    model, left = run_calibration(ann, [images], PIPELINE, Communicator(), Talker(pause_at), partial=folder)
+    left.remove()
     say("records", *(record["index"] for record in model.records))
-    undisturbed = run_calibration(ann, [images], PIPELINE, Communicator(), Observer())
+    undisturbed, _ = run_calibration(ann, [images], PIPELINE, Communicator(), Observer())
     say("same", same_bits(model, undisturbed))
     say("errors", [r["error"] for r in model.records] == [r["error"] for r in undisturbed.records])
 

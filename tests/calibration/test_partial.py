@@ -77,7 +77,9 @@ class Stop(Observer):
 def attempt(folder, pipeline=PIPELINE, at=-1, images=IMAGES, ann=None):
     observer = Stop(at)
     ann = ann if ann is not None else toy(Residual)
-    model = run_calibration(ann, [images], pipeline, Communicator(), observer, partial=folder)
+    model, left = run_calibration(ann, [images], pipeline, Communicator(), observer, partial=folder)
+    if left is not None:
+        left.remove()
     return model, observer.resumed
 
 
@@ -107,6 +109,16 @@ def test_may_be_broken_off_more_than_once(tmp_path):
     model, resumed = attempt(tmp_path)
     assert resumed == [True] * 4 + [False] * 2
     assert same_bits(model, attempt(None)[0])
+
+
+def test_a_complete_calibration_is_kept_until_its_model_is_safe(tmp_path):
+    expected, left = run_calibration(toy(Residual), [IMAGES], PIPELINE, Communicator(), Observer(), tmp_path)
+    assert left is not None
+    assert left.path.exists()
+    model, resumed = attempt(tmp_path)
+    assert resumed == [True] * 6
+    assert same_bits(model, expected)
+    assert model.status == "calibrated"
 
 
 def test_a_complete_run_leaves_nothing(tmp_path):

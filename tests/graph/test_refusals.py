@@ -274,3 +274,17 @@ def test_families_with_gates_are_refused(name: str) -> None:
     products = [obstacle for obstacle in report.obstacles if obstacle.operator == "mul"]
     assert all("return scale * input" in obstacle.line for obstacle in products)
     assert str(report).startswith(f"Not convertible: {len(report.obstacles)} obstacles\n  1. ")
+
+
+class OneNumberAnImage(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.linear(x).mean(1))
+
+
+def test_a_site_without_channels_is_refused() -> None:
+    with pytest.raises(ConversionError, match=r"relu in the top module .*needs a channel dimension"):
+        normalise(OneNumberAnImage(), torch.randn(3, 4))

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from snn_lightning.errors import CheckpointError
-from snn_lightning.models import create_model
 from snn_lightning.files import read_checkpoint
+from snn_lightning.models import create_model
 from snn_lightning.training import ClassificationModule, load_weights
 
 
