@@ -81,13 +81,16 @@ def trained(name: str, model: str, seed: int, data: Digits | FashionMNIST) -> to
     return module.net.eval()
 
 
-def accuracy(network: torch.nn.Module, data: Digits | FashionMNIST) -> float:
-    right = total = 0
+def logits_and_labels(
+    network: torch.nn.Module, data: Digits | FashionMNIST
+) -> tuple[torch.Tensor, torch.Tensor]:
     with torch.no_grad():
-        for x, y in data.test_dataloader():
-            right += int((network(x).argmax(1) == y).sum())
-            total += len(y)
-    return right / total
+        pairs = [(network(x), y) for x, y in data.test_dataloader()]
+    return torch.cat([logits for logits, _ in pairs]), torch.cat([y for _, y in pairs])
+
+
+def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    return (logits.argmax(1) == labels).double().mean().item()
 
 
 def measure(args: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
@@ -99,7 +102,7 @@ def measure(args: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
                 data = data_module(name, seed, args)
                 data.setup()
                 ann = trained(name, model, seed, data)
-                ann_accuracy = accuracy(ann, data)
+                expected, labels = logits_and_labels(ann, data)
                 sample = next(iter(data.calibration_dataloader()))[0]
                 for timesteps in args.timesteps:
                     runs = {"uncalibrated": lambda T=timesteps, s=sample, a=ann: convert(a, s, T)}
@@ -115,7 +118,10 @@ def measure(args: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
                         snn = run()
                         seconds = time.process_time() - started
                         row = dict(zip(KEYS, (name, model, seed, timesteps, key), strict=True))
-                        row |= {"ann": ann_accuracy, "snn": accuracy(snn, data), "cpu_seconds": seconds}
+                        logits, _ = logits_and_labels(snn, data)
+                        row |= {"ann": accuracy(expected, labels), "snn": accuracy(logits, labels)}
+                        row |= {"logit_error": ((logits - expected).norm() / expected.norm()).item()}
+                        row |= {"cpu_seconds": seconds}
                         rows.append(row)
                         console.print(*row.values())
                         save(args, rows)
@@ -136,7 +142,7 @@ def save(args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    result = Table("data", "model", "T", "pipeline", "ANN %", "SNN %", "calibration, CPU s")
+    result = Table("data", "model", "T", "pipeline", "ANN %", "SNN %", "logit error", "CPU s")
     keys = dict.fromkeys((r["data"], r["model"], r["timesteps"], r["pipeline"]) for r in rows)
     for key in keys:
         group = [r for r in rows if (r["data"], r["model"], r["timesteps"], r["pipeline"]) == key]
@@ -146,7 +152,8 @@ def table(rows: list[dict[str, Any]]) -> Table:
             deviation = statistics.stdev(values) if len(values) > 1 else 0.0
             cells.append(f"{statistics.mean(values):.2f} ± {deviation:.2f}")
         seconds = statistics.median(r["cpu_seconds"] for r in group)
-        result.add_row(key[0], key[1], str(key[2]), key[3], *cells, f"{seconds:.1f}")
+        error = statistics.mean(r["logit_error"] for r in group)
+        result.add_row(key[0], key[1], str(key[2]), key[3], *cells, f"{error:.3f}", f"{seconds:.1f}")
     return result
 
 

@@ -1,0 +1,92 @@
+"""Sums, scales and constants."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snn_lightning.graph.lowering import REMEDIES, Lowering, Unsupported, Value
+from snn_lightning.graph.operators import Affine
+from snn_lightning.graph.rules.registry import function_rule
+
+
+def _channels(constant: Tensor, x: Value) -> Tensor | None:
+    """Return a constant as one number a channel of `x` `[B, C, ...]`, or None if it is anything else."""
+    if constant.numel() == 1:
+        return constant.reshape(1).expand(x.shape[1])
+    shape = [1] * (len(x.shape) - constant.dim()) + list(constant.shape)
+    only_channels = len(shape) == len(x.shape) and shape[1] == x.shape[1] and math.prod(shape) == x.shape[1]
+    return constant.reshape(-1) if only_channels else None
+
+
+def _affine(low: Lowering, x: Value, weight: Tensor | None, bias: Tensor | None) -> Value:
+    module = Affine(x.shape[1])
+    for buffer, constant in ((module.weight, weight), (module.bias, bias)):
+        if constant is not None:
+            values = _channels(constant, x)
+            if values is None:
+                raise Unsupported(
+                    "a constant of this shape is not one number a channel; use a linear layer instead"
+                )
+            buffer.copy_(values)
+    return low.add("Affine", [x], {"channels": x.shape[1]}, module)
+
+
+def _add(low: Lowering, a: Any, b: Any, *, alpha: float = 1) -> Value:
+    if isinstance(a, Value) and isinstance(b, Value):
+        return low.add("Add", [a, b], {"alpha": float(alpha)})
+    if not isinstance(a, Value):
+        if alpha != 1:
+            b = low.add("Scale", [b], {"factor": float(alpha)})
+        return _add(low, b, a)
+    if isinstance(b, Tensor):
+        return _affine(low, a, None, b * alpha)
+    return low.add("Scale", [a], {"factor": 1.0, "offset": float(b * alpha)})
+
+
+def _in_place(rule: Callable[..., Value]) -> Callable[..., Value]:
+    """Return the rule of the variant that leaves its result in its first argument."""
+    return lambda low, a, *args, **kwargs: low.rebind(a, rule(low, a, *args, **kwargs))
+
+
+function_rule(operator.add, torch.add, "add")(_add)
+function_rule(operator.iadd, "add_")(_in_place(_add))
+
+
+@function_rule(operator.sub, torch.sub, "sub")
+def _sub(low: Lowering, a: Any, b: Any, *, alpha: float = 1) -> Value:
+    if not isinstance(a, Value):
+        return _add(low, low.add("Scale", [b], {"factor": -float(alpha)}), a)
+    return _add(low, a, b, alpha=-alpha)
+
+
+@function_rule(operator.mul, torch.mul, "mul")
+def _mul(low: Lowering, a: Any, b: Any) -> Value:
+    if isinstance(a, Value) and isinstance(b, Value):
+        raise Unsupported(REMEDIES["product"])
+    x, other = (a, b) if isinstance(a, Value) else (b, a)
+    if isinstance(other, Tensor):
+        return _affine(low, x, other, None)
+    return low.add("Scale", [x], {"factor": float(other)})
+
+
+@function_rule(operator.truediv, torch.div, "div")
+def _div(low: Lowering, a: Any, b: Any) -> Value:
+    if isinstance(b, Value):
+        raise Unsupported("dividing by an activation is not a synapse; replace it by a fixed scale")
+    return _mul(low, a, 1 / b)
+
+
+function_rule(operator.isub, "sub_")(_in_place(_sub))
+function_rule(operator.imul, "mul_")(_in_place(_mul))
+function_rule(operator.itruediv, "div_")(_in_place(_div))
+
+
+@function_rule(operator.neg, torch.neg, "neg")
+def _neg(low: Lowering, x: Value) -> Value:
+    return low.add("Scale", [x], {"factor": -1.0})

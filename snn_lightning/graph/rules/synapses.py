@@ -1,0 +1,174 @@
+"""Synapses, batch norm, pooling and padding, as modules and as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from snn_lightning.graph.lowering import REMEDIES, Lowering, Unsupported, Value
+from snn_lightning.graph.operators import (
+    SETTINGS,
+    SYNAPSES,
+    PositionwiseLinear,
+    build,
+    known_class,
+    settings_of,
+)
+from snn_lightning.graph.rules.registry import function_rule, module_rule
+from snn_lightning.graph.rules.shapes import flatten
+
+BATCH_NORM = "BatchNorm"
+"""Stands in the graph only until `graph.fold` has folded it or made it affine."""
+
+
+@module_rule(*SETTINGS)
+def _known_module(low: Lowering, module: nn.Module, x: Value) -> Value:
+    settings = settings_of(module)
+    if isinstance(module, nn.Flatten):
+        return flatten(low, x, settings["start_dim"], settings["end_dim"])
+    if getattr(module, "return_indices", False):
+        raise Unsupported("the indices of a max pool can't be used; set return_indices=False")
+    name = known_class(module).__name__
+    if isinstance(module, nn.Linear) and len(x.shape) > 2:
+        name = PositionwiseLinear.__name__
+    # Built anew: a subclass, a parametrisation or a hook of the user's stays behind, its weight does not.
+    with torch.device("meta"):
+        plain = build(name, settings)
+    if isinstance(module, SYNAPSES):
+        _assign(plain, module.weight, module.bias)
+    return low.add(name, [x], settings, plain)
+
+
+@module_rule(_BatchNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+def _batch_norm_module(low: Lowering, module: _BatchNorm, x: Value) -> Value:
+    if module.running_mean is None:
+        raise Unsupported(
+            "it has no running statistics; build it with track_running_stats=True and train again"
+        )
+    return low.add(BATCH_NORM, [x], {}, module)
+
+
+def _assign(module: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    module.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
+    if bias is not None:
+        module.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
+    return module
+
+
+@function_rule(F.linear)
+def _linear(low: Lowering, x: Value, weight: Tensor, bias: Tensor | None = None) -> Value:
+    if not isinstance(weight, Tensor):
+        raise Unsupported(REMEDIES["product"])
+    with torch.device("meta"):
+        module = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
+    _assign(module, weight, bias)
+    return _known_module(low, module, x)
+
+
+def _convolution(cls: type[nn.Conv1d | nn.Conv2d | nn.Conv3d]) -> Callable[..., Value]:
+    def rule(
+        low: Lowering,
+        x: Value,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Value:
+        if not isinstance(weight, Tensor):
+            raise Unsupported(REMEDIES["product"])
+        channels, kernel = weight.shape[1] * groups, cast(Any, tuple(weight.shape[2:]))
+        with torch.device("meta"):
+            module: nn.Module = cls(
+                channels, weight.shape[0], kernel, stride, padding, dilation, groups, bias is not None
+            )
+        return _known_module(low, _assign(module, weight, bias), x)
+
+    return rule
+
+
+for _function, _cls in ((F.conv1d, nn.Conv1d), (F.conv2d, nn.Conv2d), (F.conv3d, nn.Conv3d)):
+    function_rule(_function)(_convolution(_cls))
+
+
+@function_rule(F.batch_norm)
+def _batch_norm(
+    low: Lowering,
+    x: Value,
+    mean: Tensor | None,
+    var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Value:
+    if training or mean is None or var is None:
+        raise Unsupported("it normalises by the statistics of the batch; use running statistics in eval mode")
+    module = nn.BatchNorm1d(mean.numel(), eps)
+    module.running_mean, module.running_var = mean, var
+    if weight is not None:
+        module.weight.data = weight
+    if bias is not None:
+        module.bias.data = bias
+    return low.add(BATCH_NORM, [x], {}, module)
+
+
+def _pool(cls: type[nn.Module]) -> Callable[..., Value]:
+    def rule(low: Lowering, x: Value, *args: Any, **kwargs: Any) -> Value:
+        return _known_module(low, cls(*args, **kwargs), x)
+
+    return rule
+
+
+def _max_pool(cls: type[nn.Module]) -> Callable[..., Value]:
+    def rule(
+        low: Lowering,
+        x: Value,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+        return_indices: bool = False,
+    ) -> Value:
+        return _known_module(low, cls(kernel_size, stride, padding, dilation, return_indices, ceil_mode), x)
+
+    return rule
+
+
+for _dims in (1, 2, 3):
+    function_rule(getattr(F, f"avg_pool{_dims}d"))(_pool(getattr(nn, f"AvgPool{_dims}d")))
+    function_rule(getattr(F, f"adaptive_avg_pool{_dims}d"))(_pool(getattr(nn, f"AdaptiveAvgPool{_dims}d")))
+    function_rule(getattr(F, f"adaptive_max_pool{_dims}d"))(_pool(getattr(nn, f"AdaptiveMaxPool{_dims}d")))
+    _names = (getattr(F, f"max_pool{_dims}d"), getattr(torch, f"max_pool{_dims}d"))
+    function_rule(*_names)(_max_pool(getattr(nn, f"MaxPool{_dims}d")))
+
+
+@function_rule(F.interpolate)
+def _interpolate(
+    low: Lowering,
+    x: Value,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    **ignored: Any,
+) -> Value:
+    size = tuple(size) if isinstance(size, Sequence) else size
+    return _known_module(low, nn.Upsample(size, scale_factor, mode, align_corners), x)
+
+
+@function_rule(F.pad)
+def _pad(
+    low: Lowering, x: Value, pad: Sequence[int], mode: str = "constant", value: float | None = None
+) -> Value:
+    if mode != "constant":
+        raise Unsupported(f"padding mode '{mode}' is not supported; use the padding_mode of the convolution")
+    return low.add("Pad", [x], {"pad": tuple(pad), "value": float(value or 0.0)})
