@@ -27,6 +27,7 @@ def _cat(low: Lowering, tensors: Sequence[Any], dim: int = 0, *, axis: int | Non
 
 @function_rule(torch.flatten, "flatten")
 def flatten(low: Lowering, x: Value, start_dim: int = 0, end_dim: int = -1) -> Value:
+    """Write a flatten; from dimension 0 on it must leave the batch by itself."""
     low.result_shape()
     if start_dim % len(x.shape) == 0:
         return _reshape(low, x)
