@@ -18,6 +18,7 @@ from snn_lightning.calibration.progress import Observer, StageRecord
 from snn_lightning.calibration.steps import calibrate_threshold, run_step
 from snn_lightning.errors import CalibrationError
 from snn_lightning.graph.network import INPUT, Stage, StageNetwork
+from snn_lightning.spiking.functional import per_channel
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.neuron import IFNeuron
 
@@ -146,18 +147,20 @@ class CalibrationLoop:
         trains = []
         for i in range(len(self.indices)):
             output = context.unit_output(i)
-            error.add(context.activations[i].get(), output.mean(0))
+            rate = output.mean(0)
+            error.add(context.activations[i].get(), rate)
+            if amplitude is not None:
+                # A rate over the threshold is the fraction of time steps with a spike.
+                fired = (rate / per_channel(amplitude, rate)).sum(dtype=torch.float64)
+                spikes += torch.stack([fired, fired.new_tensor(float(rate.numel()))])
             if stage.kind != "readout":
-                spikes += torch.stack(
-                    [output.count_nonzero().double(), spikes.new_tensor(float(output.numel()))]
-                )
                 trains.append(self.cache.put_spikes(output, amplitude))
         self.snn_values.update(context.exports)
         self.snn_values[stage.name] = trains
         context.exports = {}
         context.forget_currents()
         record.error = error.value(self.communicator)
-        if stage.kind == "neuron":
+        if amplitude is not None:
             fired, places = self.communicator.sum(spikes).tolist()
             record.firing_rate = fired / places
         for numbers in record.steps.values():
