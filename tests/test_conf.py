@@ -1,12 +1,9 @@
 """Every group of calibrate.yaml composes and builds what it names; for train.yaml see tests/training."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
+from hydra import compose
 from hydra.errors import ConfigCompositionException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -14,28 +11,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from snn_lightning import ACP, LCP, MMSE, Baseline, Max, Percentile
 from snn_lightning.calibration import Bias, Potential, Weights
 from snn_lightning.experiment import Experiment
-
-CONF = Path(__file__).parents[1] / "conf"
-
-
-def group(name: str) -> list[str]:
-    return sorted(path.stem for path in (CONF / name).glob("*.yaml"))
-
-
-@pytest.fixture
-def hydra(tmp_path: Path) -> Iterator[Path]:
-    with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
-        yield tmp_path
-    GlobalHydra.instance().clear()
+from tests.composing import composed, group
 
 
 def config(folder: Path, *overrides: str) -> DictConfig:
-    overrides = (f"hydra.runtime.output_dir={folder}", "hydra.mode=RUN", *overrides)
-    settings = compose("calibrate", list(overrides), return_hydra_config=True)
-    HydraConfig.instance().set_config(settings)
-    with open_dict(settings):
-        settings.pop("hydra")
-    return settings
+    return composed("calibrate", folder, *overrides)
 
 
 PAPER_WEIGHTS = Weights(iterations=5000, learning_rate=1e-5, momentum=0.9, images=1024)

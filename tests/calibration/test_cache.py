@@ -1,7 +1,5 @@
 """The sweep's cache: one bit a spike, a budget, and nothing left behind."""
 
-import contextlib
-import resource
 import tempfile
 
 import pytest
@@ -14,6 +12,7 @@ from snn_lightning.calibration.cache import Cache, PackedSpikes, pack_bits, unpa
 from snn_lightning.calibration.progress import Observer
 from snn_lightning.errors import CalibrationError
 from tests.calibration.support import make_loop, parameters, same_bits
+from tests.commands import full_disk
 from tests.toys import Dense, MaxPooled, PlainConv, Residual, inputs, toy
 
 SHAPES = st.lists(st.integers(1, 5), min_size=1, max_size=5).map(tuple)
@@ -147,22 +146,11 @@ def test_nothing_is_left_on_disk_after_an_error(temporary):
     assert list(temporary.iterdir()) == []
 
 
-@contextlib.contextmanager
-def largest_file(size: int):
-    """Let no file grow over `size` bytes, as a full disk would."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_a_full_disk_names_the_remedy(temporary):
     images = inputs(PlainConv, 128)
     assert images.numel() * 4 > 50_000
     message = r"cache could not be written to disk \(.+\)\. Raise cache_budget_gb"
-    with largest_file(50_000), pytest.raises(CalibrationError, match=message):
+    with full_disk(50_000), pytest.raises(CalibrationError, match=message):
         calibrate(toy(PlainConv), [images], LCP(1, cache_budget_gb=1e-9), progress=False)
     assert list(temporary.iterdir()) == []
 

@@ -1,41 +1,21 @@
 """Every YAML group composes, and builds what it names."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from snn_lightning.data import Digits, ImageDataModule
 from snn_lightning.models import list_models
 from snn_lightning.training import ClassificationModule
-
-CONF = Path(__file__).parents[2] / "conf"
-
-
-def group(name: str) -> list[str]:
-    return sorted(path.stem for path in (CONF / name).glob("*.yaml"))
-
-
-@pytest.fixture
-def hydra(tmp_path: Path) -> Iterator[Path]:
-    with initialize_config_dir(str(CONF.absolute()), version_base="1.3"):
-        yield tmp_path
-    GlobalHydra.instance().clear()
+from tests.composing import composed, group
 
 
 def config(folder: Path, *overrides: str) -> DictConfig:
-    settings = compose("train", [f"hydra.runtime.output_dir={folder}", *overrides], return_hydra_config=True)
-    HydraConfig.instance().set_config(settings)
-    with open_dict(settings):
-        settings.pop("hydra")
-    return settings
+    return composed("train", folder, *overrides)
 
 
 @pytest.mark.parametrize("name", group("model"))
