@@ -54,11 +54,6 @@ def calibrate_threshold(threshold: Threshold, rounding: str, context: StageConte
     channelwise, half_step = threshold.channelwise, rounding != "floor"
     local = row_maximum((x.get() for x in context.activations), channelwise)
     maximum = communicator.max(local)
-    if not torch.isfinite(maximum).all():
-        raise CalibrationError(
-            f"The ANN's activation at '{context.stage.name}' is not finite on the calibration set: check "
-            "its weights and the calibration images for NaN."
-        )
     counts = histogram((x.get() for x in context.activations), maximum, channelwise)
     counts = type(counts)(maximum, *(communicator.sum(part) for part in counts.parts()))
     v_th = positive(threshold.find(counts, context.timesteps, half_step))

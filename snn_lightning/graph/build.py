@@ -12,7 +12,7 @@ from snn_lightning.errors import ConversionError, SettingsError
 from snn_lightning.graph import rules as _rules  # noqa: F401  (registers the rules)
 from snn_lightning.graph.fold import fold_batch_norms
 from snn_lightning.graph.lowering import Lowering
-from snn_lightning.graph.network import ACTIVATION, StageNetwork, require_sites
+from snn_lightning.graph.network import StageNetwork, require_sites
 from snn_lightning.graph.operators import MAX_POOLS
 from snn_lightning.graph.trace import trace, unwrap
 
@@ -140,8 +140,3 @@ def _check_equal(expected: Any, got: Any, where: str) -> None:
     elif isinstance(expected, tuple | list):
         for index, part in enumerate(expected):
             _check_equal(part, got[index], f"{where}[{index}]")
-
-
-def count_sites(network: StageNetwork) -> int:
-    """Return how many activation calls the network has."""
-    return sum(node.op == ACTIVATION for node in network.nodes.values())
