@@ -56,7 +56,7 @@ class StageContext:
 
     stage: Stage
     snn: SpikingModel
-    activations: Stored
+    activations: Sequence[Entry]
     inputs: dict[str, Stored]
     indices: list[Tensor]
     total: int
@@ -80,7 +80,7 @@ class StageContext:
     @property
     def device(self) -> torch.device:
         """Where the calibration runs."""
-        return self.activations[0].get().device
+        return self.activations[0].device
 
     def count(self, images: int | None) -> int:
         """Return how many images a step uses over all processes, given its setting.
