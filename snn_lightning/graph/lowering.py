@@ -74,8 +74,8 @@ _DEFAULT_REMEDY = (
     "or convert the part of the model without it"
 )
 REMEDIES = {
-    "smooth": "smooth gates and activations have no spiking counterpart; train with ReLU or ReLU6",
-    "signed": "its negative values would need negative spikes; train the network with ReLU or ReLU6",
+    "smooth": "smooth gates and activations have no spiking counterpart; train with ReLU or ReLU6 "
+    "(LeakyReLU and PReLU convert too)",
     "norm": "it normalises by the statistics of each input, which spikes don't have; use batch norm",
     "softmax": "take it out of the network and apply it to the SNN's output, which has the ANN's scale",
     "product": "a product of two activations is no synapse; networks with gates or attention don't convert",
@@ -92,12 +92,12 @@ _REMEDY_BY_NAME = {
             "mish",
             "elu",
             "selu",
+            "celu",
             "tanh",
             "softplus",
         ),
         REMEDIES["smooth"],
     ),
-    **dict.fromkeys(("leakyrelu", "leaky_relu", "prelu", "rrelu", "celu"), REMEDIES["signed"]),
     **dict.fromkeys(("layernorm", "groupnorm", "instancenorm", "layer_norm", "group_norm"), REMEDIES["norm"]),
     **dict.fromkeys(("softmax", "log_softmax", "logsoftmax"), REMEDIES["softmax"]),
     **dict.fromkeys(("mul", "matmul", "bmm", "einsum", "scaled_dot_product_attention"), REMEDIES["product"]),

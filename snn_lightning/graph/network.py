@@ -190,6 +190,6 @@ def require_sites(network: StageNetwork) -> None:
     """Raise a ConversionError if the network has no site."""
     if not network.sites:
         raise ConversionError(
-            "The network has no activation (ReLU, ReLU6, Hardtanh(0, a) or clamp(0, a)), so there is "
-            "nothing to turn into spiking neurons. Pass the part of the model that has them."
+            "The network has no activation (ReLU, ReLU6, LeakyReLU, PReLU, Hardtanh(0, a) or clamp(0, a)), "
+            "so there is nothing to turn into spiking neurons. Pass the part of the model that has them."
         )

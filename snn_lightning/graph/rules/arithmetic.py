@@ -24,7 +24,8 @@ def _channels(constant: Tensor, x: Value) -> Tensor | None:
     return constant.reshape(-1) if only_channels else None
 
 
-def _affine(low: Lowering, x: Value, weight: Tensor | None, bias: Tensor | None) -> Value:
+def affine(low: Lowering, x: Value, weight: Tensor | None, bias: Tensor | None) -> Value:
+    """Write `weight * x + bias` with constants of one number, or of one a channel of `x` `[N, C, ...]`."""
     module = Affine(x.shape[1])
     for buffer, constant in ((module.weight, weight), (module.bias, bias)):
         if constant is not None:
@@ -45,7 +46,7 @@ def _add(low: Lowering, a: Any, b: Any, *, alpha: float = 1) -> Value:
             b = low.add("Scale", [b], {"factor": float(alpha)})
         return _add(low, b, a)
     if isinstance(b, Tensor):
-        return _affine(low, a, None, b * alpha)
+        return affine(low, a, None, b * alpha)
     return low.add("Scale", [a], {"factor": 1.0, "offset": float(b * alpha)})
 
 
@@ -71,7 +72,7 @@ def _mul(low: Lowering, a: Any, b: Any) -> Value:
         raise Unsupported(REMEDIES["product"])
     x, other = (a, b) if isinstance(a, Value) else (b, a)
     if isinstance(other, Tensor):
-        return _affine(low, x, other, None)
+        return affine(low, x, other, None)
     return low.add("Scale", [x], {"factor": float(other)})
 
 
