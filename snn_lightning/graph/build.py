@@ -32,12 +32,13 @@ def normalise(ann: nn.Module, sample: Tensor) -> StageNetwork:
     Raises:
         ConversionError: lists every operator that can't be converted, or names what differs.
     """
+    if isinstance(sample, Tensor) and sample.is_meta:
+        raise ConversionError(
+            "The sample is on the meta device and holds no numbers to convert with; only conversion_report "
+            "works there. Pass real inputs."
+        )
     ann = unwrap(ann)
-    _check_sample(ann, sample)
-    traced = trace(ann)
-    network = fold_batch_norms(Lowering(traced).lower(sample[:2]))
-    require_sites(network)
-    network.eval()
+    network = lower(ann, sample)
     training = {module: module.training for module in ann.modules()}
     ann.eval()
     try:
@@ -48,6 +49,23 @@ def normalise(ann: nn.Module, sample: Tensor) -> StageNetwork:
         for module, mode in training.items():
             module.training = mode
     return network
+
+
+def lower(ann: nn.Module, sample: Tensor) -> StageNetwork:
+    """Return `ann` as plain operators with its batch norms folded, without running the result.
+
+    Args:
+        ann: the user's network; left as it is.
+        sample: inputs `[N, ...]` on the ANN's device, which may be "meta".
+
+    Raises:
+        ConversionError: lists every operator that can't be converted.
+    """
+    ann = unwrap(ann)
+    _check_sample(ann, sample)
+    network = fold_batch_norms(Lowering(trace(ann)).lower(sample[:2]))
+    require_sites(network)
+    return network.eval()
 
 
 def prepare(
@@ -108,7 +126,7 @@ def _check_sample(ann: nn.Module, sample: Tensor) -> None:
         raise ConversionError(
             f"The sample must be a batch of inputs [N, ...], got shape {tuple(sample.shape)}."
         )
-    if sample.is_floating_point() and not torch.isfinite(sample).all():
+    if _not_finite(sample):
         raise ConversionError("The sample has NaN or infinite values; clean the inputs first.")
     for name, tensor in (*ann.named_parameters(), *ann.named_buffers()):
         if tensor.device != sample.device:
@@ -116,10 +134,15 @@ def _check_sample(ann: nn.Module, sample: Tensor) -> None:
                 f"The ANN's '{name}' is on {tensor.device} and the sample on {sample.device}; move one of "
                 "them."
             )
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if _not_finite(tensor):
             raise ConversionError(
                 f"The ANN's '{name}' has NaN or infinite values: its training has diverged."
             )
+
+
+def _not_finite(tensor: Tensor) -> bool:
+    known = tensor.is_floating_point() and not tensor.is_meta
+    return known and not torch.isfinite(tensor).all()
 
 
 def _check_equal(expected: Any, got: Any, where: str) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from snn_lightning.graph.network import StageNetwork, tree_leaves, tree_map
-from snn_lightning.graph.operators import Affine, channels_lead
+from snn_lightning.graph.operators import TRANSPOSED, Affine, channels_lead
 from snn_lightning.graph.rules import BATCH_NORM
 from snn_lightning.graph.stages import readers
 
@@ -35,7 +35,8 @@ def fold_into(synapse: nn.Module, norm: _BatchNorm) -> nn.Module:
     `W := W γ/σ`, `b := β + (b - μ) γ/σ`.
 
     Args:
-        synapse: convolution or linear with weight `[C, ...]`.
+        synapse: convolution or linear with weight `[C, ...]`, or transposed convolution with weight `[in, C /
+            groups, ...]`.
         norm: batch norm over the same C channels.
 
     Returns:
@@ -43,7 +44,13 @@ def fold_into(synapse: nn.Module, norm: _BatchNorm) -> nn.Module:
     """
     scale, shift = scale_and_shift(norm)
     weight, bias = cast(Tensor, synapse.weight), cast("Tensor | None", synapse.bias)
-    synapse.weight = nn.Parameter(weight * scale.view(-1, *[1] * (weight.dim() - 1)), requires_grad=False)
+    if isinstance(synapse, TRANSPOSED):
+        # Each group of input channels has its own output channels.
+        rows = scale.view(synapse.groups, -1).repeat_interleave(weight.shape[0] // synapse.groups, dim=0)
+        shaped = rows.view(*weight.shape[:2], *[1] * (weight.dim() - 2))
+    else:
+        shaped = scale.view(-1, *[1] * (weight.dim() - 1))
+    synapse.weight = nn.Parameter(weight * shaped, requires_grad=False)
     synapse.bias = nn.Parameter(shift if bias is None else bias * scale + shift, requires_grad=False)
     return synapse
 
@@ -64,7 +71,7 @@ def fold_batch_norms(network: StageNetwork) -> StageNetwork:
             continue
         norm, source = cast(_BatchNorm, modules[name]), node.inputs[0]
         alone = len(read_by.get(source, ())) == 1 and source not in outputs
-        if source in modules and channels_lead(modules[source]) and alone:
+        if source in modules and _takes_batch_norm(modules[source]) and alone:
             fold_into(modules[source], norm)
             settings = {**nodes[source].settings, "bias": True}
             nodes[source] = replace(nodes[source], settings=settings)
@@ -79,3 +86,7 @@ def fold_batch_norms(network: StageNetwork) -> StageNetwork:
             nodes[name] = replace(node, op="Affine", settings={"channels": norm.num_features})
     output = tree_map(lambda name: renamed.get(name, name), network.output)
     return StageNetwork(nodes.values(), output, modules)
+
+
+def _takes_batch_norm(module: nn.Module) -> bool:
+    return channels_lead(module) or isinstance(module, TRANSPOSED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from snn_lightning.errors import ConversionError
 from snn_lightning.graph.network import INPUT, Node, StageNetwork, tree_leaves
+from snn_lightning.graph.remedies import DEFAULT, remedy
 from snn_lightning.graph.trace import describe_path, module_path, source_line
 
 
@@ -69,40 +69,6 @@ _SHAPE_QUERIES = (
 _TAKEN = frozenset(dir(nn.ModuleDict()))
 """Names that operators can't have."""
 
-_DEFAULT_REMEDY = (
-    "it has no spiking counterpart here; replace it by supported operators, "
-    "or convert the part of the model without it"
-)
-REMEDIES = {
-    "smooth": "smooth gates and activations have no spiking counterpart; train with ReLU or ReLU6 "
-    "(LeakyReLU and PReLU convert too)",
-    "norm": "it normalises by the statistics of each input, which spikes don't have; use batch norm",
-    "softmax": "take it out of the network and apply it to the SNN's output, which has the ANN's scale",
-    "product": "a product of two activations is no synapse; networks with gates or attention don't convert",
-}
-_REMEDY_BY_NAME = {
-    **dict.fromkeys(
-        (
-            "sigmoid",
-            "silu",
-            "gelu",
-            "hardswish",
-            "hardsigmoid",
-            "swish",
-            "mish",
-            "elu",
-            "selu",
-            "celu",
-            "tanh",
-            "softplus",
-        ),
-        REMEDIES["smooth"],
-    ),
-    **dict.fromkeys(("layernorm", "groupnorm", "instancenorm", "layer_norm", "group_norm"), REMEDIES["norm"]),
-    **dict.fromkeys(("softmax", "log_softmax", "logsoftmax"), REMEDIES["softmax"]),
-    **dict.fromkeys(("mul", "matmul", "bmm", "einsum", "scaled_dot_product_attention"), REMEDIES["product"]),
-}
-
 
 class Lowering(fx.Interpreter):
     """Runs the traced graph on a sample and writes down each call as a `Node`.
@@ -154,9 +120,22 @@ class Lowering(fx.Interpreter):
         return [node for name, node in self.nodes.items() if name in live]
 
     def add(
-        self, op: str, inputs: list[Value], settings: dict[str, Any], module: nn.Module | None = None
+        self,
+        op: str,
+        inputs: list[Value],
+        settings: dict[str, Any],
+        module: nn.Module | None = None,
+        shape: tuple[int, ...] | None = None,
     ) -> Value:
-        """Append an operator and return its value; used by the rules."""
+        """Append an operator and return its value; used by the rules.
+
+        Args:
+            op: key of `OPERATORS`.
+            inputs: what it reads.
+            settings: its plain settings.
+            module: the operator, where it has parameters.
+            shape: of its value `[N, ...]`, where that is not the shape of the present call's result.
+        """
         node = self._current
         assert node is not None
         name = node.name if self._free(node.name) else f"{node.name}_{len(self.nodes)}"
@@ -164,8 +143,10 @@ class Lowering(fx.Interpreter):
         self.nodes[name] = Node(name, op, names, settings, module_path(node), source_line(node))
         if module is not None:
             self.modules[name] = module
-        result = self.result()
-        return Value(name, result.shape if isinstance(result, Tensor) else torch.Size())
+        if shape is None:
+            result = self.result()
+            shape = result.shape if isinstance(result, Tensor) else ()
+        return Value(name, torch.Size(shape))
 
     def result(self) -> Any:
         """Return the present call's result on the sample."""
@@ -217,13 +198,13 @@ class Lowering(fx.Interpreter):
             return result
         try:
             if rule is None:
-                raise Unsupported(_remedy(name))
+                raise Unsupported(remedy(name, last=all(user.op == "output" for user in node.users)))
             return rule(self, *leading, *args, **kwargs)
         except Unsupported as reason:
             self.obstacles.append(Obstacle(name, module_path(node), source_line(node), str(reason)))
         except (TypeError, ValueError, LookupError, ArithmeticError) as error:
-            remedy = f"it is called in a form that is not supported here ({error}); {_DEFAULT_REMEDY}"
-            self.obstacles.append(Obstacle(name, module_path(node), source_line(node), remedy))
+            form = f"it is called in a form that is not supported here ({error}); {DEFAULT}"
+            self.obstacles.append(Obstacle(name, module_path(node), source_line(node), form))
         return _stand_in(node.name, result)
 
     def _rule(self, node: fx.Node) -> tuple[str, Rule | None, tuple[Any, ...]]:
@@ -273,7 +254,3 @@ def _has_value(tree: Any) -> bool:
 
 def _has_tensor(tree: Any) -> bool:
     return isinstance(tree, Tensor) or (isinstance(tree, tuple | list) and any(map(_has_tensor, tree)))
-
-
-def _remedy(name: str) -> str:
-    return _REMEDY_BY_NAME.get(re.sub(r"(\dd|_)$", "", name.lower()), _DEFAULT_REMEDY)

@@ -25,6 +25,16 @@ CONV_SETTINGS = (
     "groups",
     "padding_mode",
 )
+TRANSPOSED_SETTINGS = (
+    "in_channels",
+    "out_channels",
+    "kernel_size",
+    "stride",
+    "padding",
+    "output_padding",
+    "groups",
+    "dilation",
+)
 AVG_SETTINGS = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
 MAX_SETTINGS = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
@@ -40,6 +50,9 @@ SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Conv1d: CONV_SETTINGS,
     nn.Conv2d: CONV_SETTINGS,
     nn.Conv3d: CONV_SETTINGS,
+    nn.ConvTranspose1d: TRANSPOSED_SETTINGS,
+    nn.ConvTranspose2d: TRANSPOSED_SETTINGS,
+    nn.ConvTranspose3d: TRANSPOSED_SETTINGS,
     nn.Linear: ("in_features", "out_features"),
     PositionwiseLinear: ("in_features", "out_features"),
     nn.AvgPool1d: AVG_SETTINGS,
@@ -57,11 +70,14 @@ SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Flatten: ("start_dim", "end_dim"),
     nn.Upsample: ("size", "scale_factor", "mode", "align_corners"),
     nn.PixelShuffle: ("upscale_factor",),
+    nn.PixelUnshuffle: ("downscale_factor",),
+    nn.ChannelShuffle: ("groups",),
 }
 """Modules taken over as they are, with the attributes that rebuild them."""
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-SYNAPSES = (*CONVOLUTIONS, nn.Linear)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+SYNAPSES = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)
 MAX_POOLS = (
     nn.MaxPool1d,
     nn.MaxPool2d,
@@ -108,6 +124,26 @@ class Affine(nn.Module):
         """Scale and shift `x` of shape `[B, C, ...]`."""
         shape = (-1, *[1] * (x.dim() - 2))
         return x * self.weight.view(shape) + self.bias.view(shape)
+
+
+class Elementwise(nn.Module):
+    """`weight * x + bias` with constants that are not one number a channel, such as position parameters.
+
+    Args:
+        weight_shape, bias_shape: shapes that broadcast against `[B, ...]`; `()` where there is nothing to do.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weight_shape: Sequence[int] = (), bias_shape: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(tuple(weight_shape)))
+        self.register_buffer("bias", torch.zeros(tuple(bias_shape)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale and shift `[B, ...]`."""
+        return x * self.weight + self.bias
 
 
 class Add(nn.Module):
@@ -172,15 +208,16 @@ class Permute(nn.Module):
 
 
 class Narrow(nn.Module):
-    """The part `start : start + length` along `dim`: one output of a chunk or split, or a slice."""
+    """Every `step`-th of the part `start : start + length` along `dim`: an output of a split, or a slice."""
 
-    def __init__(self, dim: int, start: int, length: int) -> None:
+    def __init__(self, dim: int, start: int, length: int, step: int = 1) -> None:
         super().__init__()
-        self.dim, self.start, self.length = dim, start, length
+        self.dim, self.start, self.length, self.step = dim, start, length, step
 
     def forward(self, x: Tensor) -> Tensor:
         """Cut `[B, ...]`."""
-        return x.narrow(self.dim, self.start, self.length)
+        x = x.narrow(self.dim, self.start, self.length)
+        return x if self.step == 1 else x[(slice(None),) * self.dim + (slice(None, None, self.step),)]
 
 
 class Mean(nn.Module):
@@ -195,19 +232,27 @@ class Mean(nn.Module):
         return x.mean(self.dims, keepdim=self.keepdim)
 
 
-class Pad(nn.Module):
-    """Constant padding, as `torch.nn.functional.pad`."""
+class Sum(Mean):
+    """Sum over `dims`."""
 
-    def __init__(self, pad: Sequence[int], value: float = 0.0) -> None:
+    def forward(self, x: Tensor) -> Tensor:
+        """Add up `[B, ...]` over `dims`."""
+        return x.sum(self.dims, keepdim=self.keepdim)
+
+
+class Pad(nn.Module):
+    """Padding as `torch.nn.functional.pad`; `mode` is "constant", "reflect", "replicate" or "circular"."""
+
+    def __init__(self, pad: Sequence[int], value: float = 0.0, mode: str = "constant") -> None:
         super().__init__()
-        self.pad, self.value = tuple(pad), value
+        self.pad, self.value, self.mode = tuple(pad), value, mode
 
     def forward(self, x: Tensor) -> Tensor:
         """Pad `[B, ...]`."""
-        return F.pad(x, self.pad, value=self.value)
+        return F.pad(x, self.pad, self.mode, self.value if self.mode == "constant" else None)
 
 
-OWN = (Activation, Affine, Add, Scale, Cat, Reshape, Permute, Narrow, Mean, Pad)
+OWN = (Activation, Affine, Elementwise, Add, Scale, Cat, Reshape, Permute, Narrow, Mean, Sum, Pad)
 OPERATORS: dict[str, Callable[..., nn.Module]] = {cls.__name__: cls for cls in (*SETTINGS, *OWN)}
 
 
@@ -230,5 +275,8 @@ def build(op: str, settings: dict[str, Any]) -> nn.Module:
 
 
 def channels_lead(module: nn.Module) -> bool:
-    """Whether `module` is a synapse whose weight's rows and columns are output and input channels."""
-    return isinstance(module, SYNAPSES) and not isinstance(module, PositionwiseLinear)
+    """Whether `module` is a synapse whose weight's rows and columns are output and input channels.
+
+    Transposed convolutions have it the other way round, `[in, out / groups, ...]`, and don't count.
+    """
+    return isinstance(module, SYNAPSES) and not isinstance(module, (PositionwiseLinear, *TRANSPOSED))

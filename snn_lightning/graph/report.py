@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from snn_lightning.errors import ConversionError
-from snn_lightning.graph.build import normalise, prepare
+from snn_lightning.graph.build import lower, normalise, prepare
 from snn_lightning.graph.lowering import Obstacle
 from snn_lightning.graph.network import StageNetwork
 
@@ -72,14 +72,19 @@ def conversion_report(
 ) -> ConversionReport:
     """Say what would convert and what stands in the way, without converting.
 
+    On the meta device nothing is computed: whether the graph reproduces the ANN, and whether the weights are
+    finite, is not checked there.
+
     Args:
-        ann: the network.
-        sample: a batch of inputs `[N, ...]`.
+        ann: the network; it may be on the meta device, without weights.
+        sample: a batch of inputs `[N, ...]` on the ANN's device.
         max_pooling: see `prepare`.
         convert_avg_pool: see `prepare`.
     """
     try:
-        network = prepare(normalise(ann, sample), sample, max_pooling, convert_avg_pool)
+        on_meta = isinstance(sample, Tensor) and sample.is_meta
+        network = lower(ann, sample) if on_meta else normalise(ann, sample)
+        network = prepare(network, sample, max_pooling, convert_avg_pool)
         return ConversionReport(stage_table(network))
     except ConversionError as error:
         obstacles = [o for o in error.obstacles if isinstance(o, Obstacle)]

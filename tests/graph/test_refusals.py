@@ -38,12 +38,16 @@ OPERATORS: dict[str, tuple[str, str, Callable[..., Any]]] = {
     "all mean": ("mean", BATCH, lambda s, x: s.conv(x).relu() - s.conv(x).mean()),
     "batch cat": ("cat", "along the batch", lambda s, x: torch.cat([s.conv(x).relu(), s.conv(x)])),
     "batch slice": ("getitem", "behind the batch", lambda s, x: s.conv(x).relu()[:1]),
-    "step slice": ("getitem", "slices with a step", lambda s, x: s.conv(x).relu()[:, ::2]),
+    "mask": ("getitem", "slices and numbers", lambda s, x: s.conv(x).relu()[:, torch.tensor([0, 2])]),
     "batch chunk": ("chunk", BATCH, lambda s, x: s.conv(x).relu().chunk(2)[0]),
     "batch merge": ("flatten", BATCH, lambda s, x: s.conv(x).relu().flatten()),
     "batch view": ("view", BATCH, lambda s, x: s.conv(x).relu().view(-1, 6)),
     "batch transpose": ("transpose", BATCH, lambda s, x: s.conv(x).relu().transpose(0, 1)),
-    "position constant": ("add", "one number a channel", lambda s, x: s.conv(x).relu() + torch.rand(6, 6)),
+    "a constant an image": (
+        "add",
+        "leave out its batch dimension",
+        lambda s, x: s.conv(x).relu() + torch.rand(2, 1, 1, 1),
+    ),
     "constant cat": (
         "cat",
         "as a bias",
@@ -51,8 +55,40 @@ OPERATORS: dict[str, tuple[str, str, Callable[..., Any]]] = {
     ),
     "weight of an input": ("conv2d", "product", lambda s, x: F.conv2d(s.conv(x).relu(), s.conv(x))),
     "dropout": ("dropout", "training=self.training", lambda s, x: F.dropout(s.conv(x).relu())),
-    "reflected pad": ("pad", "padding_mode", lambda s, x: F.pad(s.conv(x).relu(), (1, 1, 1, 1), "reflect")),
-    "sum": ("sum", "replace it", lambda s, x: s.conv(x).relu().sum(1)),
+    "batch pad": ("pad", BATCH, lambda s, x: F.pad(s.conv(x).relu(), (0, 0, 0, 0, 0, 0, 0, 1))),
+    "batch sum": ("sum", BATCH, lambda s, x: s.conv(x).relu() - s.conv(x).sum((0, 2), keepdim=True)),
+    "batch stack": ("stack", "before the batch", lambda s, x: torch.stack([s.conv(x).relu(), s.conv(x)])),
+    "constant stack": (
+        "stack",
+        "class token",
+        lambda s, x: torch.stack([s.conv(x).relu(), torch.ones(2, 4, 6, 6)], 1),
+    ),
+    "inner softmax": (
+        "softmax",
+        "divides activations by one another",
+        lambda s, x: s.second(F.softmax(s.conv(x).relu(), 1)),
+    ),
+    "einsum": (
+        "einsum",
+        "product of two",
+        lambda s, x: torch.einsum("nchw,nchw->nch", s.conv(x).relu(), s.conv(x)),
+    ),
+    "einsum with a constant": (
+        "einsum",
+        "write it as nn.Linear or a conv",
+        lambda s, x: torch.einsum("nchw,cd->ndhw", s.conv(x).relu(), torch.ones(4, 2)),
+    ),
+    "bmm": (
+        "bmm",
+        "product of two",
+        lambda s, x: torch.bmm(s.conv(x).relu().flatten(2), s.conv(x).flatten(2).transpose(1, 2)),
+    ),
+    "matmul from the left": ("matmul", r"only x @ W", lambda s, x: torch.ones(6, 6) @ s.conv(x).relu()),
+    "attention": (
+        "scaled_dot_product_attention",
+        "attention multiplies activations",
+        lambda s, x: F.scaled_dot_product_attention(s.conv(x).relu(), s.conv(x), s.conv(x)),
+    ),
     "an unknown form": ("mean", "not supported", lambda s, x: s.conv(x).relu().mean(1, dtype=torch.float64)),
 }
 
@@ -106,10 +142,10 @@ def test_an_obstacle_met_twice_is_listed_once_a_place() -> None:
 
 
 def test_an_obstacle_with_several_results_hides_none() -> None:
-    ann = net(lambda s, x: torch.sigmoid(torch.unbind(s.conv(x).relu(), 1)[0]))
+    ann = net(lambda s, x: torch.sigmoid(torch.topk(s.conv(x).relu(), 2, 1)[0]))
     with pytest.raises(ConversionError) as caught:
         normalise(ann, images())
-    assert [o.operator for o in caught.value.obstacles] == ["unbind", "sigmoid"]
+    assert [o.operator for o in caught.value.obstacles] == ["topk", "sigmoid"]
 
 
 def test_a_number_taken_from_a_tensor_is_refused() -> None:

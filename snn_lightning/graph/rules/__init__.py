@@ -1,6 +1,6 @@
 """How each torch module, function and tensor method is written in the package's vocabulary."""
 
-from snn_lightning.graph.rules import activations, arithmetic, shapes, synapses
+from snn_lightning.graph.rules import activations, arithmetic, padding, products, shapes, synapses
 from snn_lightning.graph.rules.synapses import BATCH_NORM
 
-__all__ = ["BATCH_NORM", "activations", "arithmetic", "shapes", "synapses"]
+__all__ = ["BATCH_NORM", "activations", "arithmetic", "padding", "products", "shapes", "synapses"]

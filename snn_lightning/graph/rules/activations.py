@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth, stochastic_depth
 
-from snn_lightning.graph.lowering import REMEDIES, Lowering, Unsupported, Value
+from snn_lightning.graph.lowering import Lowering, Unsupported, Value
+from snn_lightning.graph.remedies import REMEDIES
 from snn_lightning.graph.rules.arithmetic import affine
 from snn_lightning.graph.rules.registry import function_rule, module_rule
 

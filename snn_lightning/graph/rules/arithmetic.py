@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snn_lightning.graph.lowering import REMEDIES, Lowering, Unsupported, Value
-from snn_lightning.graph.operators import Affine
+from snn_lightning.graph.lowering import Lowering, Unsupported, Value
+from snn_lightning.graph.operators import Affine, Elementwise
+from snn_lightning.graph.remedies import REMEDIES
 from snn_lightning.graph.rules.registry import function_rule
 
 
@@ -25,17 +26,32 @@ def _channels(constant: Tensor, x: Value) -> Tensor | None:
 
 
 def affine(low: Lowering, x: Value, weight: Tensor | None, bias: Tensor | None) -> Value:
-    """Write `weight * x + bias` with constants of one number, or of one a channel of `x` `[N, C, ...]`."""
-    module = Affine(x.shape[1])
-    for buffer, constant in ((module.weight, weight), (module.bias, bias)):
-        if constant is not None:
-            values = _channels(constant, x)
-            if values is None:
-                raise Unsupported(
-                    "a constant of this shape is not one number a channel; use a linear layer instead"
-                )
-            buffer.copy_(values)
+    """Write `weight * x + bias` with constants that are the same for every input of the batch."""
+    parts = [None if part is None else _channels(part, x) for part in (weight, bias)]
+    if any(full is not None and part is None for full, part in zip((weight, bias), parts, strict=True)):
+        return _elementwise(low, x, weight, bias)
+    module = Affine(x.shape[1]).to(low.result())
+    for buffer, part in zip((module.weight, module.bias), parts, strict=True):
+        if part is not None:
+            buffer.copy_(part)
     return low.add("Affine", [x], {"channels": x.shape[1]}, module)
+
+
+def _elementwise(low: Lowering, x: Value, weight: Tensor | None, bias: Tensor | None) -> Value:
+    constants = [torch.empty(()) if part is None else part for part in (weight, bias)]
+    for part in constants:
+        if part.dim() > len(x.shape) or (part.dim() == len(x.shape) and part.shape[0] != 1):
+            raise Unsupported(
+                "a constant with a number for every input of the batch is part of the input; leave out its "
+                "batch dimension"
+            )
+    shapes = {"weight_shape": tuple(constants[0].shape), "bias_shape": tuple(constants[1].shape)}
+    module = Elementwise(**shapes).to(low.result())
+    if weight is not None:
+        module.weight.copy_(weight)
+    if bias is not None:
+        module.bias.copy_(bias)
+    return low.add("Elementwise", [x], shapes, module)
 
 
 def _add(low: Lowering, a: Any, b: Any, *, alpha: float = 1) -> Value:

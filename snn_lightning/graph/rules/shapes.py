@@ -13,12 +13,17 @@ from torchvision.ops import Permute
 from snn_lightning.graph.lowering import Lowering, Unsupported, Value
 from snn_lightning.graph.rules.registry import function_rule, module_rule
 
+_CONSTANT = (
+    "a constant, such as a class token, is joined to activations; leave it out of the network, or add it "
+    "as a bias instead"
+)
+
 
 @function_rule(torch.cat, torch.concat, torch.concatenate)
 def _cat(low: Lowering, tensors: Sequence[Any], dim: int = 0, *, axis: int | None = None) -> Value:
     dim = dim if axis is None else axis
     if not all(isinstance(part, Value) for part in tensors):
-        raise Unsupported("a constant is concatenated with activations; add it as a bias instead")
+        raise Unsupported(_CONSTANT)
     dim = dim % len(tensors[0].shape)
     if dim == 0:
         raise Unsupported("it concatenates along the batch; keep the batch as it is")
@@ -61,28 +66,64 @@ def _permute(low: Lowering, x: Value, *dims: Any) -> Value:
     return low.add("Permute", [x], {"dims": order})
 
 
-@function_rule("transpose", torch.transpose)
+@function_rule("transpose", torch.transpose, "swapaxes", torch.swapaxes, "swapdims", torch.swapdims)
 def _transpose(low: Lowering, x: Value, dim0: int, dim1: int) -> Value:
     order = list(range(len(x.shape)))
     order[dim0], order[dim1] = order[dim1], order[dim0]
     return _permute(low, x, order)
 
 
-def _narrow(low: Lowering, x: Value, dim: int, start: int, length: int) -> Value:
-    if dim % len(x.shape) == 0:
+@function_rule("movedim", torch.movedim, "moveaxis", torch.moveaxis)
+def _movedim(low: Lowering, x: Value, source: Any, destination: Any) -> Value:
+    # The sizes of an empty tensor tell where each dimension goes.
+    numbered = torch.empty(tuple(range(len(x.shape))))
+    return _permute(low, x, tuple(torch.movedim(numbered, source, destination).shape))
+
+
+@function_rule("narrow", torch.narrow)
+def narrow(low: Lowering, x: Value, dim: int, start: int, length: int, step: int = 1) -> Value:
+    """Write every `step`-th of the part `start : start + length` of `x` along `dim`."""
+    dim = dim % len(x.shape)
+    if dim == 0:
         raise Unsupported("it cuts the batch; keep the batch as it is")
-    return low.add("Narrow", [x], {"dim": dim % len(x.shape), "start": start, "length": length})
+    settings = {"dim": dim, "start": start % max(x.shape[dim], 1), "length": length}
+    shape = (*x.shape[:dim], len(range(0, length, step)), *x.shape[dim + 1 :])
+    return low.add("Narrow", [x], settings if step == 1 else {**settings, "step": step}, shape=shape)
 
 
-@function_rule("chunk", torch.chunk, "split", torch.split)
+@function_rule("chunk", torch.chunk, "split", torch.split, "tensor_split", torch.tensor_split)
 def _parts(low: Lowering, x: Value, size: Any = None, dim: int = 0, **named_size: Any) -> tuple[Value, ...]:
     parts, start = [], 0
     for part in low.result():
-        length = part.shape[dim]
-        value = _narrow(low, x, dim, start, length)
-        parts.append(Value(value.name, part.shape))
-        start += length
+        parts.append(narrow(low, x, dim, start, part.shape[dim]))
+        start += part.shape[dim]
     return tuple(parts)
+
+
+@function_rule("select", torch.select)
+def _select(low: Lowering, x: Value, dim: int, index: int) -> Value:
+    part = narrow(low, x, dim, index, 1)
+    shape = [size for d, size in enumerate(x.shape) if d != dim % len(x.shape)]
+    return low.add("Reshape", [part], {"shape": tuple(shape[1:])}, shape=tuple(shape))
+
+
+@function_rule("unbind", torch.unbind)
+def _unbind(low: Lowering, x: Value, dim: int = 0) -> tuple[Value, ...]:
+    return tuple(_select(low, x, dim, index) for index in range(len(low.result())))
+
+
+@function_rule(torch.stack)
+def _stack(low: Lowering, tensors: Sequence[Any], dim: int = 0) -> Value:
+    if not all(isinstance(part, Value) for part in tensors):
+        raise Unsupported(_CONSTANT)
+    dim = dim % (len(tensors[0].shape) + 1)
+    if dim == 0:
+        raise Unsupported("it puts a dimension before the batch; keep the batch first")
+    parts = []
+    for part in tensors:
+        shape = (*part.shape[:dim], 1, *part.shape[dim:])
+        parts.append(low.add("Reshape", [part], {"shape": shape[1:]}, shape=shape))
+    return low.add("Cat", parts, {"dim": dim})
 
 
 @function_rule(operator.getitem)
@@ -90,32 +131,37 @@ def _getitem(low: Lowering, x: Any, index: Any) -> Any:
     if not isinstance(x, Value):
         return x[index]
     index = index if isinstance(index, tuple) else (index,)
+    if index.count(...) == 1:
+        at = index.index(...)
+        index = (*index[:at], *[slice(None)] * (len(x.shape) - len(index) + 1), *index[at + 1 :])
     if index[0] != slice(None) or not all(isinstance(i, slice | int) for i in index):
         raise Unsupported("only slices and numbers behind the batch can be taken from an activation")
-    shape = x.shape
+    numbers = False
     for dim, item in enumerate(index[1:], 1):
         if isinstance(item, int):
-            x = _narrow(low, x, dim, item % shape[dim], 1)
+            x, numbers = narrow(low, x, dim, item, 1), True
         elif item != slice(None):
-            start, stop, step = item.indices(shape[dim])
-            if step != 1:
-                raise Unsupported(
-                    "slices with a step are not supported; use a strided convolution or pooling"
-                )
-            x = _narrow(low, x, dim, start, stop - start)
-        x = Value(x.name, shape)
-    if any(isinstance(item, int) for item in index[1:]):
-        return _reshape(low, x)
-    return Value(x.name, low.result().shape)
+            start, stop, step = item.indices(x.shape[dim])
+            x = narrow(low, x, dim, start, max(stop - start, 0), step)
+    return _reshape(low, x) if numbers else x
 
 
 @function_rule("mean", torch.mean)
 def _mean(low: Lowering, x: Value, dim: Any = None, keepdim: bool = False) -> Value:
+    return _reduce(low, "Mean", x, dim, keepdim)
+
+
+@function_rule("sum", torch.sum)
+def _sum(low: Lowering, x: Value, dim: Any = None, keepdim: bool = False) -> Value:
+    return _reduce(low, "Sum", x, dim, keepdim)
+
+
+def _reduce(low: Lowering, op: str, x: Value, dim: Any, keepdim: bool) -> Value:
     dims = range(len(x.shape)) if dim is None else dim if isinstance(dim, Sequence) else (dim,)
     order = tuple(d % len(x.shape) for d in dims)
     if 0 in order:
-        raise Unsupported("it averages over the batch; keep the batch as it is")
-    return low.add("Mean", [x], {"dims": order, "keepdim": keepdim})
+        raise Unsupported("it adds up the batch; keep the batch as it is")
+    return low.add(op, [x], {"dims": order, "keepdim": keepdim})
 
 
 @module_rule(nn.Unflatten)

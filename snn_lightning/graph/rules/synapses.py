@@ -1,4 +1,4 @@
-"""Synapses, batch norm, pooling and padding, as modules and as functions."""
+"""Synapses, batch norm and pooling, as modules and as functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from snn_lightning.graph.lowering import REMEDIES, Lowering, Unsupported, Value
+from snn_lightning.graph.lowering import Lowering, Unsupported, Value
 from snn_lightning.graph.operators import (
     SETTINGS,
     SYNAPSES,
@@ -19,6 +19,7 @@ from snn_lightning.graph.operators import (
     known_class,
     settings_of,
 )
+from snn_lightning.graph.remedies import REMEDIES
 from snn_lightning.graph.rules.registry import function_rule, module_rule
 from snn_lightning.graph.rules.shapes import flatten
 
@@ -61,7 +62,8 @@ def _assign(module: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module
 
 
 @function_rule(F.linear)
-def _linear(low: Lowering, x: Value, weight: Tensor, bias: Tensor | None = None) -> Value:
+def linear(low: Lowering, x: Value, weight: Tensor, bias: Tensor | None = None) -> Value:
+    """Write `x @ weight.T + bias` with constants `[out, in]` and `[out]`."""
     if not isinstance(weight, Tensor):
         raise Unsupported(REMEDIES["product"])
     with torch.device("meta"):
@@ -93,8 +95,44 @@ def _convolution(cls: type[nn.Conv1d | nn.Conv2d | nn.Conv3d]) -> Callable[..., 
     return rule
 
 
-for _function, _cls in ((F.conv1d, nn.Conv1d), (F.conv2d, nn.Conv2d), (F.conv3d, nn.Conv3d)):
-    function_rule(_function)(_convolution(_cls))
+def _transposed_convolution(
+    cls: type[nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d],
+) -> Callable[..., Value]:
+    def rule(
+        low: Lowering,
+        x: Value,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        dilation: Any = 1,
+    ) -> Value:
+        if not isinstance(weight, Tensor):
+            raise Unsupported(REMEDIES["product"])
+        kernel = cast(Any, tuple(weight.shape[2:]))
+        with torch.device("meta"):
+            module = cls(
+                weight.shape[0],
+                weight.shape[1] * groups,
+                kernel,
+                stride,
+                padding,
+                output_padding,
+                groups,
+                bias is not None,
+                dilation,
+            )
+        return _known_module(low, _assign(module, weight, bias), x)
+
+    return rule
+
+
+for _dims in (1, 2, 3):
+    function_rule(getattr(F, f"conv{_dims}d"))(_convolution(getattr(nn, f"Conv{_dims}d")))
+    _transposed = getattr(nn, f"ConvTranspose{_dims}d")
+    function_rule(getattr(F, f"conv_transpose{_dims}d"))(_transposed_convolution(_transposed))
 
 
 @function_rule(F.batch_norm)
@@ -111,16 +149,16 @@ def _batch_norm(
 ) -> Value:
     if training or mean is None or var is None:
         raise Unsupported("it normalises by the statistics of the batch; use running statistics in eval mode")
-    module = nn.BatchNorm1d(mean.numel(), eps)
+    module = nn.BatchNorm1d(mean.numel(), eps, affine=False)
     module.running_mean, module.running_var = mean, var
     if weight is not None:
-        module.weight.data = weight
+        module.weight = nn.Parameter(weight.detach(), requires_grad=False)
     if bias is not None:
-        module.bias.data = bias
+        module.bias = nn.Parameter(bias.detach(), requires_grad=False)
     return low.add(BATCH_NORM, [x], {}, module)
 
 
-def _pool(cls: type[nn.Module]) -> Callable[..., Value]:
+def _module_of(cls: type[nn.Module]) -> Callable[..., Value]:
     def rule(low: Lowering, x: Value, *args: Any, **kwargs: Any) -> Value:
         return _known_module(low, cls(*args, **kwargs), x)
 
@@ -144,11 +182,14 @@ def _max_pool(cls: type[nn.Module]) -> Callable[..., Value]:
 
 
 for _dims in (1, 2, 3):
-    function_rule(getattr(F, f"avg_pool{_dims}d"))(_pool(getattr(nn, f"AvgPool{_dims}d")))
-    function_rule(getattr(F, f"adaptive_avg_pool{_dims}d"))(_pool(getattr(nn, f"AdaptiveAvgPool{_dims}d")))
-    function_rule(getattr(F, f"adaptive_max_pool{_dims}d"))(_pool(getattr(nn, f"AdaptiveMaxPool{_dims}d")))
+    for _name, _kind in (("avg", "Avg"), ("adaptive_avg", "AdaptiveAvg"), ("adaptive_max", "AdaptiveMax")):
+        function_rule(getattr(F, f"{_name}_pool{_dims}d"))(_module_of(getattr(nn, f"{_kind}Pool{_dims}d")))
     _names = (getattr(F, f"max_pool{_dims}d"), getattr(torch, f"max_pool{_dims}d"))
     function_rule(*_names)(_max_pool(getattr(nn, f"MaxPool{_dims}d")))
+
+function_rule(F.pixel_shuffle)(_module_of(nn.PixelShuffle))
+function_rule(F.pixel_unshuffle)(_module_of(nn.PixelUnshuffle))
+function_rule(F.channel_shuffle)(_module_of(nn.ChannelShuffle))
 
 
 @function_rule(F.interpolate)
@@ -163,12 +204,3 @@ def _interpolate(
 ) -> Value:
     size = tuple(size) if isinstance(size, Sequence) else size
     return _known_module(low, nn.Upsample(size, scale_factor, mode, align_corners), x)
-
-
-@function_rule(F.pad)
-def _pad(
-    low: Lowering, x: Value, pad: Sequence[int], mode: str = "constant", value: float | None = None
-) -> Value:
-    if mode != "constant":
-        raise Unsupported(f"padding mode '{mode}' is not supported; use the padding_mode of the convolution")
-    return low.add("Pad", [x], {"pad": tuple(pad), "value": float(value or 0.0)})
