@@ -15,6 +15,7 @@ from snn_lightning.calibration import (
 )
 from snn_lightning.graph.report import conversion_report
 from snn_lightning.spiking import IFNeuron, SpikingCheckpoint, SpikingModel, load_converted, save_converted
+from snn_lightning.spiking.kernels import use_kernel
 from snn_lightning.spiking.rescale import rescale_to_unit_spikes
 from snn_lightning.thresholds import MMSE, Max, Percentile
 from snn_lightning.version import __version__
@@ -44,6 +45,7 @@ __all__ = [
     "load_converted",
     "rescale_to_unit_spikes",
     "save_converted",
+    "use_kernel",
 ]
 
 

@@ -32,6 +32,7 @@ from snn_lightning.files import read_checkpoint
 from snn_lightning.graph import normalise
 from snn_lightning.graph.report import conversion_report
 from snn_lightning.spiking.checkpoint import KEY, load_converted
+from snn_lightning.spiking.kernels import use_kernel
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.rescale import rescale_to_unit_spikes
 from snn_lightning.training import ClassificationModule, load_or_train, load_weights
@@ -160,7 +161,8 @@ class Experiment:
 def run(task: Callable[[DictConfig], object], config: DictConfig) -> None:
     """Run a task; of an error that was raised on purpose, show the message and not Hydra's way to it."""
     try:
-        task(config)
+        with use_kernel(config.kernel):
+            task(config)
     except Exception as error:
         cause = _known(error)
         if cause is None or os.environ.get("HYDRA_FULL_ERROR") == "1":

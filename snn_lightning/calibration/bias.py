@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from snn_lightning.calibration.context import RelativeError, StageContext, StepReport
@@ -12,7 +13,8 @@ from snn_lightning.spiking.neuron import IFNeuron, Readout
 
 def channel_sum(error: Tensor) -> Tensor:
     """Return the sum over images of the spatial mean of `error` `[N, C, ...]` (PC eq. 19), `[C]`, float64."""
-    return error.double().flatten(2).mean(2).sum(0) if error.dim() > 2 else error.double().sum(0)
+    space = list(range(2, error.dim()))
+    return (error.mean(space) if space else error).sum(0, dtype=torch.float64)
 
 
 @register_step(Bias)

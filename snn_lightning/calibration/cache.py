@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from snn_lightning.errors import CalibrationError
+from snn_lightning.spiking.packing import SpikeTrain
 
 
 class Cache:
@@ -30,27 +31,22 @@ class Cache:
     def put(self, tensor: Tensor) -> Entry:
         """Store `tensor`; read it back with `Entry.get`."""
         size = tensor.numel() * tensor.element_size()
-        if self.budget is not None and self.used + size > self.budget:
+        if not self.has_room(tensor):
             return Entry(self, 0, None, self._spill(tensor), tensor.device)
         self.used += size
         return Entry(self, size, tensor, None, tensor.device)
 
-    def put_spikes(self, spikes: Tensor, amplitude: Tensor | None = None) -> Entry | PackedSpikes:
-        """Store a spike train bit-packed, or as it is if it isn't {0, amplitude}.
+    def put_output(self, output: Tensor | SpikeTrain) -> Entry | StoredSpikes:
+        """Store what a unit gave out over time; values `[T, N, C, ...]` that are spikes are packed."""
+        train = output if isinstance(output, SpikeTrain) else SpikeTrain.of(output)
+        if train is None:
+            assert isinstance(output, Tensor)
+            return self.put(output)
+        return StoredSpikes(self.put(train.bits), train.with_bits(train.bits[:0]))
 
-        Args:
-            spikes: `[T, N, C, ...]`.
-            amplitude: the value of a spike, `[]` or `[C]`; read off the spikes where None.
-        """
-        if amplitude is None:
-            amplitude = spikes.transpose(0, 2).flatten(1).amax(1)
-            if not ((spikes == 0) | (spikes == _shaped(amplitude, spikes))).all():
-                return self.put(spikes)
-        order = _dense_order(spikes)
-        dense = spikes.permute(order)
-        return PackedSpikes(
-            self.put(pack_bits(dense != 0)), tuple(dense.shape), order, amplitude, spikes.dtype
-        )
+    def has_room(self, tensor: Tensor) -> bool:
+        """Whether `tensor` would stay in memory."""
+        return self.budget is None or self.used + tensor.numel() * tensor.element_size() <= self.budget
 
     def close(self) -> None:
         """Delete what lies on disk."""
@@ -100,48 +96,16 @@ class Entry:
 
 
 @dataclass
-class PackedSpikes:
+class StoredSpikes:
     """A stored spike train, one bit a neuron and time step."""
 
     bits: Entry
-    shape: tuple[int, ...]
-    order: tuple[int, ...]
-    amplitude: Tensor
-    dtype: torch.dtype
+    train: SpikeTrain
 
     def get(self) -> Tensor:
         """Return the spikes `[T, N, C, ...]` with values {0, amplitude}, in the memory order they came in."""
-        dense = unpack_bits(self.bits.get(), self.shape).to(self.dtype)
-        spikes = dense.permute([self.order.index(d) for d in range(len(self.order))])
-        return spikes.mul_(_shaped(self.amplitude, spikes))
+        return self.train.with_bits(self.bits.get()).unpack()
 
     def free(self) -> None:
         """Give the memory or the file back."""
         self.bits.free()
-
-
-def pack_bits(spikes: Tensor) -> Tensor:
-    """Return a boolean tensor of n elements as m = ceil(n / 8) bytes; bit k of byte i is element k m + i."""
-    flat = spikes.reshape(-1).to(torch.uint8)
-    length = (flat.numel() + 7) // 8
-    blocks = torch.nn.functional.pad(flat, (0, 8 * length - flat.numel())).view(8, length)
-    packed = blocks[0].clone()
-    for k in range(1, 8):
-        packed |= blocks[k] << k
-    return packed
-
-
-def unpack_bits(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return the uint8 tensor of zeros and ones that `pack_bits` packed."""
-    blocks = torch.stack([(packed >> k) & 1 for k in range(8)])
-    return blocks.view(-1)[: torch.Size(shape).numel()].view(shape)
-
-
-def _dense_order(x: Tensor) -> tuple[int, ...]:
-    """Return the dimensions from the largest stride to the smallest: permuted so, `x` is contiguous."""
-    strides = x.stride()
-    return tuple(sorted(range(x.dim()), key=lambda d: (-strides[d], d)))
-
-
-def _shaped(amplitude: Tensor, spikes: Tensor) -> Tensor:
-    return amplitude.view(-1, *[1] * (spikes.dim() - 3)) if amplitude.dim() else amplitude

@@ -9,14 +9,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from snn_lightning.calibration.cache import Cache, Entry, PackedSpikes
+from snn_lightning.calibration.cache import Cache, Entry, StoredSpikes
 from snn_lightning.calibration.communicator import Communicator
 from snn_lightning.calibration.data import count_images
 from snn_lightning.graph.network import Stage
 from snn_lightning.spiking.model import SpikingModel, run_stage_in_time
 from snn_lightning.spiking.neuron import Unit
+from snn_lightning.spiking.packing import SpikeTrain
 
-Stored = Sequence[Entry | PackedSpikes]
+Stored = Sequence[Entry | StoredSpikes]
 
 
 @dataclass
@@ -64,7 +65,7 @@ class StageContext:
     communicator: Communicator
     seed: int
     iteration: Callable[[int, int, float], None]
-    exports: dict[str, list[Entry | PackedSpikes]] = field(default_factory=dict)
+    exports: dict[str, list[Entry | StoredSpikes]] = field(default_factory=dict)
     _currents: dict[int, tuple[Entry, bool]] = field(default_factory=dict)
 
     @property
@@ -105,19 +106,21 @@ class StageContext:
 
         Args:
             images: only the first so many images of the whole set.
-            hold: keep the currents, so that the next simulation only runs the neurons again.
+            hold: keep the currents as far as the cache has room, so that the next simulation only runs the
+                neurons again.
 
         Yields:
             The ANN's activation `[n, C, ...]` and the simulated rate `[n, C, ...]` of each chunk.
         """
         for i, inside in self.chunks(images):
-            output = self.unit_output(i, hold)
-            yield self.activations[i].get()[:inside], output.mean(0)[:inside]
+            current, static = self._current(i, hold)
+            rate = self.unit.rate(current, self.timesteps, static)
+            yield self.activations[i].get()[:inside], rate[:inside]
 
-    def unit_output(self, i: int, hold: bool = False) -> Tensor:
-        """Return the unit's output `[T, n, C, ...]` on chunk `i`."""
-        current, static = self._current(i, hold)
-        return self.unit(current, None, self.timesteps, static)[0]
+    def emit(self, i: int) -> tuple[Tensor, Tensor | SpikeTrain, Tensor | None]:
+        """Simulate the stage on chunk `i`; returns rate, output and counts, see `Unit.emit`."""
+        current, static = self._current(i, False)
+        return self.unit.emit(current, self.timesteps, static)
 
     def input_rates(self) -> dict[str, Tensor]:
         """Return the mean over time of everything the stage reads, all images of this process, `[N, ...]`."""
@@ -150,9 +153,9 @@ class StageContext:
         for key in stage.exports:
             stored = self.exports.setdefault(key, [])
             if len(stored) == i:
-                put = self.cache.put_spikes if key in network.temporal else self.cache.put
+                put = self.cache.put_output if key in network.temporal else self.cache.put
                 stored.append(put(results[key]))
-        if hold:
+        if hold and self.cache.has_room(results[stage.current]):
             self._currents[i] = (self.cache.put(results[stage.current]), static)
         return results[stage.current], static
 
@@ -165,9 +168,8 @@ class RelativeError:
 
     def add(self, x: Tensor, rate: Tensor) -> None:
         """Count a chunk of activations and rates of equal shape."""
-        self.sums += torch.stack(
-            [(x - rate).square().sum(dtype=torch.float64), x.square().sum(dtype=torch.float64)]
-        )
+        norms = [torch.linalg.vector_norm(part, dtype=torch.float64) for part in (x - rate, x)]
+        self.sums += torch.stack(norms).square()
 
     def value(self, communicator: Communicator) -> float:
         """Return the error over all processes."""

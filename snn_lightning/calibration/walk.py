@@ -18,7 +18,6 @@ from snn_lightning.calibration.progress import Observer, StageRecord
 from snn_lightning.calibration.steps import calibrate_threshold, run_step
 from snn_lightning.errors import CalibrationError
 from snn_lightning.graph.network import INPUT, Stage, StageNetwork
-from snn_lightning.spiking.functional import per_channel
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.neuron import IFNeuron
 
@@ -94,7 +93,8 @@ class CalibrationLoop:
             with torch.no_grad():
                 results = self.ann.run_stage(stage, values)
             x = results[stage.current if stage.kind == "readout" else stage.name]
-            if not torch.isfinite(x).all():
+            # The sum first: it costs a fraction of looking at each number.
+            if not torch.isfinite(x.sum()) and not torch.isfinite(x).all():
                 raise CalibrationError(
                     f"The ANN's activation at '{stage.name}' has NaN or infinite values on the calibration "
                     "set: check its weights and the images."
@@ -140,29 +140,26 @@ class CalibrationLoop:
     @torch.no_grad()
     def _fire(self, context: StageContext, record: StageRecord) -> None:
         """Simulate the stage with its final parameters; cache the spike trains that later stages read."""
-        stage, unit = context.stage, context.unit
+        stage = context.stage
         error = RelativeError(context.device)
-        spikes = torch.zeros(2, dtype=torch.float64, device=context.device)
-        amplitude = unit.v_th if isinstance(unit, IFNeuron) else None
-        trains = []
+        fired = torch.zeros(2, dtype=torch.float64, device=context.device)
+        outputs = []
         for i in range(len(self.indices)):
-            output = context.unit_output(i)
-            rate = output.mean(0)
+            rate, output, counts = context.emit(i)
             error.add(context.activations[i].get(), rate)
-            if amplitude is not None:
-                # A rate over the threshold is the fraction of time steps with a spike.
-                fired = (rate / per_channel(amplitude, rate)).sum(dtype=torch.float64)
-                spikes += torch.stack([fired, fired.new_tensor(float(rate.numel()))])
+            if counts is not None:
+                total = counts.sum(dtype=torch.float64)
+                fired += torch.stack([total, total.new_tensor(float(counts.numel()))])
             if stage.kind != "readout":
-                trains.append(self.cache.put_spikes(output, amplitude))
+                outputs.append(self.cache.put_output(output))
         self.snn_values.update(context.exports)
-        self.snn_values[stage.name] = trains
+        self.snn_values[stage.name] = outputs
         context.exports = {}
         context.forget_currents()
         record.error = error.value(self.communicator)
-        if amplitude is not None:
-            fired, places = self.communicator.sum(spikes).tolist()
-            record.firing_rate = fired / places
+        if stage.kind == "neuron":
+            spikes, places = self.communicator.sum(fired).tolist()
+            record.firing_rate = spikes / (places * self.snn.timesteps)
         for numbers in record.steps.values():
             if numbers["after"] != numbers["after"]:
                 numbers["after"] = record.error

@@ -73,6 +73,11 @@ def run_stage_in_time(
     return results, stage.current not in network.temporal
 
 
+def _shares_memory(x: Tensor, values: Mapping[str, Tensor]) -> bool:
+    storage = x.untyped_storage().data_ptr()
+    return any(value.untyped_storage().data_ptr() == storage for value in values.values())
+
+
 def run_static(
     network: StageNetwork, x: Tensor, stages: tuple[Stage, ...] | None = None
 ) -> dict[str, Tensor]:
@@ -228,8 +233,10 @@ class SpikingModel(nn.Module):
         for index, stage in enumerate(self.network.stages):
             results, static = run_stage_in_time(self.network, stage, values, steps)
             unit = cast(Unit, self.units[stage.name])
+            current = results[stage.current]
+            fresh = stage.current not in stage.exports and not _shares_memory(current, values)
             output, state.units[stage.name] = unit(
-                results[stage.current], state.units.get(stage.name), steps, static
+                current, state.units.get(stage.name), steps, static, overwrite=fresh
             )
             values.update({key: results[key] for key in stage.exports})
             values[stage.name] = output

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snn_lightning.errors import SettingsError
-from snn_lightning.spiking.functional import ROUNDINGS, expected_rate, integrate_and_fire, per_channel
+from snn_lightning.spiking import kernels
+from snn_lightning.spiking.functional import ROUNDINGS, expected_rate, per_channel
+from snn_lightning.spiking.packing import SpikeTrain
 
 State = Tensor | None
 
@@ -18,7 +20,7 @@ class Unit(nn.Module):
     """Base of all units; its buffers take the shapes they have in a checkpoint."""
 
     def forward(
-        self, current: Tensor, state: State, steps: int, static: bool = False
+        self, current: Tensor, state: State, steps: int, static: bool = False, overwrite: bool = False
     ) -> tuple[Tensor, State]:
         """Advance `steps` time steps.
 
@@ -27,11 +29,28 @@ class Unit(nn.Module):
             state: what an earlier call returned, or None at the start of an inference.
             steps: T.
             static: the same current comes at every step.
+            overwrite: the output may take the memory of the current.
 
         Returns:
             Output `[T, N, ...]` and the state after the last step.
         """
         raise NotImplementedError
+
+    def rate(self, current: Tensor, steps: int, static: bool = False) -> Tensor:
+        """Return the mean output over the `steps` time steps of an inference, `[N, ...]`."""
+        return self(current, None, steps, static)[0].mean(0)
+
+    def emit(
+        self, current: Tensor, steps: int, static: bool = False
+    ) -> tuple[Tensor, Tensor | SpikeTrain, Tensor | None]:
+        """Run an inference, and return its output as small as it can be stored.
+
+        Returns:
+            The mean output `[N, ...]`, the output over time, and how often each neuron fired, `[N, ...]`, if
+            it is a neuron.
+        """
+        output = self(current, None, steps, static)[0]
+        return output.mean(0), output, None
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         for name, buffer in self._buffers.items():
@@ -77,14 +96,33 @@ class IFNeuron(Unit):
         self.bias = v_th / (2 * timesteps) if rounding == "bias" else torch.zeros_like(v_th)
 
     def forward(
-        self, current: Tensor, state: State, steps: int, static: bool = False
+        self, current: Tensor, state: State, steps: int, static: bool = False, overwrite: bool = False
     ) -> tuple[Tensor, State]:
         """Return spikes `[T, N, C, ...]` with values {0, v_th}; see `Unit.forward`."""
+        start, v_th, bias = self._shaped(current if static else current[0])
+        start = start if state is None else state
+        return kernels.simulate(current, start, v_th, bias, steps, static=static, overwrite=overwrite)
+
+    def rate(self, current: Tensor, steps: int, static: bool = False) -> Tensor:
+        """Return the rate `[N, C, ...]`; see `Unit.rate`."""
+        start, v_th, bias = self._shaped(current if static else current[0])
+        counts, _ = kernels.count(current, start, v_th, bias, steps, static=static)
+        return counts.mul_(v_th / steps)
+
+    def emit(
+        self, current: Tensor, steps: int, static: bool = False
+    ) -> tuple[Tensor, Tensor | SpikeTrain, Tensor | None]:
+        """Return rate, spikes and counts; see `Unit.emit`."""
         like = current if static else current[0]
-        v = per_channel(self.v_init, like).expand_as(like).to(like.dtype) if state is None else state
-        if self.bias.count_nonzero():
-            current = current + per_channel(self.bias, like)
-        return integrate_and_fire(current, v, per_channel(self.v_th, like), steps, static=static)
+        start, v_th, bias = self._shaped(like)
+        counts, bits = kernels.count(current, start, v_th, bias, steps, static=static, pack=True)
+        assert bits is not None
+        return counts * (v_th / steps), SpikeTrain(bits, v_th, kernels.Layout.of(like)), counts
+
+    def _shaped(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return initial potential, threshold and bias so that they broadcast over `like`, in its dtype."""
+        start, v_th, bias = (per_channel(p, like).to(like.dtype) for p in (self.v_init, self.v_th, self.bias))
+        return start, v_th, bias
 
     def expected_rate(self, current: Tensor, timesteps: int) -> Tensor:
         """Return the rate `[N, C, ...]` at mean current `[N, C, ...]` for evenly timed input (PC eq. 21)."""
@@ -106,11 +144,16 @@ class Readout(Unit):
         self.register_buffer("bias", torch.zeros(()))
 
     def forward(
-        self, current: Tensor, state: State, steps: int, static: bool = False
+        self, current: Tensor, state: State, steps: int, static: bool = False, overwrite: bool = False
     ) -> tuple[Tensor, State]:
         """Return what arrives at each step, `[T, N, C, ...]`; see `Unit.forward`."""
         current = current.expand(steps, *current.shape) if static else current
         return current + per_channel(self.bias, current[0]), None
+
+    def rate(self, current: Tensor, steps: int, static: bool = False) -> Tensor:
+        """Return the mean readout `[N, C, ...]`; see `Unit.rate`."""
+        current = current if static else current.mean(0)
+        return current + per_channel(self.bias, current)
 
     def expected_rate(self, current: Tensor, timesteps: int) -> Tensor:
         """Return the mean readout at mean current `[N, C, ...]`."""
@@ -139,7 +182,7 @@ class GatedMaxPool(Unit):
         self.function = getattr(F, f"{'adaptive_' if 'Adaptive' in kind else ''}max_pool{kind[-2]}d")
 
     def forward(
-        self, current: Tensor, state: State, steps: int, static: bool = False
+        self, current: Tensor, state: State, steps: int, static: bool = False, overwrite: bool = False
     ) -> tuple[Tensor, State]:
         """Return one input a window and step, `[T, N, C, ...]`; see `Unit.forward`."""
         if static:

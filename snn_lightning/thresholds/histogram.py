@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from snn_lightning.spiking import kernels
+from snn_lightning.spiking.functional import per_channel
+
 BINS = 4096
 
 
@@ -34,14 +37,12 @@ class Histogram:
         return self.count, self.first, self.second, self.total
 
 
-def rows(x: Tensor, channelwise: bool) -> Tensor:
-    """Return activations `[N, C, ...]` as `[C, M]`, or as `[1, M]` for a whole layer."""
-    return x.transpose(0, 1).flatten(1) if channelwise else x.reshape(1, -1)
-
-
 def row_maximum(chunks: Iterable[Tensor], channelwise: bool) -> Tensor:
     """Return the largest activation of each row, `[R]`, never below 0."""
-    maxima = [rows(x, channelwise).amax(1) for x in chunks]
+    maxima = []
+    for x in chunks:
+        others = [d for d in range(x.dim()) if d != 1]
+        maxima.append(x.amax(others) if channelwise else x.amax().view(1))
     return torch.stack(maxima).amax(0).clamp(min=0)
 
 
@@ -54,21 +55,12 @@ def histogram(chunks: Iterable[Tensor], maximum: Tensor, channelwise: bool, bins
         channelwise: a row a channel, or one row.
         bins: number of bins between 0 and the maximum.
     """
-    size = maximum.numel()
-    device = maximum.device
-    count = torch.zeros(size * bins, dtype=torch.float64, device=device)
-    first = torch.zeros_like(count)
+    size, device = maximum.numel(), maximum.device
+    table = torch.zeros(size, bins, 2, dtype=torch.float64, device=device)
     second, total = (torch.zeros(size, dtype=torch.float64, device=device) for _ in range(2))
     scale = torch.where(maximum > 0, bins / maximum.clamp(min=torch.finfo(maximum.dtype).tiny), 0.0)
-    for chunk in chunks:
-        x = rows(chunk, channelwise)
-        total += x.shape[1]
-        index = (x * scale[:, None]).long().clamp_(0, bins - 1)
-        index += torch.arange(size, device=device)[:, None] * bins
-        positive = x > 0
-        values = x[positive].double()
-        index = index[positive]
-        count += torch.bincount(index, minlength=size * bins)
-        first += torch.bincount(index, weights=values, minlength=size * bins)
-        second += x.double().square().sum(1)
-    return Histogram(maximum, count.view(size, bins), first.view(size, bins), second, total)
+    line = torch.arange(size, dtype=torch.int32, device=device)
+    for x in chunks:
+        total += x.numel() // size
+        kernels.histogram(x, per_channel(line, x), per_channel(scale.to(x.dtype), x), table, second)
+    return Histogram(maximum, table[..., 0].contiguous(), table[..., 1].contiguous(), second, total)

@@ -11,6 +11,8 @@ from snn_lightning.errors import SettingsError
 from snn_lightning.thresholds.histogram import Histogram
 
 GRANULARITIES = ("channel", "layer")
+AT_ONCE = 1 << 16
+"""Rounding boundaries of all rows and candidates looked up at once."""
 
 
 @dataclass(frozen=True)
@@ -142,19 +144,22 @@ def squared_errors(histogram: Histogram, fractions: Tensor, timesteps: int, half
     prefix = [torch.cat([zero, part.cumsum(1)], dim=1) for part in (histogram.count, histogram.first)]
     levels = torch.arange(1, timesteps + 1, dtype=torch.float64, device=fractions.device)
     errors = []
-    for fraction in fractions.unbind(1):
-        boundaries = (levels - (0.5 if half_step else 0.0)) * (fraction[:, None] / timesteps)
-        position = (boundaries * bins).clamp(max=bins)
-        low = position.long().clamp(max=bins - 1)
-        part = position - low
+    # As many candidates at once as keep the work in the cache.
+    for part in fractions.split(max(1, AT_ONCE // (size * timesteps)), dim=1):
+        boundaries = (levels - (0.5 if half_step else 0.0)) * (part[..., None] / timesteps)
+        position = (boundaries * bins).clamp_(max=bins).flatten(1)
+        low = position.long().clamp_(max=bins - 1)
+        weight = position.sub_(low)
         # How many activations lie above each boundary, and their sum.
-        counts, sums = (p[:, -1:] - torch.lerp(p.gather(1, low), p.gather(1, low + 1), part) for p in prefix)
-        step = fraction * histogram.maximum.double() / timesteps
-        # The k-th boundary passed turns an error (x - (k - 1) step)^2 into (x - k step)^2.
-        errors.append(
-            histogram.second + ((2 * levels - 1) * counts).sum(1) * step**2 - 2 * step * sums.sum(1)
+        counts, sums = (
+            (p[:, -1:] - torch.lerp(p.gather(1, low), p.gather(1, low + 1), weight)).view_as(boundaries)
+            for p in prefix
         )
-    return torch.stack(errors, dim=1)
+        step = part * histogram.maximum.double()[:, None] / timesteps
+        # The k-th boundary passed turns an error (x - (k - 1) step)^2 into (x - k step)^2.
+        gained = (counts @ (2 * levels - 1)) * step**2 - 2 * step * sums.sum(2)
+        errors.append(histogram.second[:, None] + gained)
+    return torch.cat(errors, dim=1)
 
 
 def positive(v_th: Tensor) -> Tensor:

@@ -8,35 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snn_lightning import ACP, LCP, Weights, calibrate
-from snn_lightning.calibration.cache import Cache, PackedSpikes, pack_bits, unpack_bits
+from snn_lightning.calibration.cache import Cache, StoredSpikes
 from snn_lightning.calibration.progress import Observer
 from snn_lightning.errors import CalibrationError
+from snn_lightning.spiking.kernels import Layout
 from tests.calibration.support import make_loop, parameters, same_bits
 from tests.commands import full_disk
 from tests.toys import Dense, MaxPooled, PlainConv, Residual, inputs, toy
 
-SHAPES = st.lists(st.integers(1, 5), min_size=1, max_size=5).map(tuple)
-
 
 def random_bits(shape, seed):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < 0.5
-
-
-@settings(max_examples=100, deadline=None)
-@given(SHAPES, st.integers(0, 99))
-def test_bits_come_back(shape, seed):
-    bits = random_bits(shape, seed)
-    packed = pack_bits(bits)
-    assert packed.dtype == torch.uint8
-    assert packed.numel() == -(-bits.numel() // 8)
-    assert torch.equal(unpack_bits(packed, shape).bool(), bits)
-
-
-def test_the_layout_of_the_bits():
-    bits = torch.zeros(11, dtype=torch.bool)
-    bits[[0, 3, 10]] = True
-    # Two bytes; element e is bit e // 2 of byte e % 2.
-    assert pack_bits(bits).tolist() == [0b100001, 0b10]
 
 
 @settings(max_examples=100, deadline=None)
@@ -48,31 +30,32 @@ def test_spike_trains_come_back_in_their_memory_order(shape, seed, shuffle):
     bits = memory.permute([order.index(d) for d in range(len(shape))])
     v_th = torch.rand(shape[2], generator=torch.Generator().manual_seed(seed)) + 0.1
     spikes = bits * v_th.view(-1, *[1] * (len(shape) - 3))
-    for amplitude in (v_th, None):
-        stored = Cache().put_spikes(spikes, amplitude)
-        assert isinstance(stored, PackedSpikes)
-        assert torch.equal(stored.get(), spikes)
-        assert stored.get().dtype == spikes.dtype
-        if 1 not in shape:
-            assert stored.get().stride() == spikes.stride()
+    stored = Cache().put_output(spikes)
+    assert isinstance(stored, StoredSpikes)
+    assert torch.equal(stored.get(), spikes)
+    assert stored.get().dtype == spikes.dtype
+    if 1 not in shape:
+        assert Layout.of(stored.get()[0]) == Layout.of(spikes[0])
 
 
 def test_channels_last_trains_stay_channels_last():
     bits = random_bits((2, 3, 5, 5, 4), 0).permute(0, 1, 4, 2, 3)
     spikes = bits.float()
-    stored = Cache().put_spikes(spikes, torch.ones(())).get()
+    stored = Cache().put_output(spikes).get()
     assert stored.stride() == spikes.stride() != spikes.contiguous().stride()
 
 
 def test_trains_of_more_than_two_values_are_stored_as_they_are():
     values = torch.tensor([[[0.0, 1.0]], [[0.5, 1.0]], [[1.0, 0.0]]])
-    assert torch.equal(Cache().put_spikes(values).get(), values)
+    assert torch.equal(Cache().put_output(values).get(), values)
+    first_is_plain = torch.stack([torch.zeros(1, 2), torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 2.0]])])
+    assert torch.equal(Cache().put_output(first_is_plain).get(), first_is_plain)
 
 
-@pytest.mark.parametrize("shape", [(16, 7, 5, 5, 3), (4, 9, 33), (32, 3, 8, 4, 4)])
+@pytest.mark.parametrize("shape", [(16, 7, 5, 5, 3), (4, 9, 33), (32, 3, 8, 4, 4), (8, 4, 64, 3, 3)])
 def test_a_spike_takes_an_eighth_of_a_byte(shape):
     cache = Cache()
-    stored = cache.put_spikes(random_bits(shape, 0).float(), torch.ones(()))
+    stored = cache.put_output(random_bits(shape, 0).float())
     assert cache.used / torch.Size(shape).numel() <= 0.13
     assert stored.bits.get().untyped_storage().nbytes() == cache.used
     stored.free()

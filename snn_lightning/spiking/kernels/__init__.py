@@ -1,0 +1,131 @@
+"""Fast forms of what neurons do at every time step; each equals the plain PyTorch version bit for bit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from torch import Tensor
+
+from snn_lightning.errors import SettingsError
+from snn_lightning.spiking.kernels import cpu, reference
+from snn_lightning.spiking.kernels.layout import Layout
+
+__all__ = ["KERNELS", "Layout", "chosen_kernel", "count", "histogram", "simulate", "unpack", "use_kernel"]
+
+KERNELS = ("auto", "reference")
+
+_chosen: ContextVar[str] = ContextVar("kernel", default="")
+
+
+def chosen_kernel() -> str:
+    """Return what `use_kernel` or else the environment variable SNN_LIGHTNING_KERNEL names; "auto" if unset.
+
+    Raises:
+        SettingsError: it is no kernel.
+    """
+    name = _chosen.get() or os.environ.get("SNN_LIGHTNING_KERNEL") or "auto"
+    if name not in KERNELS:
+        raise SettingsError(
+            f"kernel (SNN_LIGHTNING_KERNEL) must be one of {', '.join(KERNELS)}, got {name!r}"
+        )
+    return name
+
+
+@contextmanager
+def use_kernel(name: str) -> Iterator[None]:
+    """Run neurons with the kernel `name` inside the context.
+
+    Args:
+        name: "auto" takes the fastest that this device, type and machine have, "reference" plain PyTorch.
+    """
+    token = _chosen.set(name)
+    try:
+        chosen_kernel()
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def simulate(
+    current: Tensor,
+    start: Tensor,
+    v_th: Tensor,
+    bias: Tensor,
+    steps: int,
+    *,
+    static: bool = False,
+    overwrite: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Simulate integrate-and-fire neurons with soft reset (PC eq. 2-4).
+
+    `v += current + bias; s = v_th * (v >= v_th); v -= s`
+
+    Args:
+        current: `[T, N, C, ...]`, or `[N, C, ...]` if `static`; activation units a time step.
+        start: potential before the first step, `[N, C, ...]`, or `[C, ...]` for all images alike.
+        v_th: threshold `[C, ...]`, activation units.
+        bias: `[C, ...]`, added to the current at every step.
+        steps: T.
+        static: the same current comes at every step.
+        overwrite: the spikes may take the memory of the currents.
+
+    Returns:
+        Spikes `[T, N, C, ...]` with values {0, v_th}, and the potential after the last step.
+    """
+    module = cpu if _native(current) else reference
+    return module.simulate(current, start, v_th, bias, steps, static, overwrite)
+
+
+def count(
+    current: Tensor,
+    start: Tensor,
+    v_th: Tensor,
+    bias: Tensor,
+    steps: int,
+    *,
+    static: bool = False,
+    pack: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Simulate, and return how often each neuron fires rather than when; arguments as for `simulate`.
+
+    Args:
+        pack: return the spikes too, one bit each.
+
+    Returns:
+        Counts `[N, C, ...]` in the dtype of the currents, and the bits `[T, rows, bytes]` (see `Layout`) or
+        None.
+    """
+    module = cpu if _native(current) else reference
+    return module.count(current, start, v_th, bias, steps, static, pack)
+
+
+def unpack(bits: Tensor, v_th: Tensor, layout: Layout) -> Tensor:
+    """Return the spikes `[T, N, C, ...]` with values {0, v_th} in the memory order they had.
+
+    Args:
+        bits: from `count`, `[T, rows, bytes]`, uint8.
+        v_th: threshold `[C, ...]`; its dtype is that of the spikes.
+        layout: of the currents that the bits came from.
+    """
+    module = cpu if _native(bits, v_th) else reference
+    return module.unpack(bits, v_th, layout)
+
+
+def histogram(x: Tensor, line: Tensor, scale: Tensor, table: Tensor, squares: Tensor) -> None:
+    """Add activations to histograms of their positive values, in place.
+
+    Args:
+        x: `[N, C, ...]`.
+        line: the histogram of each channel, int32, broadcastable against `[C, ...]`.
+        scale: number of bins over the largest activation of the channel, in the dtype of `x`, likewise.
+        table: `[lines, bins, 2]`, float64: how many activations are in the bin, and their sum.
+        squares: `[lines]`, float64: sum of the squares of all activations.
+    """
+    (cpu if _native(x) else reference).histogram(x, line, scale, table, squares)
+
+
+def _native(*tensors: Tensor) -> bool:
+    return chosen_kernel() == "auto" and cpu.usable(*tensors)

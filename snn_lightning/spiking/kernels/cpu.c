@@ -1,0 +1,115 @@
+/* Integrate-and-fire neurons with soft reset, in one pass over the currents.
+ *
+ * Currents and spikes lie as [steps, images, places] in memory; a place is a position of one image's
+ * activation, in whatever order its dimensions lie. A block of places keeps its potentials in the fastest
+ * cache for all time steps. Additions and comparisons come in the order of the plain PyTorch version, so that
+ * the spikes are the same bit for bit; compile without -ffast-math.
+ */
+#include <stdint.h>
+#include <string.h>
+
+#define BLOCK 1024
+
+typedef int64_t whole;
+
+/* Eight bytes of 0 or 1 to the eight bits of one byte, the first byte to the lowest bit. */
+static inline uint8_t gather_bits(const uint8_t *fired) {
+    uint64_t eight;
+    memcpy(&eight, fired, 8);
+    return (uint8_t)((eight * 0x0102040810204080ULL) >> 56);
+}
+
+#define DEFINE(REAL, BITS, SUFFIX)                                                                            \
+                                                                                                              \
+/* current: [steps, images, places]; time_stride is 0 where every step has the same current.                  \
+ * start: potentials before the first step; start_stride is 0 where all images start alike.                   \
+ * v_th, bias: [places].                                                                                      \
+ * Outputs, each NULL where it isn't wanted: spikes [steps, images, places], which may be the currents;       \
+ * end, the potentials after the last step, [images, places]; counts, the spikes of each neuron,              \
+ * [images, places]; bits [steps, images, (places + 7) / 8]. */                                               \
+void integrate_and_fire_##SUFFIX(const REAL *current, whole time_stride, const REAL *start,                   \
+                                 whole start_stride, const REAL *v_th, const REAL *bias, whole steps,         \
+                                 whole images, whole places, REAL *spikes, REAL *end, REAL *counts,           \
+                                 uint8_t *bits, int threads) {                                                \
+    const whole blocks = (places + BLOCK - 1) / BLOCK, row = (places + 7) / 8;                                \
+    _Pragma("omp parallel for collapse(2) num_threads(threads) schedule(static) if (threads > 1)")            \
+    for (whole block = 0; block < blocks; block++) {                                                          \
+        for (whole n = 0; n < images; n++) {                                                                  \
+            const whole first = block * BLOCK;                                                                \
+            const whole size = places - first < BLOCK ? places - first : BLOCK;                               \
+            const REAL *th = v_th + first, *b = bias + first;                                                 \
+            REAL v[BLOCK], count[BLOCK];                                                                      \
+            uint8_t fired[BLOCK + 8];                                                                         \
+            memcpy(v, start + n * start_stride + first, size * sizeof(REAL));                                 \
+            if (counts) memset(count, 0, sizeof count);                                                       \
+            memset(fired + size, 0, 8);                                                                       \
+            for (whole t = 0; t < steps; t++) {                                                               \
+                const REAL *in = current + t * time_stride + n * places + first;                              \
+                if (spikes) {                                                                                 \
+                    REAL *out = spikes + (t * images + n) * places + first;                                   \
+                    for (whole i = 0; i < size; i++) {                                                        \
+                        const REAL x = v[i] + (in[i] + b[i]);                                                 \
+                        const REAL s = x >= th[i] ? th[i] : (REAL)0;                                          \
+                        v[i] = x - s;                                                                         \
+                        out[i] = s;                                                                           \
+                    }                                                                                         \
+                } else {                                                                                      \
+                    for (whole i = 0; i < size; i++) {                                                        \
+                        const REAL x = v[i] + (in[i] + b[i]);                                                 \
+                        const int fires = x >= th[i];                                                         \
+                        v[i] = x - (fires ? th[i] : (REAL)0);                                                 \
+                        count[i] += fires ? (REAL)1 : (REAL)0;                                                \
+                        fired[i] = (uint8_t)fires;                                                            \
+                    }                                                                                         \
+                    if (bits) {                                                                               \
+                        uint8_t *packed = bits + (t * images + n) * row + first / 8;                          \
+                        for (whole i = 0; i < (size + 7) / 8; i++) packed[i] = gather_bits(fired + 8 * i);    \
+                    }                                                                                         \
+                }                                                                                             \
+            }                                                                                                 \
+            if (counts) memcpy(counts + n * places + first, count, size * sizeof(REAL));                      \
+            if (end) memcpy(end + n * places + first, v, size * sizeof(REAL));                                \
+        }                                                                                                     \
+    }                                                                                                         \
+}                                                                                                             \
+                                                                                                              \
+/* bits [rows, (places + 7) / 8] to spikes [rows, places] of the value v_th [places]. */                      \
+void unpack_##SUFFIX(const uint8_t *bits, const REAL *v_th, whole rows, whole places, REAL *spikes,           \
+                     int threads) {                                                                           \
+    const whole row = (places + 7) / 8;                                                                       \
+    _Pragma("omp parallel for num_threads(threads) schedule(static) if (threads > 1)")                        \
+    for (whole r = 0; r < rows; r++) {                                                                        \
+        const uint8_t *in = bits + r * row;                                                                   \
+        BITS *out = (BITS *)(spikes + r * places);                                                            \
+        const BITS *value = (const BITS *)v_th;                                                               \
+        for (whole i = 0; i < places / 8; i++) {                                                              \
+            const BITS byte = in[i];                                                                          \
+            for (int k = 0; k < 8; k++) out[8 * i + k] = value[8 * i + k] & (0 - ((byte >> k) & 1));          \
+        }                                                                                                     \
+        for (whole i = places / 8 * 8; i < places; i++)                                                       \
+            out[i] = value[i] & (0 - (((BITS)in[i / 8] >> (i % 8)) & 1));                                     \
+    }                                                                                                         \
+}                                                                                                             \
+                                                                                                              \
+/* Adds activations [rows, places] to the histogram: row of the table and bins over the largest activation     \
+ * [places]; table [table rows, bins, 2]: how many are in the bin, and their sum; squares [table rows]. */     \
+void histogram_##SUFFIX(const REAL *x, const int32_t *line, const REAL *scale, whole rows, whole places,       \
+                        whole bins, double *table, double *squares) {                                         \
+    for (whole r = 0; r < rows; r++) {                                                                        \
+        const REAL *in = x + r * places;                                                                      \
+        for (whole i = 0; i < places; i++) {                                                                  \
+            const REAL value = in[i];                                                                         \
+            if (value == 0) continue;                                                                         \
+            squares[line[i]] += (double)value * (double)value;                                                \
+            if (!(value > 0)) continue;                                                                       \
+            whole bin = (whole)(value * scale[i]);                                                            \
+            if (bin >= bins) bin = bins - 1;                                                                  \
+            double *entry = table + 2 * (line[i] * bins + bin);                                               \
+            entry[0] += 1;                                                                                    \
+            entry[1] += (double)value;                                                                        \
+        }                                                                                                     \
+    }                                                                                                         \
+}
+
+DEFINE(float, uint32_t, float32)
+DEFINE(double, uint64_t, float64)
