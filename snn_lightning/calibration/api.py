@@ -131,8 +131,7 @@ def run_calibration(
             normalise(ann, sample[:8]), sample[:8], pipeline.max_pooling, pipeline.convert_avg_pool
         )
         model = _spiking_copy(network, pipeline.timesteps).to(device)
-        size = max(1, model.rows // pipeline.timesteps)
-        chunks, indices = shard(batches, communicator.rank, communicator.world_size, size)
+        chunks, indices = shard(batches, communicator.rank, communicator.world_size, model.images_at_once)
         chunks = [_dense(chunk.to(device)) for chunk in chunks]
         keep = None
         if partial is not None:

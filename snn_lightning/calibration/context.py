@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -14,10 +14,10 @@ from snn_lightning.calibration.communicator import Communicator
 from snn_lightning.calibration.data import count_images
 from snn_lightning.graph.network import Stage
 from snn_lightning.spiking.model import SpikingModel, run_stage_in_time
-from snn_lightning.spiking.neuron import Unit
-from snn_lightning.spiking.packing import SpikeTrain
+from snn_lightning.spiking.neuron import Emission, State, Unit
 
-Stored = Sequence[Entry | StoredSpikes]
+Stored = Sequence[Sequence[Entry | StoredSpikes]]
+"""A value of the SNN: for each chunk of images its parts of time, or one entry where it is static."""
 
 
 @dataclass
@@ -46,7 +46,8 @@ class StageContext:
         stage: the stage.
         snn: the spiking model; its operators and unit are calibrated in place.
         activations: the ANN's activation x at the unit, a chunk each, `[n, C, ...]`.
-        inputs: the SNN's values that the stage reads; temporal ones `[T, n, ...]`, static ones `[n, ...]`.
+        inputs: the SNN's values that the stage reads; temporal ones `[steps, n, ...]` for each part of time,
+            static ones `[n, ...]`.
         indices: numbers of each chunk's images in the whole calibration set, `[n]`.
         total: number of images of the whole set, over all processes.
         cache: where currents are held between simulations.
@@ -65,8 +66,8 @@ class StageContext:
     communicator: Communicator
     seed: int
     iteration: Callable[[int, int, float], None]
-    exports: dict[str, list[Entry | StoredSpikes]] = field(default_factory=dict)
-    _currents: dict[int, tuple[Entry, bool]] = field(default_factory=dict)
+    exports: dict[str, list[list[Entry | StoredSpikes]]] = field(default_factory=dict)
+    _currents: dict[tuple[int, int], Entry] = field(default_factory=dict)
 
     @property
     def unit(self) -> Unit:
@@ -113,51 +114,79 @@ class StageContext:
             The ANN's activation `[n, C, ...]` and the simulated rate `[n, C, ...]` of each chunk.
         """
         for i, inside in self.chunks(images):
-            current, static = self._current(i, hold)
-            rate = self.unit.rate(current, self.timesteps, static)
-            yield self.activations[i].get()[:inside], rate[:inside]
+            rate = sum(e.total for e in self.emit(i, hold, keep=False)) / self.timesteps
+            yield self.activations[i].get()[:inside], cast(Tensor, rate)[:inside]
 
-    def emit(self, i: int) -> tuple[Tensor, Tensor | SpikeTrain, Tensor | None]:
-        """Simulate the stage on chunk `i`; returns rate, output and counts, see `Unit.emit`."""
-        current, static = self._current(i, False)
-        return self.unit.emit(current, self.timesteps, static)
+    def emit(self, i: int, hold: bool = False, keep: bool = True) -> Iterator[Emission]:
+        """Simulate the stage on chunk `i`.
+
+        Args:
+            i: number of the chunk.
+            hold: see `simulate`.
+            keep: whether the output over time is wanted, or its sum only.
+
+        Yields:
+            What the unit gives out in consecutive parts of time.
+        """
+        state: State = None
+        static = self.stage.current not in self.snn.network.temporal
+        for j, steps in enumerate(parts_of_time(self.snn, len(self.indices[i]))):
+            if j == 0 or not static:
+                current = self._current(i, j, steps, hold)
+            emission = self.unit.emit(current, state, steps, static, keep)
+            state = emission.state
+            yield emission
 
     def input_rates(self) -> dict[str, Tensor]:
         """Return the mean over time of everything the stage reads, all images of this process, `[N, ...]`."""
-        network = self.snn.network
         rates = {}
         for key, stored in self.inputs.items():
-            temporal = key in network.temporal
-            rates[key] = torch.cat([entry.get().mean(0) if temporal else entry.get() for entry in stored])
+            if key in self.snn.network.temporal:
+                sums = (sum(part.get().sum(0) for part in parts) for parts in stored)
+                rates[key] = torch.cat([cast(Tensor, total) / self.timesteps for total in sums])
+            else:
+                rates[key] = torch.cat([parts[0].get() for parts in stored])
         return rates
 
     def forget_currents(self) -> None:
         """Free the held currents; to be called when the stage's operators have changed."""
-        for entry, _ in self._currents.values():
+        for entry in self._currents.values():
             entry.free()
         self._currents.clear()
         for stored in self.exports.values():
-            for export in stored:
-                export.free()
+            for parts in stored:
+                for export in parts:
+                    export.free()
         self.exports.clear()
 
-    def _current(self, i: int, hold: bool) -> tuple[Tensor, bool]:
-        if i in self._currents:
-            entry, static = self._currents[i]
-            return entry.get(), static
+    def _current(self, i: int, j: int, steps: int, hold: bool) -> Tensor:
+        """Return the unit's current in part `j` of time on chunk `i`."""
+        if (i, j) in self._currents:
+            return self._currents[i, j].get()
         network, stage = self.snn.network, self.stage
-        values: dict[str, Any] = {key: stored[i].get() for key, stored in self.inputs.items()}
+        values = {
+            key: stored[i][j if key in network.temporal else 0].get() for key, stored in self.inputs.items()
+        }
         statics = [name for name in stage.operators if name not in network.temporal]
         values = network.run_operators(statics, values)
-        results, static = run_stage_in_time(network, stage, values, self.timesteps)
+        results, _ = run_stage_in_time(network, stage, values, steps)
         for key in stage.exports:
-            stored = self.exports.setdefault(key, [])
-            if len(stored) == i:
-                put = self.cache.put_output if key in network.temporal else self.cache.put
-                stored.append(put(results[key]))
-        if hold and self.cache.has_room(results[stage.current]):
-            self._currents[i] = (self.cache.put(results[stage.current]), static)
-        return results[stage.current], static
+            temporal = key in network.temporal
+            parts = self.exports.setdefault(key, [[] for _ in self.indices])[i]
+            if len(parts) == (j if temporal else 0):
+                parts.append(
+                    self.cache.put_output(results[key]) if temporal else self.cache.put(results[key])
+                )
+        current = results[stage.current]
+        if hold and self.cache.has_room(current):
+            self._currents[i, j] = self.cache.put(current)
+        return current
+
+
+def parts_of_time(snn: SpikingModel, images: int) -> list[int]:
+    """Return how many time steps are simulated at once, one part after the other, for so many images."""
+    longest = max(1, snn.rows // images)
+    return [min(longest, snn.timesteps - t) for t in range(0, snn.timesteps, longest)]
 
 
 class RelativeError:

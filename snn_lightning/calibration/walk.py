@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snn_lightning.calibration.cache import Cache
+from snn_lightning.calibration.cache import Cache, Entry
 from snn_lightning.calibration.communicator import Communicator
 from snn_lightning.calibration.context import RelativeError, StageContext, StepReport, Stored
 from snn_lightning.calibration.partial import PartialCheckpoint
@@ -57,8 +57,8 @@ class CalibrationLoop:
         self.communicator, self.observer, self.partial = communicator, observer, partial
         self.cache = Cache(pipeline.cache_budget_gb)
         images = [self.cache.put(chunk) for chunk in chunks]
-        self.ann_values: dict[str, Stored] = {INPUT: images}
-        self.snn_values: dict[str, Stored] = {INPUT: images}
+        self.ann_values: dict[str, list[Entry]] = {INPUT: images}
+        self.snn_values: dict[str, Stored] = {INPUT: [[image] for image in images]}
         self.records: list[dict[str, Any]] = []
 
     def run(self) -> list[dict[str, Any]]:
@@ -87,7 +87,7 @@ class CalibrationLoop:
     def _observe(self, index: int, stage: Stage) -> StageContext:
         """Run the stage's ANN side on the cached activations."""
         activations = []
-        exports: dict[str, list[Any]] = {key: [] for key in stage.exports}
+        exports: dict[str, list[Entry]] = {key: [] for key in stage.exports}
         for i in range(len(self.indices)):
             values = {key: self.ann_values[key][i].get() for key in stage.inputs}
             with torch.no_grad():
@@ -145,13 +145,17 @@ class CalibrationLoop:
         fired = torch.zeros(2, dtype=torch.float64, device=context.device)
         outputs = []
         for i in range(len(self.indices)):
-            rate, output, counts = context.emit(i)
-            error.add(context.activations[i].get(), rate)
-            if counts is not None:
-                total = counts.sum(dtype=torch.float64)
-                fired += torch.stack([total, total.new_tensor(float(counts.numel()))])
-            if stage.kind != "readout":
-                outputs.append(self.cache.put_output(output))
+            total, parts = None, []
+            for emission in context.emit(i, keep=stage.kind != "readout"):
+                total = emission.total if total is None else total + emission.total
+                if emission.counts is not None:
+                    spikes = emission.counts.sum(dtype=torch.float64)
+                    fired += torch.stack([spikes, spikes.new_tensor(float(emission.counts.numel()))])
+                if emission.output is not None:
+                    parts.append(self.cache.put_output(emission.output))
+            assert total is not None
+            error.add(context.activations[i].get(), total / self.snn.timesteps)
+            outputs.append(parts)
         self.snn_values.update(context.exports)
         self.snn_values[stage.name] = outputs
         context.exports = {}
@@ -167,10 +171,13 @@ class CalibrationLoop:
     def _free(self, index: int) -> None:
         """Free every value that no later stage reads."""
         needed = {key for stage in self.snn.network.stages[index + 1 :] for key in stage.inputs}
-        for values in (self.ann_values, self.snn_values):
-            for key in [key for key in values if key not in needed]:
-                for entry in values.pop(key):
-                    entry.free()
+        for key in [key for key in self.ann_values if key not in needed]:
+            for entry in self.ann_values.pop(key):
+                entry.free()
+        for key in [key for key in self.snn_values if key not in needed]:
+            for parts in self.snn_values.pop(key):
+                for part in parts:
+                    part.free()
 
     def _finish(self, record: StageRecord, finished: int) -> None:
         self.records.append(record.to_dict())

@@ -134,6 +134,11 @@ class SpikingModel(nn.Module):
         return {key: index for index, stage in enumerate(self.network.stages) for key in stage.inputs}
 
     @property
+    def images_at_once(self) -> int:
+        """Images simulated together; at large T not all time steps are, so that tensors stay worth a call."""
+        return max(self.rows // self.timesteps, 16)
+
+    @property
     def neurons(self) -> dict[str, IFNeuron]:
         """The neurons by site."""
         return {name: unit for name, unit in self.units.items() if isinstance(unit, IFNeuron)}
@@ -210,8 +215,7 @@ class SpikingModel(nn.Module):
 
     def _image_chunks(self, x: Tensor) -> Iterator[Tensor]:
         self._check_input(x)
-        # At large T enough images at once keep the neurons' tensors worth a call.
-        return iter(x.split(max(self.rows // self.timesteps, 16)))
+        return iter(x.split(self.images_at_once))
 
     def _check_input(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):

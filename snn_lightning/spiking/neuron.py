@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +15,23 @@ from snn_lightning.spiking.functional import ROUNDINGS, expected_rate, per_chann
 from snn_lightning.spiking.packing import SpikeTrain
 
 State = Tensor | None
+
+
+@dataclass(frozen=True)
+class Emission:
+    """What a unit gives out in some time steps.
+
+    Args:
+        total: sum of the output over the steps, `[N, ...]`.
+        state: of the unit after the last step.
+        output: over time, `[T, N, ...]`, or None where nobody wants it.
+        counts: how often each neuron fired, `[N, ...]`; None for a unit that doesn't fire.
+    """
+
+    total: Tensor
+    state: State
+    output: Tensor | SpikeTrain | None
+    counts: Tensor | None = None
 
 
 class Unit(nn.Module):
@@ -36,21 +54,16 @@ class Unit(nn.Module):
         """
         raise NotImplementedError
 
-    def rate(self, current: Tensor, steps: int, static: bool = False) -> Tensor:
-        """Return the mean output over the `steps` time steps of an inference, `[N, ...]`."""
-        return self(current, None, steps, static)[0].mean(0)
-
     def emit(
-        self, current: Tensor, steps: int, static: bool = False
-    ) -> tuple[Tensor, Tensor | SpikeTrain, Tensor | None]:
-        """Run an inference, and return its output as small as it can be stored.
+        self, current: Tensor, state: State, steps: int, static: bool = False, keep: bool = True
+    ) -> Emission:
+        """Advance as `forward` does, and return the output as small as it can be stored.
 
-        Returns:
-            The mean output `[N, ...]`, the output over time, and how often each neuron fired, `[N, ...]`, if
-            it is a neuron.
+        Args:
+            keep: whether the output over time is wanted, or its sum only.
         """
-        output = self(current, None, steps, static)[0]
-        return output.mean(0), output, None
+        output, state = self(current, state, steps, static)
+        return Emission(output.sum(0), state, output if keep else None)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         for name, buffer in self._buffers.items():
@@ -103,21 +116,16 @@ class IFNeuron(Unit):
         start = start if state is None else state
         return kernels.simulate(current, start, v_th, bias, steps, static=static, overwrite=overwrite)
 
-    def rate(self, current: Tensor, steps: int, static: bool = False) -> Tensor:
-        """Return the rate `[N, C, ...]`; see `Unit.rate`."""
-        start, v_th, bias = self._shaped(current if static else current[0])
-        counts, _ = kernels.count(current, start, v_th, bias, steps, static=static)
-        return counts.mul_(v_th / steps)
-
     def emit(
-        self, current: Tensor, steps: int, static: bool = False
-    ) -> tuple[Tensor, Tensor | SpikeTrain, Tensor | None]:
-        """Return rate, spikes and counts; see `Unit.emit`."""
+        self, current: Tensor, state: State, steps: int, static: bool = False, keep: bool = True
+    ) -> Emission:
+        """Return spikes, one bit each, and their number; see `Unit.emit`."""
         like = current if static else current[0]
         start, v_th, bias = self._shaped(like)
-        counts, bits = kernels.count(current, start, v_th, bias, steps, static=static, pack=True)
-        assert bits is not None
-        return counts * (v_th / steps), SpikeTrain(bits, v_th, kernels.Layout.of(like)), counts
+        start = start if state is None else state
+        counts, bits, end = kernels.count(current, start, v_th, bias, steps, static=static, pack=keep)
+        train = None if bits is None else SpikeTrain(bits, v_th, kernels.Layout.of(like))
+        return Emission(counts * v_th, end, train, counts)
 
     def _shaped(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return initial potential, threshold and bias so that they broadcast over `like`, in its dtype."""
@@ -149,11 +157,6 @@ class Readout(Unit):
         """Return what arrives at each step, `[T, N, C, ...]`; see `Unit.forward`."""
         current = current.expand(steps, *current.shape) if static else current
         return current + per_channel(self.bias, current[0]), None
-
-    def rate(self, current: Tensor, steps: int, static: bool = False) -> Tensor:
-        """Return the mean readout `[N, C, ...]`; see `Unit.rate`."""
-        current = current if static else current.mean(0)
-        return current + per_channel(self.bias, current)
 
     def expected_rate(self, current: Tensor, timesteps: int) -> Tensor:
         """Return the mean readout at mean current `[N, C, ...]`."""

@@ -46,7 +46,3 @@ class SpikeTrain:
     def with_bits(self, bits: Tensor) -> SpikeTrain:
         """Return the same train with its bits elsewhere."""
         return replace(self, bits=bits)
-
-    def rate(self) -> Tensor:
-        """Return the mean over time, `[N, C, ...]`."""
-        return self.unpack().mean(0)

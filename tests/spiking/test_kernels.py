@@ -74,11 +74,12 @@ def test_the_cpu_kernel_simulates_bit_for_bit(case: dict[str, Any]) -> None:
 @settings(max_examples=150, deadline=None)
 @given(cases())
 def test_the_cpu_kernel_counts_and_packs_bit_for_bit(case: dict[str, Any]) -> None:
-    spikes, _ = reference.simulate(*arguments(case, "overwrite"))
+    spikes, expected_end = reference.simulate(*arguments(case, "overwrite"))
     layout = Layout.of(case["current"] if case["static"] else case["current"][0])
     for module in (cpu, reference):
-        counts, bits = module.count(*arguments(case, "pack"))
+        counts, bits, end = module.count(*arguments(case, "pack"))
         assert torch.equal(counts, (spikes != 0).sum(0).to(counts.dtype))
+        assert torch.equal(end, expected_end)
         assert torch.equal(bits, reference.pack_bits(spikes != 0, layout))
         back = module.unpack(bits, case["v_th"], layout)
         assert torch.equal(back, spikes)
@@ -106,7 +107,7 @@ def test_the_number_of_threads_changes_nothing(threads: int) -> None:
     torch.set_num_threads(threads)
     try:
         spikes, _ = cpu.simulate(current, v_th / 2, v_th, zero, 4, False, False)
-        _, bits = cpu.count(current, v_th / 2, v_th, zero, 4, False, True)
+        _, bits, _ = cpu.count(current, v_th / 2, v_th, zero, 4, False, True)
     finally:
         torch.set_num_threads(before)
     assert torch.equal(spikes, expected)

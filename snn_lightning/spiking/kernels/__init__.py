@@ -88,15 +88,15 @@ def count(
     *,
     static: bool = False,
     pack: bool = False,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor | None, Tensor]:
     """Simulate, and return how often each neuron fires rather than when; arguments as for `simulate`.
 
     Args:
         pack: return the spikes too, one bit each.
 
     Returns:
-        Counts `[N, C, ...]` in the dtype of the currents, and the bits `[T, rows, bytes]` (see `Layout`) or
-        None.
+        Counts `[N, C, ...]` in the dtype of the currents, the bits `[T, rows, bytes]` (see `Layout`) or None,
+        and the potential after the last step.
     """
     module = cpu if _native(current) else reference
     return module.count(current, start, v_th, bias, steps, static, pack)

@@ -36,13 +36,13 @@ def simulate(
 
 def count(
     current: Tensor, start: Tensor, v_th: Tensor, bias: Tensor, steps: int, static: bool, pack: bool
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor | None, Tensor]:
     """Simulate and count; see `kernels.count`."""
     layout = Layout.of(current if static else current[0])
-    memory, counts = layout.empty(current)
+    (counts, counted), (end, ended) = layout.empty(current), layout.empty(current)
     bits = torch.empty((steps, layout.rows, (layout.places + 7) // 8), dtype=torch.uint8) if pack else None
-    _call(layout, layout.dense(current), start, v_th, bias, steps, static, counts=memory, bits=bits)
-    return counts, bits
+    _call(layout, layout.dense(current), start, v_th, bias, steps, static, counts=counts, bits=bits, end=end)
+    return counted, bits, ended
 
 
 def unpack(bits: Tensor, v_th: Tensor, layout: Layout) -> Tensor:

@@ -20,12 +20,12 @@ def simulate(
 
 def count(
     current: Tensor, start: Tensor, v_th: Tensor, bias: Tensor, steps: int, static: bool, pack: bool
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor | None, Tensor]:
     """Simulate and count; see `kernels.count`."""
-    spikes, _ = simulate(current, start, v_th, bias, steps, static, False)
+    spikes, end = simulate(current, start, v_th, bias, steps, static, False)
     fired = spikes != 0
-    counts = fired.sum(0).to(current.dtype)
-    return counts, pack_bits(fired, Layout.of(current if static else current[0])) if pack else None
+    bits = pack_bits(fired, Layout.of(current if static else current[0])) if pack else None
+    return fired.sum(0).to(current.dtype), bits, end
 
 
 def pack_bits(fired: Tensor, layout: Layout) -> Tensor:
