@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models.swin_transformer import _patch_merging_pad
 
 from snn_lightning import convert, rescale_to_unit_spikes
 from snn_lightning.graph import INPUT, StageNetwork, normalise
@@ -57,6 +58,10 @@ FORMS: dict[str, Callable[..., Any]] = {
     "position parameter": lambda s, x: F.relu(s.conv(x) + POSITIONS) * POSITIONS[:1] + s.conv(x),
     "position parameter first": lambda s, x: (POSITIONS[None] - F.relu(s.conv(x))).mul(POSITIONS.view(6, 6)),
     "constant that widens": lambda s, x: F.relu(s.conv(x)).mean((2, 3), keepdim=True) + POSITIONS,
+    "patch merging": lambda s, x: _patch_merging_pad(F.relu(s.conv(x)).permute(0, 2, 3, 1)),
+    "patch merging of odd sizes": lambda s, x: _patch_merging_pad(
+        F.relu(s.conv(x))[:, :, 1:, 1:].permute(0, 2, 3, 1)
+    ),
     "F.conv_transpose2d": lambda s, x: F.conv_transpose2d(F.relu(s.conv(x)), s.second.weight, None, 2, 1, 1),
     "grouped F.conv_transpose2d": lambda s, x: F.conv_transpose2d(
         F.relu(s.conv(x)),

@@ -83,6 +83,7 @@ ACTIVATIONS: dict[str, tuple[int, float | None, Callable[..., Any]]] = {
     "module ReLU6": (1, 6.0, lambda s, x: s.second(s.relu6(s.conv(x)))),
     "F.relu6": (1, 6.0, lambda s, x: s.second(F.relu6(s.conv(x)))),
     "F.hardtanh": (1, 2.5, lambda s, x: s.second(F.hardtanh(s.conv(x), 0.0, 2.5))),
+    "F.hardtanh_": (1, 2.0, lambda s, x: s.second(F.hardtanh_(s.conv(x), 0.0, 2.0))),
     "clamp": (1, 3.0, lambda s, x: s.second(s.conv(x).clamp(0, 3))),
     "torch.clamp": (1, 3.0, lambda s, x: s.second(torch.clamp(s.conv(x), min=0.0, max=3.0))),
     "clamp_": (1, 6.0, clamp_in_place),

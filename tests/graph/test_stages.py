@@ -4,7 +4,6 @@ import io
 
 import pytest
 import torch
-import torchvision
 from torch import nn
 from torch.nn import functional as F
 
@@ -13,7 +12,7 @@ from snn_lightning.errors import CheckpointError
 from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
 from snn_lightning.graph.network import ACTIVATION, tree_leaves, tree_map
 
-from ..toys import SITES, TOYS, Dense, MaxPooled, Residual, Vector, inputs, randomise_batch_norms, toy
+from ..toys import SITES, TOYS, Dense, MaxPooled, Residual, Vector, inputs, toy
 from .nets import images, net
 
 
@@ -156,33 +155,3 @@ def test_the_report_of_what_does_not_convert() -> None:
     report = conversion_report(nn.Linear(3, 3), torch.ones(2, 3))
     assert not report.convertible
     assert str(report).startswith("Not convertible: The network has no activation")
-
-
-FAMILIES = {
-    "alexnet": 7,
-    "resnet18": 17,
-    "squeezenet1_1": 26,
-    "shufflenet_v2_x0_5": 37,
-    "mnasnet0_5": 35,
-    "regnet_x_400mf": 67,
-    "mobilenet_v2": 35,
-    "densenet121": 121,
-    "googlenet": 57,
-    "vgg11": 10,
-}
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_torchvision_families_normalise(name: str) -> None:
-    """`normalise` itself compares with the ANN; here on other inputs and in another layout of stages."""
-    settings = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        ann = randomise_batch_norms(torchvision.models.get_model(name, weights=None, **settings)).eval()
-        x = torch.randn(1, 3, 64, 64)
-    network = prepare(normalise(ann, x), x)
-    assert len(network.sites) == FAMILIES[name]
-    check_partition(network)
-    with torch.no_grad():
-        expected = ann(x.flip(-1))
-        assert ((network(x.flip(-1)) - expected).norm() / expected.norm()).item() < 1e-4

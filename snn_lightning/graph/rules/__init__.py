@@ -1,6 +1,27 @@
 """How each torch module, function and tensor method is written in the package's vocabulary."""
 
-from snn_lightning.graph.rules import activations, arithmetic, padding, products, shapes, synapses
+from snn_lightning.graph.rules import (
+    activations,
+    arithmetic,
+    leaky,
+    padding,
+    products,
+    shapes,
+    synapses,
+    vanishing,
+    wrapped,
+)
 from snn_lightning.graph.rules.synapses import BATCH_NORM
 
-__all__ = ["BATCH_NORM", "activations", "arithmetic", "padding", "products", "shapes", "synapses"]
+__all__ = [
+    "BATCH_NORM",
+    "activations",
+    "arithmetic",
+    "leaky",
+    "padding",
+    "products",
+    "shapes",
+    "synapses",
+    "vanishing",
+    "wrapped",
+]

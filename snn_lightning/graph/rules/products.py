@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ def _matmul(low: Lowering, a: Any, b: Any) -> Value:
 
 
 @function_rule(torch.einsum)
-def _einsum(low: Lowering, equation: Any, *operands: Any) -> Value:
+def _einsum(low: Lowering, equation: Any, *operands: Any) -> NoReturn:
     if isinstance(operands[0], tuple | list):
         operands = tuple(operands[0])
     if sum(isinstance(part, Value) for part in operands) > 1:
@@ -36,12 +36,12 @@ def _einsum(low: Lowering, equation: Any, *operands: Any) -> Value:
 
 
 @function_rule(torch.bmm, "bmm")
-def _bmm(low: Lowering, a: Any, b: Any) -> Value:
+def _bmm(low: Lowering, a: Any, b: Any) -> NoReturn:
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         raise Unsupported("with a constant it is a linear layer; write it as nn.Linear or a convolution")
     raise Unsupported(REMEDIES["product"])
 
 
 @function_rule(F.scaled_dot_product_attention)
-def _attention(low: Lowering, *args: Any, **kwargs: Any) -> Value:
+def _attention(low: Lowering, *args: Any, **kwargs: Any) -> NoReturn:
     raise Unsupported(REMEDIES["attention"])

@@ -1,0 +1,27 @@
+"""Linear functions that their authors hide from torch.fx."""
+
+from __future__ import annotations
+
+from torchvision.models import swin_transformer
+
+from snn_lightning.graph.lowering import Lowering, Value
+from snn_lightning.graph.rules.registry import function_rule
+from snn_lightning.graph.rules.shapes import narrow
+
+
+def _patch_merging(low: Lowering, x: Value) -> Value:
+    """Write the merging of 2 x 2 patches: `[N, H, W, C]`, padded to even sizes, to `[N, H/2, W/2, 4C]`."""
+    n, height, width, channels = x.shape
+    size = (height + height % 2, width + width % 2)
+    pad = (0, 0, 0, width % 2, 0, height % 2)
+    x = low.add("Pad", [x], {"pad": pad, "value": 0.0}, shape=(n, *size, channels))
+    parts = []
+    for column, row in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        part = narrow(low, x, 1, row, size[0] - row, 2)
+        parts.append(narrow(low, part, 2, column, size[1] - column, 2))
+    return low.add("Cat", parts, {"dim": 3})
+
+
+# Not public, and so perhaps not there in another version of torchvision.
+if (_function := getattr(swin_transformer, "_patch_merging_pad", None)) is not None:
+    function_rule(_function)(_patch_merging)

@@ -1,0 +1,166 @@
+"""The page docs/support.md, made from the rules tables and from what conversion finds."""
+
+import operator
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional as F
+
+from snn_lightning import conversion_report
+from snn_lightning.graph.lowering import FUNCTION_RULES, MODULE_RULES
+from snn_lightning.graph.remedies import REMEDIES, REMEDY_BY_NAME
+from snn_lightning.graph.report import ConversionReport
+
+from .nets import images, net
+from .test_refusals import OPERATORS as REFUSED
+
+CONVERTS, REFUSES = "| classifier | sites | gates | stages |", "| classifier | obstacles | what they are |"
+SECTIONS = {
+    "activations": "## Activations of one neuron a call",
+    "leaky": "## Activations of two neurons a call",
+    "synapses": "### Synapses, batch norm, pooling, resampling",
+    "products": "### Matrix products with a constant",
+    "arithmetic": "### Sums, differences, scales and constants",
+    "shapes": "### Concatenation, cuts and moves",
+    "padding": "### Padding",
+    "vanishing": "### Nothing is left of them in eval mode",
+}
+NOTES = {
+    "activations": "Each *call* is a site and becomes a layer of integrate-and-fire neurons, so a module "
+    "that is called twice is two sites. `Hardtanh` and `clamp` convert with the lower bound 0; an upper "
+    "bound caps the threshold, as ReLU6 does.",
+    "leaky": "`relu(x) - a * relu(-x)`, exactly, for any slope `a`: two sites, see "
+    "[how it works](how_it_works.md). RReLU has its mean slope in eval mode.",
+    "synapses": "A batch norm is folded into the synapse that it alone reads, and is a per-channel affine "
+    "map elsewhere. Max pooling behind a site becomes a gate.",
+    "products": "`x @ W` with a constant `W [in, out]`.",
+    "arithmetic": "Of two activations, sums and differences; with numbers and constant tensors, products and "
+    "quotients too.",
+    "shapes": "All behind the batch dimension, which stays first.",
+}
+NAMESPACES = {"F": F, "torch": torch, "torchvision.ops": torchvision.ops}
+SYMBOLS = {
+    "matmul": "@",
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "truediv": "/",
+    "neg": "-x",
+    "getitem": "x[...]",
+}
+
+
+def row(name: str, report: ConversionReport) -> str:
+    """Return the line of a classifier in one of the two tables."""
+    if report.obstacles:
+        found = Counter(obstacle.operator for obstacle in report.obstacles)
+        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(found.items()))
+        return f"| {name} | {len(report.obstacles)} | {kinds} |"
+    assert not report.problem, report.problem
+    gates = sum(kind == "gate" for _, kind, _, _ in report.stages)
+    return f"| {name} | {report.sites} | {gates} | {len(report.stages)} |"
+
+
+def page(rows: Mapping[str, str]) -> str:
+    """Return the whole page, given the line of each classifier."""
+    converts = [line for line in rows.values() if line.count("|") == CONVERTS.count("|")]
+    refused = [line for line in rows.values() if line not in converts]
+    parts = [
+        "# What converts",
+        "`conversion_report(ann, sample)` says it for your own network, on the meta device even without "
+        "weights. This page is made by a program, and a test compares it with what conversion finds: after a "
+        "change run `python -m tests.test_support_matrix`.",
+        "## torchvision's classifiers that convert",
+        "Sites are activation calls, each a layer of neurons; gates are max pools of spikes; stages are both "
+        "and the readout. Auxiliary heads are off in eval mode and don't count.",
+        _table(CONVERTS, converts),
+        "## torchvision's classifiers that don't",
+        "They are refused with one message that lists every obstacle with its module, source line and "
+        "remedy.",
+        _table(REFUSES, refused),
+    ]
+    for module, title in SECTIONS.items():
+        parts += ["## Linear operators"] if module == "synapses" else []
+        parts += [title, *([NOTES[module]] if module in NOTES else []), _supported(module)]
+    parts += [
+        "## What is refused",
+        _named_refusals(),
+        "And by the form of the call, for instance:",
+        _refusals(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def rows_of(text: str, names: Iterable[str]) -> dict[str, str]:
+    """Return the lines of the classifiers `names` in a page."""
+    found = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    return {name: found.get(name, "") for name in names}
+
+
+def _supported(module: str) -> str:
+    modules = [cls for cls, rule in MODULE_RULES.items() if _belongs(rule, module)]
+    functions = [target for target, rule in FUNCTION_RULES.items() if _belongs(rule, module)]
+    lists = {
+        "modules": {_class_name(cls) for cls in modules if cls.__module__.startswith("torch")},
+        "functions": {_function_name(f) for f in functions if not isinstance(f, str)},
+        "methods": {f".{f}()" for f in functions if isinstance(f, str)},
+    }
+    return "\n".join(f"- {kind}: {_listed(names)}" for kind, names in lists.items() if names)
+
+
+def _listed(names: set[str]) -> str:
+    """Return names in order, those of 1, 2 and 3 dimensions as one."""
+    bases = {name[:-2] for name in names if all(f"{name[:-2]}{d}d" in names for d in (1, 2, 3))}
+    rest = {name for name in names if name[:-2] not in bases}
+    return ", ".join(f"`{name}`" for name in sorted(rest | {f"{base}1d/2d/3d" for base in bases}))
+
+
+def _belongs(rule: Callable[..., Any], module: str) -> bool:
+    # A rule that never returns only says why something is refused.
+    refuses = getattr(rule, "__annotations__", {}).get("return") == "NoReturn"
+    return rule.__module__.rpartition(".")[2] == module and not refuses
+
+
+def _class_name(cls: type[nn.Module]) -> str:
+    return (
+        f"nn.{cls.__name__}" if getattr(nn, cls.__name__, None) is cls else f"torchvision.ops.{cls.__name__}"
+    )
+
+
+def _function_name(function: Any) -> str:
+    name = function.__name__
+    if getattr(operator, name, None) is function:
+        in_place = name.startswith("i") and name[1:] in SYMBOLS
+        return f"{SYMBOLS[name[1:]]}=" if in_place else SYMBOLS[name]
+    for prefix, namespace in NAMESPACES.items():
+        found = next((n for n in (name, name.lstrip("_")) if getattr(namespace, n, None) is function), None)
+        if found is not None:
+            return f"{prefix}.{found}"
+    return f"{function.__module__}.{name}"
+
+
+def _named_refusals() -> str:
+    lines = [
+        f"| {', '.join(name for name, kind in REMEDY_BY_NAME.items() if kind == key)} | {remedy} |"
+        for key, remedy in REMEDIES.items()
+        if key in REMEDY_BY_NAME.values()
+    ]
+    return _table("| module, function or method | remedy |", lines)
+
+
+def _refusals() -> str:
+    lines = []
+    for _, _, body in REFUSED.values():
+        (obstacle,) = conversion_report(net(body), images()).obstacles
+        if obstacle.remedy not in REMEDIES.values() and "in a form" not in obstacle.remedy:
+            lines.append(f"| {obstacle.operator} | {re.sub(r'[|]', '&#124;', obstacle.remedy)} |")
+    return _table("| call | remedy |", sorted(set(lines)))
+
+
+def _table(head: str, lines: Iterable[str]) -> str:
+    return "\n".join([head, "|" + "---|" * (head.count("|") - 1), *lines])

@@ -1,0 +1,98 @@
+"""docs/support.md says what conversion finds; `python -m tests.test_support_matrix` writes it anew."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from snn_lightning import conversion_report
+from snn_lightning.graph.lowering import FUNCTION_RULES, MODULE_RULES
+from snn_lightning.graph.report import ConversionReport
+from snn_lightning.models.torchvision_models import list_torchvision_models
+
+from .graph.support_page import SECTIONS, page, row, rows_of
+from .graph.weightless import activation_calls, classifier, sample
+
+PAGE = Path(__file__).parents[1] / "docs" / "support.md"
+STALE = "docs/support.md is not what conversion finds: look at the difference, then run `{}`".format(
+    "python -m tests.test_support_matrix"
+)
+NAMES = list_torchvision_models()
+QUICK = (
+    "alexnet",
+    "convnext_tiny",
+    "densenet121",
+    "efficientnet_b0",
+    "googlenet",
+    "inception_v3",
+    "mnasnet0_5",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "regnet_x_800mf",
+    "regnet_y_800mf",
+    "resnet18",
+    "resnext50_32x4d",
+    "shufflenet_v2_x0_5",
+    "squeezenet1_1",
+    "swin_t",
+    "swin_v2_t",
+    "vgg11",
+    "vit_b_32",
+)
+"""A classifier of each family; the others take a minute and are left to the slow tests."""
+
+
+def examine(name: str) -> tuple[nn.Module, ConversionReport]:
+    ann = classifier(name)
+    return ann, conversion_report(ann, sample())
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in NAMES]
+)
+def test_the_page_says_what_conversion_finds(name: str) -> None:
+    ann, report = examine(name)
+    assert row(name, report) == rows_of(PAGE.read_text(), [name])[name], STALE
+    if report.convertible:
+        assert report.sites == activation_calls(ann, sample())
+    else:
+        assert report.sites == 0
+        assert all(obstacle.path or obstacle.line for obstacle in report.obstacles)
+
+
+def test_everything_else_on_the_page_is_true() -> None:
+    text = PAGE.read_text()
+    assert page(rows_of(text, NAMES)) == text, STALE
+    assert set(QUICK) <= set(NAMES)
+
+
+def test_every_public_rule_is_on_the_page() -> None:
+    rules = {
+        rule.__module__.rpartition(".")[2] for rule in (*MODULE_RULES.values(), *FUNCTION_RULES.values())
+    }
+    assert rules - set(SECTIONS) == {"wrapped"}
+
+
+class Shared(nn.Module):
+    """Calls one module three times, and activations that are no modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.relu = nn.Linear(4, 4), nn.ReLU6()
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(3):
+            x = self.relu(self.linear(x))
+        return (F.relu(x - 1) + (x - 2).clamp(min=0)).relu_()
+
+
+def test_the_count_of_activation_calls_is_one_that_can_fail() -> None:
+    assert activation_calls(Shared(), torch.ones(1, 4)) == 6
+    assert activation_calls(nn.Sequential(nn.Linear(4, 4), nn.Sigmoid()), torch.ones(1, 4)) == 0
+    assert conversion_report(Shared(), torch.ones(1, 4)).sites == 6
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page({name: row(name, examine(name)[1]) for name in NAMES}))
