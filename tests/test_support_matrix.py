@@ -1,5 +1,6 @@
 """docs/support.md says what conversion finds; `python -m tests.test_support_matrix` writes it anew."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 
 from snn_lightning import conversion_report
 from snn_lightning.graph.lowering import FUNCTION_RULES, MODULE_RULES
+from snn_lightning.graph.remedies import REMEDIES
 from snn_lightning.graph.report import ConversionReport
 from snn_lightning.models.torchvision_models import list_torchvision_models
 
@@ -58,8 +60,32 @@ def test_the_page_says_what_conversion_finds(name: str) -> None:
     if report.convertible:
         assert report.sites == activation_calls(ann, sample())
     else:
-        assert report.sites == 0
-        assert all(obstacle.path or obstacle.line for obstacle in report.obstacles)
+        check_refusal(report)
+
+
+REMEDY = {
+    **dict.fromkeys(("SiLU", "Sigmoid", "GELU", "Hardswish", "Hardsigmoid", "Tanh"), "smooth"),
+    **dict.fromkeys(("LayerNorm", "layer_norm"), "norm"),
+    **dict.fromkeys(("mul", "einsum"), "product"),
+    **dict.fromkeys(("MultiheadAttention", "shifted_window_attention"), "attention"),
+    "softmax": "inner softmax",
+}
+"""The whole of what stands in the way in torchvision's classifiers; and a class token."""
+
+
+def check_refusal(report: ConversionReport) -> None:
+    """One message names every obstacle with its module, source line and remedy, and none that is false."""
+    text = str(report)
+    assert report.sites == 0
+    assert text.startswith(f"Not convertible: {len(report.obstacles)} obstacles\n  1. ")
+    for number, obstacle in enumerate(report.obstacles, 1):
+        if obstacle.operator == "cat":
+            assert "a constant, such as a class token" in obstacle.remedy
+        else:
+            assert obstacle.remedy == REMEDIES[REMEDY[obstacle.operator]]
+        where = f"module '{obstacle.path}'" if obstacle.path else "the top module"
+        assert re.search(r"torchvision[/\\]\w+[/\\]\w+\.py:\d+: \S", obstacle.line)
+        assert f"  {number}. {obstacle.operator} in {where} ({obstacle.line}): {obstacle.remedy}" in text
 
 
 def test_everything_else_on_the_page_is_true() -> None:

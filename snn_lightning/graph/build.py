@@ -34,8 +34,8 @@ def normalise(ann: nn.Module, sample: Tensor) -> StageNetwork:
     """
     if isinstance(sample, Tensor) and sample.is_meta:
         raise ConversionError(
-            "The sample is on the meta device and holds no numbers to convert with; only conversion_report "
-            "works there. Pass real inputs."
+            "The sample, or the ANN, is on the meta device, which holds no numbers; only conversion_report "
+            "works there. Load the ANN's weights and pass real inputs."
         )
     ann = unwrap(ann)
     network = lower(ann, sample)
@@ -147,6 +147,11 @@ def _not_finite(tensor: Tensor) -> bool:
 
 def _check_equal(expected: Any, got: Any, where: str) -> None:
     if isinstance(expected, Tensor):
+        if _not_finite(expected):
+            raise ConversionError(
+                f"The ANN itself gives NaN or infinite values at its {where} on the sample: clean the "
+                "inputs, or find the operator in the ANN that divides by zero or overflows."
+            )
         scale = cast(float, expected.double().norm().item())
         error = (expected.double() - got.double()).norm().item() / max(scale, 1e-12)
         if not error < TOLERANCE:

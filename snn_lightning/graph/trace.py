@@ -76,12 +76,17 @@ def trace(model: nn.Module) -> fx.GraphModule:
             line.
     """
     model = unwrap(model)
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ConversionError(
-            "The model is a scripted module, whose Python code is gone. Pass the nn.Module it was scripted "
-            "from."
-        )
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ConversionError(
+                f"{f'The module {name!r}' if name else 'The model'} is a scripted module, whose Python "
+                "code is gone. Pass the nn.Module it was scripted from."
+            )
     network = copy.deepcopy(model).eval()
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            # Modules may be compiled one by one.
+            parent._modules[name] = unwrap(child)
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     tracer = _Tracer()
@@ -90,10 +95,15 @@ def trace(model: nn.Module) -> fx.GraphModule:
     except ConversionError:
         raise
     except Exception as error:
+        remedy = (
+            "Take torch.compile off the function it calls: compiled modules are unwrapped, functions can't."
+            if "dynamo" in str(error)
+            else "Control flow that depends on tensor values has no spiking counterpart: rewrite it with "
+            "fixed structure, or convert the submodule that is free of it."
+        )
         raise ConversionError(
             f"The forward code of {describe_path(tracer.path)} can't be traced at {_last_user_line(error)}: "
-            f"{error}. Control flow that depends on tensor values has no spiking counterpart: rewrite it "
-            "with fixed structure, or convert the submodule that is free of it."
+            f"{error}. {remedy}"
         ) from error
     return fx.GraphModule(network, graph)
 

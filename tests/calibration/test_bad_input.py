@@ -7,7 +7,7 @@ from torch import nn
 from snn_lightning import ACP, LCP, MMSE, Baseline, Bias, Max, Percentile, Weights, calibrate
 from snn_lightning.calibration.data import shard
 from snn_lightning.errors import CalibrationError, ConversionError, SettingsError
-from tests.toys import PlainConv, Vector, inputs, toy
+from tests.toys import PlainConv, Residual, Signal, Vector, Volume, inputs, toy
 
 IMAGES = inputs(PlainConv, 4)
 
@@ -107,6 +107,68 @@ def test_activations_that_overflow_later_in_the_set():
         CalibrationError, match=r"activation at '_?1' has NaN or infinite values on the calibration set"
     ):
         calibrate(ann, [torch.ones(16, 2), torch.full((1, 2), 3e38)], LCP(4), progress=False)
+
+
+class Difference(nn.Module):
+    """Has a site that is NaN where two values overflow."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+
+    def forward(self, x):
+        x = self.linear(x)
+        return torch.relu(x * 1e20 - x * 1.5e20) * 1e-20
+
+
+def test_activations_that_become_nan_later_in_the_set():
+    ann = Difference()
+    torch.nn.init.constant_(ann.linear.weight, 1.0)
+    with pytest.raises(
+        CalibrationError, match="activation at 'relu' has NaN or infinite values on the calibration set"
+    ):
+        calibrate(ann, [torch.ones(16, 2), torch.full((1, 2), 1e19)], LCP(4), progress=False)
+
+
+@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel], ids=["compile", "DataParallel"])
+def test_a_wrapped_network_calibrates_as_the_network_inside(wrap):
+    expected = calibrate(toy(PlainConv), [IMAGES], LCP(4), progress=False)
+    model = calibrate(wrap(toy(PlainConv)), [IMAGES], LCP(4), progress=False)
+    assert list(model.state_dict()) == list(expected.state_dict())
+    assert torch.equal(model(IMAGES), expected(IMAGES))
+
+
+def test_a_network_in_train_mode_calibrates_as_in_eval_mode():
+    ann, x = toy(Residual).train(), inputs(Residual, 4)
+    ann.norm2.eval()
+    flags = {name: module.training for name, module in ann.named_modules()}
+    before = {name: value.clone() for name, value in ann.state_dict().items()}
+    model = calibrate(ann, [x], LCP(4), progress=False)
+    assert torch.equal(model(x), calibrate(toy(Residual), [x], LCP(4), progress=False)(x))
+    assert {name: module.training for name, module in ann.named_modules()} == flags
+    assert all(torch.equal(value, before[name]) for name, value in ann.state_dict().items())
+
+
+def test_a_network_on_the_meta_device():
+    with pytest.raises(ConversionError, match=r"on the meta device.*Load the ANN's weights"):
+        calibrate(toy(PlainConv).to("meta"), [IMAGES], LCP(4), progress=False)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_a_scripted_network():
+    with pytest.raises(ConversionError, match=r"scripted module.*Pass the nn\.Module it was scripted from"):
+        calibrate(torch.jit.script(toy(PlainConv)), [IMAGES], LCP(4), progress=False)
+
+
+@pytest.mark.parametrize("cls", [Vector, Signal, Volume])
+@pytest.mark.parametrize("pipeline", [LCP(4), ACP(4, weights=Weights(20, batch_size=16))], ids=["lcp", "acp"])
+def test_inputs_of_any_number_of_dimensions(cls, pipeline):
+    ann, x = toy(cls), inputs(cls, 64)
+    plain = calibrate(ann, [x], Baseline(4), progress=False)
+    model = calibrate(ann, [x], pipeline, progress=False)
+    # The toys' weights are random: there is hardly anything to gain, but nothing to lose.
+    assert (model(x) - ann(x)).norm() < 1.1 * (plain(x) - ann(x)).norm()
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
 
 
 def test_a_network_without_activations():

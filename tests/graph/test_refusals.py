@@ -5,11 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from snn_lightning import conversion_report
 from snn_lightning.errors import ConversionError, SettingsError
 from snn_lightning.graph import normalise, prepare
 
@@ -229,11 +227,6 @@ def test_a_network_without_activation_is_refused() -> None:
         normalise(nn.Sequential(nn.Linear(3, 3), nn.Dropout()), torch.ones(2, 3))
 
 
-def test_a_scripted_network_is_refused() -> None:
-    with pytest.raises(ConversionError, match=r"scripted module.*Pass the nn.Module"):
-        normalise(torch.jit.trace(toy(Vector), inputs(Vector, 2)), inputs(Vector, 2))
-
-
 def test_batch_norm_without_statistics_is_refused() -> None:
     ann = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False), nn.ReLU())
     with pytest.raises(ConversionError, match=r"no running statistics.*track_running_stats=True"):
@@ -289,27 +282,6 @@ def test_an_unknown_max_pooling_is_named() -> None:
     x = inputs(MaxPooled, 2)
     with pytest.raises(SettingsError, match="max_pooling must be one of gated, average, keep, got 'sum'"):
         prepare(normalise(toy(MaxPooled), x), x, max_pooling="sum")
-
-
-GATED = {
-    "efficientnet_b0": "SiLU",
-    "mobilenet_v3_small": "Hardswish",
-    "regnet_y_400mf": "Sigmoid",
-}
-
-
-@pytest.mark.parametrize("name", GATED)
-def test_families_with_gates_are_refused(name: str) -> None:
-    with torch.random.fork_rng(devices=[]):
-        ann = torchvision.models.get_model(name, weights=None).eval()
-    report = conversion_report(ann, torch.randn(1, 3, 32, 32))
-    assert not report.convertible
-    assert report.sites == 0
-    assert {GATED[name], "mul"} <= {obstacle.operator for obstacle in report.obstacles}
-    assert all(obstacle.path and obstacle.remedy for obstacle in report.obstacles)
-    products = [obstacle for obstacle in report.obstacles if obstacle.operator == "mul"]
-    assert all("return scale * input" in obstacle.line for obstacle in products)
-    assert str(report).startswith(f"Not convertible: {len(report.obstacles)} obstacles\n  1. ")
 
 
 class OneNumberAnImage(nn.Module):

@@ -281,12 +281,6 @@ def test_nothing_else_is_disturbed() -> None:
     assert_equal(ann.eval(), network, inputs(TOYS[1], 4))
 
 
-@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel], ids=["compile", "DataParallel"])
-def test_wrappers_are_taken_off(wrap: Callable[[nn.Module], Any]) -> None:
-    ann, x = toy(TOYS[0]), inputs(TOYS[0], 3)
-    assert_equal(ann, normalise(wrap(ann), x), x)
-
-
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_any_batch_size_will_do(count: int) -> None:
     for cls in TOYS:
