@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from snn_lightning import convert, rescale_to_unit_spikes
 from snn_lightning.errors import ConversionError
 from snn_lightning.graph import normalise
 
@@ -82,6 +83,15 @@ def test_every_form_of_leaky_activation_is_a_pair_of_sites(form: str) -> None:
     assert torch.equal(x, before)
     assert len(network.sites) == sites
     assert_equal(ann, network, images(5))
+
+
+@pytest.mark.parametrize("form", ["LeakyReLU called twice", "PReLU a channel"])
+def test_unit_spikes_come_from_both_of_a_pair(form: str) -> None:
+    ann, x = between(MODULES[form][1]).double(), images(2).double()
+    snn = convert(ann, x, 8)
+    unit = rescale_to_unit_spikes(snn)
+    assert torch.allclose(unit(x), snn(x), rtol=1e-9, atol=1e-12)
+    assert all(set(train.unique().tolist()) == {0.0, 1.0} for train in unit.spikes(x).values())
 
 
 @pytest.mark.parametrize("slope", [-0.5, 0.01, 0.3, 1.0, 2.5])

@@ -54,7 +54,9 @@ FORMS: dict[str, Callable[..., Any]] = {
     "sum": lambda s, x: s.linear(F.relu(s.conv(x)).sum((2, 3)) / 36),
     "torch.sum": lambda s, x: F.relu(s.conv(x)) - 0.1 * torch.sum(s.conv(x), dim=-1, keepdim=True),
     "matmul with weights": lambda s, x: F.relu(s.conv(x)).mean((2, 3)) @ s.linear.weight.t(),
-    "torch.matmul": lambda s, x: torch.matmul(F.relu(s.conv(x)), POSITIONS[:, :4]),
+    "torch.matmul": lambda s, x: torch.matmul(
+        F.relu(s.conv(x)).permute(0, 2, 3, 1), s.second.weight[:, 0, :, 0]
+    ),
     "position parameter": lambda s, x: F.relu(s.conv(x) + POSITIONS) * POSITIONS[:1] + s.conv(x),
     "position parameter first": lambda s, x: (POSITIONS[None] - F.relu(s.conv(x))).mul(POSITIONS.view(6, 6)),
     "constant that widens": lambda s, x: F.relu(s.conv(x)).mean((2, 3), keepdim=True) + POSITIONS,
@@ -148,6 +150,13 @@ def test_every_module_is_affine_and_keeps_images_apart(name: str) -> None:
     module, shape = MODULES[name]
     x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
     check_affine(normalise(nn.Sequential(nn.ReLU(), module), x).double(), x.double())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_unit_spikes_pass_every_operator(form: str) -> None:
+    x = images(2).double()
+    snn = convert(net(FORMS[form]).double(), x, 4)
+    assert torch.allclose(rescale_to_unit_spikes(snn)(x), snn(x), rtol=1e-9, atol=1e-12)
 
 
 def test_a_transposed_convolution_folds_by_hand() -> None:
