@@ -62,7 +62,7 @@ def convert(
         for name, neuron in model.neurons.items():
             x = values[name]
             maximum = row_maximum([x], threshold.channelwise)
-            counts = histogram([x], maximum, threshold.channelwise)
+            counts = histogram([x], maximum, threshold.channelwise, threshold.bins(timesteps))
             v_th = positive(threshold.find(counts, timesteps, rounding != "floor"))
             neuron.set_threshold(v_th if threshold.channelwise else v_th[0], rounding, timesteps)
     return model

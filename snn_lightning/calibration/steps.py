@@ -54,7 +54,8 @@ def calibrate_threshold(threshold: Threshold, rounding: str, context: StageConte
     channelwise, half_step = threshold.channelwise, rounding != "floor"
     local = row_maximum((x.get() for x in context.activations), channelwise)
     maximum = communicator.max(local)
-    counts = histogram((x.get() for x in context.activations), maximum, channelwise)
+    bins = threshold.bins(context.timesteps)
+    counts = histogram((x.get() for x in context.activations), maximum, channelwise, bins)
     counts = type(counts)(maximum, *(communicator.sum(part) for part in counts.parts()))
     v_th = positive(threshold.find(counts, context.timesteps, half_step))
     cap = context.snn.network.nodes[context.stage.name].settings.get("cap")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from snn_lightning.spiking import kernels
-from snn_lightning.spiking.functional import per_channel
 
 BINS = 4096
 
@@ -20,21 +20,37 @@ class Histogram:
 
     Args:
         maximum: largest activation of each row, `[R]`, activation units; 0 for a row that is never positive.
-        count: positive activations in each bin of width `maximum / BINS`, `[R, BINS]`, float64.
-        first: their sum, `[R, BINS]`, float64.
+        table: `[R, BINS, 2]`, float64: positive activations in each bin of width `maximum / BINS`, and their
+            sum.
         second: sum of squares of each row, `[R]`, float64.
         total: all activations of each row, zeros included, `[R]`, float64.
     """
 
     maximum: Tensor
-    count: Tensor
-    first: Tensor
+    table: Tensor
     second: Tensor
     total: Tensor
 
+    @property
+    def count(self) -> Tensor:
+        """Positive activations in each bin, `[R, BINS]`."""
+        return self.table[..., 0]
+
+    @property
+    def first(self) -> Tensor:
+        """Sum of the activations in each bin, `[R, BINS]`, activation units."""
+        return self.table[..., 1]
+
+    @cached_property
+    def above(self) -> Tensor:
+        """Number and sum of the activations above each edge, `[R, BINS + 1, 2]`; from 0 to the maximum."""
+        below = torch.zeros(len(self.table), self.table.shape[1] + 1, 2).to(self.table)
+        torch.cumsum(self.table, dim=1, out=below[:, 1:])
+        return below[:, -1:] - below
+
     def parts(self) -> tuple[Tensor, ...]:
         """Return what adds up over batches and processes."""
-        return self.count, self.first, self.second, self.total
+        return self.table, self.second, self.total
 
 
 def row_maximum(chunks: Iterable[Tensor], channelwise: bool) -> Tensor:
@@ -59,8 +75,11 @@ def histogram(chunks: Iterable[Tensor], maximum: Tensor, channelwise: bool, bins
     table = torch.zeros(size, bins, 2, dtype=torch.float64, device=device)
     second, total = (torch.zeros(size, dtype=torch.float64, device=device) for _ in range(2))
     scale = torch.where(maximum > 0, bins / maximum.clamp(min=torch.finfo(maximum.dtype).tiny), 0.0)
-    line = torch.arange(size, dtype=torch.int32, device=device)
     for x in chunks:
+        others = [d for d in range(x.dim()) if d != 1]
+        squares = torch.linalg.vector_norm(x, dim=others, dtype=torch.float64).square()
+        second += squares if channelwise else squares.sum()
         total += x.numel() // size
-        kernels.histogram(x, per_channel(line, x), per_channel(scale.to(x.dtype), x), table, second)
-    return Histogram(maximum, table[..., 0].contiguous(), table[..., 1].contiguous(), second, total)
+        line = torch.arange(x.shape[1], dtype=torch.int32, device=device) * int(channelwise)
+        kernels.histogram(x, line, scale.expand(x.shape[1]), table)
+    return Histogram(maximum, table, second, total)

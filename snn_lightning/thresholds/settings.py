@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from snn_lightning.errors import SettingsError
-from snn_lightning.thresholds.histogram import Histogram
+from snn_lightning.thresholds.histogram import BINS, Histogram
 
 GRANULARITIES = ("channel", "layer")
 AT_ONCE = 1 << 16
@@ -35,6 +35,10 @@ class Threshold:
     def channelwise(self) -> bool:
         """Whether each channel has a threshold of its own."""
         return self.granularity == "channel"
+
+    def bins(self, timesteps: int) -> int:
+        """Return how many bins its histogram should have."""
+        return BINS
 
     def find(self, histogram: Histogram, timesteps: int, half_step: bool) -> Tensor:
         """Return a threshold for each row of `histogram`, `[R]`, activation units.
@@ -110,6 +114,11 @@ class MMSE(Threshold):
         if isinstance(self.grid, bool) or not isinstance(self.grid, int) or self.grid < 1:
             raise SettingsError(f"threshold.grid must be a whole number of at least 1, got {self.grid!r}")
 
+    def bins(self, timesteps: int) -> int:
+        """Return as many bins as put the boundaries of all candidates on edges, if that is affordable."""
+        exact = 2 * self.grid * timesteps
+        return exact if exact <= 2 * BINS else BINS
+
     def find(self, histogram: Histogram, timesteps: int, half_step: bool) -> Tensor:
         """Return the best candidate of each row."""
         fractions = (
@@ -140,21 +149,19 @@ def squared_errors(histogram: Histogram, fractions: Tensor, timesteps: int, half
     """
     size, bins = histogram.count.shape
     fractions = fractions.expand(size, -1)
-    zero = histogram.count.new_zeros(size, 1)
-    prefix = [torch.cat([zero, part.cumsum(1)], dim=1) for part in (histogram.count, histogram.first)]
     levels = torch.arange(1, timesteps + 1, dtype=torch.float64, device=fractions.device)
     errors = []
     # As many candidates at once as keep the work in the cache.
     for part in fractions.split(max(1, AT_ONCE // (size * timesteps)), dim=1):
         boundaries = (levels - (0.5 if half_step else 0.0)) * (part[..., None] / timesteps)
         position = (boundaries * bins).clamp_(max=bins).flatten(1)
+        # A boundary that is a bin's edge must not fall beside it by rounding.
+        position = torch.where((position - position.round()).abs() < 1e-6, position.round(), position)
         low = position.long().clamp_(max=bins - 1)
-        weight = position.sub_(low)
+        weight, index = position.sub_(low)[..., None], low[..., None].expand(-1, -1, 2)
         # How many activations lie above each boundary, and their sum.
-        counts, sums = (
-            (p[:, -1:] - torch.lerp(p.gather(1, low), p.gather(1, low + 1), weight)).view_as(boundaries)
-            for p in prefix
-        )
+        above = torch.lerp(histogram.above.gather(1, index), histogram.above.gather(1, index + 1), weight)
+        counts, sums = above.view(*boundaries.shape, 2).unbind(-1)
         step = part * histogram.maximum.double()[:, None] / timesteps
         # The k-th boundary passed turns an error (x - (k - 1) step)^2 into (x - k step)^2.
         gained = (counts @ (2 * levels - 1)) * step**2 - 2 * step * sums.sum(2)

@@ -114,17 +114,16 @@ def unpack(bits: Tensor, v_th: Tensor, layout: Layout) -> Tensor:
     return module.unpack(bits, v_th, layout)
 
 
-def histogram(x: Tensor, line: Tensor, scale: Tensor, table: Tensor, squares: Tensor) -> None:
+def histogram(x: Tensor, line: Tensor, scale: Tensor, table: Tensor) -> None:
     """Add activations to histograms of their positive values, in place.
 
     Args:
         x: `[N, C, ...]`.
-        line: the histogram of each channel, int32, broadcastable against `[C, ...]`.
-        scale: number of bins over the largest activation of the channel, in the dtype of `x`, likewise.
+        line: the histogram of each channel, `[C]`, int32.
+        scale: number of bins over the largest activation of each channel, `[C]`.
         table: `[lines, bins, 2]`, float64: how many activations are in the bin, and their sum.
-        squares: `[lines]`, float64: sum of the squares of all activations.
     """
-    (cpu if _native(x) else reference).histogram(x, line, scale, table, squares)
+    (cpu if _native(x) else reference).histogram(x, line, scale, table)
 
 
 def _native(*tensors: Tensor) -> bool:

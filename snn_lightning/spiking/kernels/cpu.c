@@ -91,22 +91,27 @@ void unpack_##SUFFIX(const uint8_t *bits, const REAL *v_th, whole rows, whole pl
     }                                                                                                         \
 }                                                                                                             \
                                                                                                               \
-/* Adds activations [rows, places] to the histogram: row of the table and bins over the largest activation     \
- * [places]; table [table rows, bins, 2]: how many are in the bin, and their sum; squares [table rows]. */     \
-void histogram_##SUFFIX(const REAL *x, const int32_t *line, const REAL *scale, whole rows, whole places,       \
-                        whole bins, double *table, double *squares) {                                         \
-    for (whole r = 0; r < rows; r++) {                                                                        \
-        const REAL *in = x + r * places;                                                                      \
-        for (whole i = 0; i < places; i++) {                                                                  \
-            const REAL value = in[i];                                                                         \
-            if (value == 0) continue;                                                                         \
-            squares[line[i]] += (double)value * (double)value;                                                \
-            if (!(value > 0)) continue;                                                                       \
-            whole bin = (whole)(value * scale[i]);                                                            \
-            if (bin >= bins) bin = bins - 1;                                                                  \
-            double *entry = table + 2 * (line[i] * bins + bin);                                               \
-            entry[0] += 1;                                                                                    \
-            entry[1] += (double)value;                                                                        \
+/* Adds activations [outer, channels, inner] to histograms, table [lines, bins, 2]: how many positive ones are\
+ * in the bin, and their sum. line: the histogram of each channel; scale: bins over its largest activation.   \
+ * A few channels at a time, so that their histograms stay in the cache. */                                   \
+void histogram_##SUFFIX(const REAL *x, const int32_t *line, const REAL *scale, whole outer, whole channels,   \
+                        whole inner, whole bins, double *table) {                                             \
+    double nowhere[2] = {0, 0};                                                                               \
+    for (whole first = 0; first < channels; first += 16) {                                                    \
+        const whole last = first + 16 < channels ? first + 16 : channels;                                     \
+        for (whole o = 0; o < outer; o++) {                                                                   \
+            for (whole c = first; c < last; c++) {                                                            \
+                const REAL *in = x + (o * channels + c) * inner;                                              \
+                double *own = table + 2 * bins * line[c];                                                     \
+                for (whole i = 0; i < inner; i++) {                                                           \
+                    const int inside = in[i] > 0;                                                             \
+                    whole bin = (whole)(inside ? in[i] * scale[c] : 0);                                       \
+                    bin = bin < bins ? bin : bins - 1;                                                        \
+                    double *entry = inside ? own + 2 * bin : nowhere;                                         \
+                    entry[0] += 1;                                                                            \
+                    entry[1] += (double)in[i];                                                                \
+                }                                                                                             \
+            }                                                                                                 \
         }                                                                                                     \
     }                                                                                                         \
 }

@@ -55,18 +55,22 @@ def unpack(bits: Tensor, v_th: Tensor, layout: Layout) -> Tensor:
     return spikes
 
 
-def histogram(x: Tensor, line: Tensor, scale: Tensor, table: Tensor, squares: Tensor) -> None:
+def histogram(x: Tensor, line: Tensor, scale: Tensor, table: Tensor) -> None:
     """Add activations to histograms; see `kernels.histogram`."""
-    layout = Layout.of(x)
-    lines, scales = layout.parameter(line, torch.int32), layout.parameter(scale, x.dtype)
+    if x.dim() > 2 and Layout.of(x).order[-1] == 1:
+        x = x.movedim(1, -1).contiguous()
+        sizes = (x[..., 0].numel(), x.shape[-1], 1)
+    else:
+        x = x.contiguous()
+        sizes = (x.shape[0], x.shape[1], x[0, 0].numel())
+    line, scale = line.contiguous(), scale.to(x.dtype).contiguous()
     function = getattr(library(), f"histogram_{SUFFIXES[x.dtype]}")
     function(
-        _pointer(layout.dense(x)),
-        _pointer(lines),
-        _pointer(scales),
-        *_whole(layout.rows, layout.places, table.shape[1]),
+        _pointer(x),
+        _pointer(line),
+        _pointer(scale),
+        *_whole(*sizes, table.shape[1]),
         _pointer(table),
-        _pointer(squares),
     )
 
 

@@ -47,12 +47,11 @@ def unpack(bits: Tensor, v_th: Tensor, layout: Layout) -> Tensor:
     return spikes.mul_(v_th)
 
 
-def histogram(x: Tensor, line: Tensor, scale: Tensor, table: Tensor, squares: Tensor) -> None:
+def histogram(x: Tensor, line: Tensor, scale: Tensor, table: Tensor) -> None:
     """Add activations to histograms; see `kernels.histogram`."""
-    lines, bins = line.expand(x.shape).long(), table.shape[1]
-    squares.index_add_(0, lines.flatten(), x.double().square().flatten())
-    index = lines * bins + (x * scale).long().clamp_(0, bins - 1)
-    index, values = index[x > 0], x[x > 0].double()
-    flat = table.view(-1, 2)
+    bins, flat = table.shape[1], table.view(-1, 2)
+    rows = x.transpose(0, 1).flatten(1)
+    index = (rows * scale[:, None].to(x.dtype)).long().clamp_(0, bins - 1) + line[:, None] * bins
+    index, values = index[rows > 0], rows[rows > 0].double()
     flat[:, 0] += torch.bincount(index, minlength=len(flat))
     flat[:, 1] += torch.bincount(index, weights=values, minlength=len(flat))
