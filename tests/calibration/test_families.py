@@ -87,16 +87,14 @@ def test_all_weights_of_a_stage_are_optimised_together(name: str) -> None:
 
 @pytest.mark.parametrize("name", RESIDUAL)
 def test_the_downsampling_convolution_is_optimised_with_the_main_one(name: str) -> None:
-    model = calibrated(name, "acp")
-    pairs = [
-        pair
-        for stage in model.network.stages
-        if network(name).nodes[stage.current].op == "Add"
-        and len(pair := synapses(model, stage.operators)) == 2
-    ]
-    assert pairs
-    for pair in pairs:
-        assert all(changed(name, "acp", key, "weight") for key in pair)
+    model, kept = calibrated(name, "acp"), []
+    for stage, record in zip(model.network.stages, model.records, strict=True):
+        pair = synapses(model, stage.operators)
+        if network(name).nodes[stage.current].op == "Add" and len(pair) == 2:
+            kept.append(record["steps"]["weights"]["kept"] == 1)
+            assert [changed(name, "acp", key, "weight") for key in pair] == [kept[-1]] * 2
+    # Weights that came out worse than they were are put back, but not in every such stage.
+    assert any(kept)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
