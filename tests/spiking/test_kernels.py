@@ -1,7 +1,9 @@
 """Every fast form of a neuron gives the bits of the plain one."""
 
 import logging
+import os
 import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -136,6 +138,32 @@ def test_the_histograms_are_equal(shape: tuple[int, ...], last: bool, dtype: tor
         tables.append(table)
     assert torch.equal(tables[0][..., 0], tables[1][..., 0])
     assert torch.allclose(*tables, rtol=1e-12)
+
+
+def triton_kernel(**environment: str) -> str:
+    command = [sys.executable, "-m", "tests.spiking.triton_interpreted"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **environment}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_gpu_kernel_is_right_in_tritons_interpreter() -> None:
+    pytest.importorskip("triton")
+    assert triton_kernel(TRITON_INTERPRET="1", CUDA_VISIBLE_DEVICES="").count("equal") == 32
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_gpu_kernel_is_right_on_a_gpu() -> None:
+    assert triton_kernel().count("equal") == 32
+    x = inputs(Residual, 5).cuda()
+    snn = convert(toy(Residual).cuda(), x, 6)
+    fast = snn.spikes(x)
+    with kernels.use_kernel("reference"):
+        for name, train in snn.spikes(x).items():
+            assert torch.equal(fast[name], train)
 
 
 def test_a_layout_by_hand() -> None:

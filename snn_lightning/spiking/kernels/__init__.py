@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
+from types import ModuleType
 
 from torch import Tensor
 
@@ -75,8 +77,7 @@ def simulate(
     Returns:
         Spikes `[T, N, C, ...]` with values {0, v_th}, and the potential after the last step.
     """
-    module = cpu if _native(current) else reference
-    return module.simulate(current, start, v_th, bias, steps, static, overwrite)
+    return _module(current).simulate(current, start, v_th, bias, steps, static, overwrite)
 
 
 def count(
@@ -98,8 +99,7 @@ def count(
         Counts `[N, C, ...]` in the dtype of the currents, the bits `[T, rows, bytes]` (see `Layout`) or None,
         and the potential after the last step.
     """
-    module = cpu if _native(current) else reference
-    return module.count(current, start, v_th, bias, steps, static, pack)
+    return _module(current).count(current, start, v_th, bias, steps, static, pack)
 
 
 def unpack(bits: Tensor, v_th: Tensor, layout: Layout) -> Tensor:
@@ -110,8 +110,7 @@ def unpack(bits: Tensor, v_th: Tensor, layout: Layout) -> Tensor:
         v_th: threshold `[C, ...]`; its dtype is that of the spikes.
         layout: of the currents that the bits came from.
     """
-    module = cpu if _native(bits, v_th) else reference
-    return module.unpack(bits, v_th, layout)
+    return _module(bits, v_th).unpack(bits, v_th, layout)
 
 
 def histogram(x: Tensor, line: Tensor, scale: Tensor, table: Tensor) -> None:
@@ -123,8 +122,24 @@ def histogram(x: Tensor, line: Tensor, scale: Tensor, table: Tensor) -> None:
         scale: number of bins over the largest activation of each channel, `[C]`.
         table: `[lines, bins, 2]`, float64: how many activations are in the bin, and their sum.
     """
-    (cpu if _native(x) else reference).histogram(x, line, scale, table)
+    # The GPU has its own good `bincount`.
+    (cpu if _module(x) is cpu else reference).histogram(x, line, scale, table)
 
 
-def _native(*tensors: Tensor) -> bool:
-    return chosen_kernel() == "auto" and cpu.usable(*tensors)
+def _module(*tensors: Tensor) -> ModuleType:
+    if chosen_kernel() == "auto":
+        if cpu.usable(*tensors):
+            return cpu
+        if tensors[0].is_cuda and (gpu := _gpu()) is not None and gpu.usable(*tensors):
+            return gpu
+    return reference
+
+
+@cache
+def _gpu() -> ModuleType | None:
+    # Imported only where there is a GPU: Triton takes a second to load.
+    try:
+        from snn_lightning.spiking.kernels import gpu
+    except ImportError:
+        return None
+    return gpu

@@ -1,0 +1,175 @@
+"""The GPU kernel, in Triton: one pass over memory for all time steps, spikes packed on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from snn_lightning.spiking.kernels.layout import Layout
+
+BLOCK = 1024
+"""Neurons a program; a multiple of 8."""
+
+
+@triton.jit
+def _integrate_and_fire(
+    current: Any,
+    start: Any,
+    v_th: Any,
+    bias: Any,
+    spikes: Any,
+    end: Any,
+    counts: Any,
+    bits: Any,
+    time_stride: Any,
+    start_stride: Any,
+    step_size: Any,
+    step_bytes: Any,
+    row_bytes: Any,
+    steps: Any,
+    places: Any,
+    blocks: Any,
+    SPIKES: tl.constexpr,
+    BITS: tl.constexpr,
+    SIZE: tl.constexpr,
+) -> None:
+    """Simulate one block of one row; spikes are written if SPIKES, else counts, and bits if BITS."""
+    program = tl.program_id(0).to(tl.int64)
+    row, block = program // blocks, program % blocks
+    place = block * SIZE + tl.arange(0, SIZE)
+    inside = place < places
+    neuron = row * places + place
+    th = tl.load(v_th + place, mask=inside, other=1)
+    add = tl.load(bias + place, mask=inside, other=0)
+    v = tl.load(start + row * start_stride + place, mask=inside, other=0)
+    count = tl.zeros_like(v)
+    byte = block * (SIZE // 8) + tl.arange(0, SIZE // 8)
+    weight = tl.exp2(tl.arange(0, 8).to(tl.float32)).to(tl.int32)
+    current += neuron
+    spikes += neuron
+    bits += row * row_bytes + byte
+    for _ in range(steps):
+        x = v + (tl.load(current, mask=inside, other=0) + add)
+        fires = (x >= th) & inside
+        s = tl.where(fires, th, 0)
+        v = x - s
+        current += time_stride
+        if SPIKES:
+            tl.store(spikes, s, mask=inside)
+            spikes += step_size
+        else:
+            count += fires.to(v.dtype)
+            if BITS:
+                eights = tl.reshape(fires.to(tl.int32), (SIZE // 8, 8))
+                tl.store(bits, tl.sum(eights * weight[None, :], axis=1).to(tl.uint8), mask=byte < row_bytes)
+                bits += step_bytes
+    tl.store(end + neuron, v, mask=inside)
+    if not SPIKES:
+        tl.store(counts + neuron, count, mask=inside)
+
+
+@triton.jit
+def _unpack(
+    bits: Any, v_th: Any, spikes: Any, row_bytes: Any, places: Any, blocks: Any, SIZE: tl.constexpr
+) -> None:
+    """Unpack one block of one row."""
+    program = tl.program_id(0).to(tl.int64)
+    row, block = program // blocks, program % blocks
+    place = block * SIZE + tl.arange(0, SIZE)
+    inside = place < places
+    byte = tl.load(bits + row * row_bytes + place // 8, mask=inside, other=0)
+    fired = (byte.to(tl.int32) >> (place % 8).to(tl.int32)) & 1
+    value = tl.load(v_th + place, mask=inside, other=0)
+    tl.store(spikes + row * places + place, tl.where(fired == 1, value, 0), mask=inside)
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Whether the kernel can work on `tensors`."""
+    types = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+    return all(x.is_cuda and not x.requires_grad for x in tensors) and tensors[-1].dtype in types
+
+
+def simulate(
+    current: Tensor, start: Tensor, v_th: Tensor, bias: Tensor, steps: int, static: bool, overwrite: bool
+) -> tuple[Tensor, Tensor]:
+    """Simulate; see `kernels.simulate`."""
+    layout = Layout.of(current if static else current[0])
+    dense = layout.dense(current)
+    if overwrite and not static:
+        memory, spikes = dense, layout.view(dense)
+    else:
+        memory, spikes = layout.empty(current, steps)
+    end, ended = layout.empty(current)
+    _launch(layout, dense, start, v_th, bias, steps, static, end, spikes=memory)
+    return spikes, ended
+
+
+def count(
+    current: Tensor, start: Tensor, v_th: Tensor, bias: Tensor, steps: int, static: bool, pack: bool
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Simulate and count; see `kernels.count`."""
+    layout = Layout.of(current if static else current[0])
+    (counts, counted), (end, ended) = layout.empty(current), layout.empty(current)
+    size = (steps, layout.rows, (layout.places + 7) // 8)
+    bits = torch.empty(size, dtype=torch.uint8, device=current.device) if pack else None
+    dense = layout.dense(current)
+    _launch(layout, dense, start, v_th, bias, steps, static, end, counts=counts, bits=bits)
+    return counted, bits, ended
+
+
+def unpack(bits: Tensor, v_th: Tensor, layout: Layout) -> Tensor:
+    """Unpack; see `kernels.unpack`."""
+    values = layout.parameter(v_th, v_th.dtype)
+    memory, spikes = layout.empty(v_th, bits.shape[0])
+    blocks = triton.cdiv(layout.places, BLOCK)
+    grid = (bits.shape[0] * layout.rows * blocks,)
+    _unpack[grid](bits, values, memory, bits.shape[2], layout.places, blocks, SIZE=BLOCK)
+    return spikes
+
+
+def _launch(
+    layout: Layout,
+    current: Tensor,
+    start: Tensor,
+    v_th: Tensor,
+    bias: Tensor,
+    steps: int,
+    static: bool,
+    end: Tensor,
+    spikes: Tensor | None = None,
+    counts: Tensor | None = None,
+    bits: Tensor | None = None,
+) -> None:
+    dtype, places, rows = current.dtype, layout.places, layout.rows
+    if start.dim() == len(layout.shape):
+        start, stride = layout.dense(start.to(dtype).expand(layout.shape)), places
+    else:
+        start, stride = layout.parameter(start, dtype), 0
+    v_th, bias = layout.parameter(v_th, dtype), layout.parameter(bias, dtype)
+    blocks, row_bytes, size = triton.cdiv(places, BLOCK), (places + 7) // 8, rows * places
+    _integrate_and_fire[(rows * blocks,)](
+        current,
+        start,
+        v_th,
+        bias,
+        # Where an output isn't wanted its pointer isn't used.
+        end if spikes is None else spikes,
+        end,
+        end if counts is None else counts,
+        end if bits is None else bits,
+        0 if static else size,
+        stride,
+        size,
+        rows * row_bytes,
+        row_bytes,
+        steps,
+        places,
+        blocks,
+        SPIKES=spikes is not None,
+        BITS=bits is not None,
+        SIZE=BLOCK,
+    )
