@@ -12,29 +12,43 @@ from torch import Tensor
 from snn_lightning.errors import CalibrationError
 from snn_lightning.spiking.packing import SpikeTrain
 
+PLACES = ("device", "host", "disk")
+
 
 class Cache:
     """Holds tensors in memory up to a budget and on disk beyond it.
 
     Args:
         budget_gb: memory budget in GB (10^9 bytes), None for no limit.
-        directory: where the spilled tensors go; a temporary folder by default.
+        place: "device" keeps them where they are computed, "host" in the memory of the host, copied while the
+            device goes on, "disk" in files.
+        directory: where the files go; a temporary folder by default.
     """
 
-    def __init__(self, budget_gb: float | None = None, directory: str | Path | None = None) -> None:
+    def __init__(
+        self, budget_gb: float | None = None, place: str = "device", directory: str | Path | None = None
+    ) -> None:
         self.budget = None if budget_gb is None else budget_gb * 1e9
+        self.place = place
         self.used = 0
+        self._work = 0
+        self._in_memory: dict[int, Entry] = {}
         self._parent = directory
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._files = 0
 
     def put(self, tensor: Tensor) -> Entry:
         """Store `tensor`; read it back with `Entry.get`."""
-        size = tensor.numel() * tensor.element_size()
-        if not self.has_room(tensor):
-            return Entry(self, 0, None, self._spill(tensor), tensor.device)
-        self.used += size
-        return Entry(self, size, tensor, None, tensor.device)
+        entry = Entry(self, tensor.device, tensor)
+        if self.place == "disk" or not self.has_room(tensor):
+            entry.spill()
+            return entry
+        if self.place == "host" and tensor.is_cuda:
+            copy = torch.empty_like(tensor, device="cpu", pin_memory=True)
+            entry.tensor = copy.copy_(tensor, non_blocking=True)
+        self.used += entry.size
+        self._in_memory[id(entry)] = entry
+        return entry
 
     def put_output(self, output: Tensor | SpikeTrain) -> Entry | StoredSpikes:
         """Store what a unit gave out over time; values `[T, N, C, ...]` that are spikes are packed."""
@@ -46,7 +60,28 @@ class Cache:
 
     def has_room(self, tensor: Tensor) -> bool:
         """Whether `tensor` would stay in memory."""
-        return self.budget is None or self.used + tensor.numel() * tensor.element_size() <= self.budget
+        return self.budget is None or self.used + _size(tensor) <= self.budget
+
+    def workspace(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Return fresh memory that counts towards the budget until `release`; the oldest values make room."""
+        tensor = torch.empty(shape, dtype=like.dtype, device=like.device)
+        if tensor.dim() == 4:
+            tensor = tensor.contiguous(memory_format=torch.channels_last)
+        while self._in_memory and not self.has_room(tensor):
+            next(iter(self._in_memory.values())).spill()
+        self.used += _size(tensor)
+        self._work += _size(tensor)
+        return tensor
+
+    def release(self) -> None:
+        """Count the workspaces no longer."""
+        self.used -= self._work
+        self._work = 0
+
+    def forget(self, entry: Entry) -> None:
+        """Count an entry that leaves the memory no longer."""
+        if self._in_memory.pop(id(entry), None) is not None:
+            self.used -= entry.size
 
     def close(self) -> None:
         """Delete what lies on disk."""
@@ -54,13 +89,19 @@ class Cache:
             self._folder.cleanup()
             self._folder = None
 
-    def _spill(self, tensor: Tensor) -> Path:
+    def write(self, tensor: Tensor) -> Path:
+        """Write `tensor` to a file of its own.
+
+        Raises:
+            CalibrationError: it can't be written.
+        """
         try:
             if self._folder is None:
                 self._folder = tempfile.TemporaryDirectory(prefix="calibration_cache_", dir=self._parent)
             self._files += 1
             path = Path(self._folder.name) / f"{self._files}.pt"
-            torch.save(tensor.cpu(), path)
+            # A view would take all of its storage along.
+            torch.save(tensor.cpu().clone(memory_format=torch.preserve_format), path)
         except (OSError, RuntimeError) as error:
             self.close()
             raise CalibrationError(
@@ -70,27 +111,42 @@ class Cache:
         return path
 
 
-@dataclass
 class Entry:
-    """A stored tensor."""
+    """A stored tensor.
 
-    cache: Cache
-    size: int
-    tensor: Tensor | None
-    path: Path | None
-    device: torch.device
+    Args:
+        cache: that it belongs to.
+        device: where `get` gives it.
+        tensor: what is stored.
+    """
+
+    def __init__(self, cache: Cache, device: torch.device, tensor: Tensor) -> None:
+        self.cache, self.device = cache, device
+        self.tensor: Tensor | None = tensor
+        self.size = _size(tensor)
+        self.path: Path | None = None
 
     def get(self) -> Tensor:
         """Return the tensor."""
         if self.path is not None:
             return torch.load(self.path, map_location=self.device, weights_only=True)
         assert self.tensor is not None
-        return self.tensor
+        return self.tensor.to(self.device, non_blocking=True)
+
+    def spill(self) -> None:
+        """Move the tensor to disk."""
+        assert self.tensor is not None
+        if self.tensor.device != self.device:
+            # Its copy may still be on the way.
+            torch.accelerator.synchronize(self.device)
+        self.path = self.cache.write(self.tensor)
+        self.cache.forget(self)
+        self.tensor = None
 
     def free(self) -> None:
         """Give the memory or the file back."""
-        self.cache.used -= self.size
-        self.size, self.tensor = 0, None
+        self.cache.forget(self)
+        self.tensor = None
         if self.path is not None:
             self.path.unlink(missing_ok=True)
 
@@ -109,3 +165,7 @@ class StoredSpikes:
     def free(self) -> None:
         """Give the memory or the file back."""
         self.bits.free()
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

@@ -12,6 +12,7 @@ from torch import Tensor
 from snn_lightning.calibration.cache import Cache, Entry, StoredSpikes
 from snn_lightning.calibration.communicator import Communicator
 from snn_lightning.calibration.data import count_images
+from snn_lightning.errors import CalibrationError
 from snn_lightning.graph.network import Stage
 from snn_lightning.spiking.model import SpikingModel, run_stage_in_time
 from snn_lightning.spiking.neuron import Emission, State, Unit
@@ -138,15 +139,41 @@ class StageContext:
             yield emission
 
     def input_rates(self) -> dict[str, Tensor]:
-        """Return the mean over time of everything the stage reads, all images of this process, `[N, ...]`."""
+        """Return the mean over time of everything the stage reads, all images of this process, `[N, ...]`.
+
+        They lie in the cache's workspace.
+        """
         rates = {}
         for key, stored in self.inputs.items():
             if key in self.snn.network.temporal:
                 sums = (sum(part.get().sum(0) for part in parts) for parts in stored)
-                rates[key] = torch.cat([cast(Tensor, total) / self.timesteps for total in sums])
+                rates[key] = self._gather(cast(Tensor, total) / self.timesteps for total in sums)
             else:
-                rates[key] = torch.cat([parts[0].get() for parts in stored])
+                rates[key] = self._gather(cast(Tensor, parts[0].get()) for parts in stored)
         return rates
+
+    def targets(self) -> Tensor:
+        """Return the ANN's activations, all images of this process, `[N, C, ...]`, in the cache's workspace.
+
+        Raises:
+            CalibrationError: the images differ in size.
+        """
+        return self._gather(entry.get() for entry in self.activations)
+
+    def _gather(self, chunks: Iterator[Tensor]) -> Tensor:
+        result, start = torch.empty(0), 0
+        for chunk in chunks:
+            if start == 0:
+                count = sum(len(index) for index in self.indices)
+                result = self.cache.workspace((count, *chunk.shape[1:]), chunk)
+            if chunk.shape[1:] != result.shape[1:]:
+                raise CalibrationError(
+                    f"The activations at '{self.stage.name}' differ in size, and so do the calibration "
+                    "images: weight calibration needs images of one size. Crop them, or use LCP."
+                )
+            result[start : start + len(chunk)] = chunk
+            start += len(chunk)
+        return result
 
     def forget_currents(self) -> None:
         """Free the held currents; to be called when the stage's operators have changed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
+from snn_lightning.calibration.cache import PLACES
 from snn_lightning.calibration.data import count_images
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph.build import MAX_POOLING
@@ -108,6 +109,7 @@ class Pipeline:
         convert_avg_pool: give average pooling neurons of its own (FL appendix B).
         calibrate_readout: whether the steps also correct the readout.
         cache_budget_gb: memory for the sweep's cache in GB; what is more goes to disk. None for no limit.
+        cache_place: "device", "host" (the host's memory) or "disk".
         seed: of the private generators; the same seed gives the same SNN.
     """
 
@@ -118,6 +120,7 @@ class Pipeline:
     convert_avg_pool: bool = False
     calibrate_readout: bool = True
     cache_budget_gb: float | None = None
+    cache_place: str = "device"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -131,6 +134,8 @@ class Pipeline:
                 f"max_pooling must be one of {', '.join(MAX_POOLING)}, got {self.max_pooling!r}"
             )
         _positive("pipeline", "cache_budget_gb", self.cache_budget_gb, optional=True)
+        if self.cache_place not in PLACES:
+            raise SettingsError(f"cache_place must be one of {', '.join(PLACES)}, got {self.cache_place!r}")
         _whole("pipeline", "seed", self.seed, least=0, optional=False)
         for f in fields(self):
             default = f.default if f.default_factory is MISSING else f.default_factory()

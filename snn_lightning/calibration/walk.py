@@ -55,7 +55,7 @@ class CalibrationLoop:
         self.ann, self.snn, self.pipeline = ann, snn, pipeline
         self.indices, self.total = indices, total
         self.communicator, self.observer, self.partial = communicator, observer, partial
-        self.cache = Cache(pipeline.cache_budget_gb)
+        self.cache = Cache(pipeline.cache_budget_gb, pipeline.cache_place)
         images = [self.cache.put(chunk) for chunk in chunks]
         self.ann_values: dict[str, list[Entry]] = {INPUT: images}
         self.snn_values: dict[str, Stored] = {INPUT: [[image] for image in images]}

@@ -26,12 +26,15 @@ def calibrate_weights(settings: Weights, context: StageContext) -> StepReport:
     s is the simulated mean over time of what enters the stage. Weights that end up worse than they were are
     put back.
     """
-    loop = LayerLoop(settings, context)
-    if not loop.weights:
-        return StepReport(float("nan"), details={"synapses": 0.0})
-    before, kept = loop.error(), [w.detach().clone() for w in loop.weights]
-    losses = loop.run()
-    after = loop.error()
+    try:
+        loop = LayerLoop(settings, context)
+        if not loop.weights:
+            return StepReport(float("nan"), details={"synapses": 0.0})
+        before, kept = loop.error(), [w.detach().clone() for w in loop.weights]
+        losses = loop.run()
+        after = loop.error()
+    finally:
+        context.cache.release()
     if not after <= before:
         with torch.no_grad():
             for weight, old in zip(loop.weights, kept, strict=True):
@@ -56,13 +59,7 @@ class LayerLoop:
         self.weights = [cast(nn.Parameter, m.weight) for m in synapses if isinstance(m, SYNAPSES)]
         self.unit = cast("IFNeuron | Readout", context.unit)
         if self.weights:
-            targets = [x.get() for x in context.activations]
-            if len({x.shape[1:] for x in targets}) > 1:
-                raise CalibrationError(
-                    f"The activations at '{context.stage.name}' differ in size, and so do the calibration "
-                    "images: weight calibration needs images of one size. Crop them, or use LCP."
-                )
-            self.inputs, self.targets = context.input_rates(), torch.cat(targets)
+            self.targets, self.inputs = context.targets(), context.input_rates()
 
     def run(self) -> list[tuple[int, float]]:
         """Run all iterations; returns the loss curve as some twenty (iteration, loss) pairs."""

@@ -164,10 +164,11 @@ class Readout(Unit):
 
 
 class GatedMaxPool(Unit):
-    """Max pooling of spike trains: each window passes the input that has delivered most so far.
+    """Max pooling of spike trains: each window passes what raises the largest sum it has received so far.
 
-    The maximum of spikes at each step is not the maximum of rates; following the input with the largest
-    accumulated value is, once the leader is settled.
+    `y(t) = max_i sum_{s <= t} x_i(s) - max_i sum_{s < t} x_i(s)`: the sum of the output is the largest sum of
+    an input, and so its rate is the maximum of the rates. Of spikes it passes one, and only if the input that
+    leads has fired; the maximum of the spikes at each step would pass those of all.
 
     Args:
         pool: the ANN's max pool; only its window is used.
@@ -187,15 +188,19 @@ class GatedMaxPool(Unit):
     def forward(
         self, current: Tensor, state: State, steps: int, static: bool = False, overwrite: bool = False
     ) -> tuple[Tensor, State]:
-        """Return one input a window and step, `[T, N, C, ...]`; see `Unit.forward`."""
+        """Return the growth of each window's maximum, `[T, N, ...]`; see `Unit.forward`."""
         if static:
             raise SettingsError(
                 "a gate needs temporal input; max pooling of static values is an ordinary operator"
             )
         total = torch.zeros_like(current[0]) if state is None else state.clone()
-        outputs = []
+        before, outputs = self.function(total, **self.settings), []
         for step in current:
             total += step
-            _, index = self.function(total, return_indices=True, **self.settings)
-            outputs.append(step.flatten(2).gather(2, index.flatten(2)).view(index.shape))
+            largest, index = self.function(total, return_indices=True, **self.settings)
+            growth = largest - before
+            leader = step.flatten(2).gather(2, index.flatten(2)).view(index.shape)
+            # A spike to the last bit, where the difference of two sums is one but for rounding.
+            outputs.append(torch.where((growth - leader).abs() <= 1e-3 * leader, leader, growth))
+            before = largest
         return torch.stack(outputs), total

@@ -1,7 +1,6 @@
 """Every family of torchvision's classifiers: converges to its ANN, and is simulated alike in every way."""
 
 import functools
-from typing import Any
 
 import pytest
 import torch
@@ -10,27 +9,11 @@ from torch import Tensor
 from snn_lightning import convert, rescale_to_unit_spikes
 from tests.families import FAMILIES, family, images
 
-# While two inputs of a window have nearly equal rates a gate passes spikes of both, and so up to twice the
-# larger rate; the error then falls by 1.0 to 1.9 an octave, where it falls by 1.7 to 2.2 without gates.
-GATES = pytest.mark.xfail(
-    reason="a gate passes more than the largest rate while two inputs take turns to lead"
-)
-
-
-def cases(gates_matter: bool) -> list[Any]:
-    """Return families and seeds; marks those where the gates' own error may be too large."""
-    return [
-        pytest.param(
-            name,
-            seed,
-            marks=[
-                *([pytest.mark.slow] if seed else []),
-                *([GATES] if FAMILIES[name].max_pooled and (gates_matter or seed) else []),
-            ],
-        )
-        for name in FAMILIES
-        for seed in range(4)
-    ]
+CASES = [
+    pytest.param(name, seed, marks=[pytest.mark.slow] if seed else [])
+    for name in FAMILIES
+    for seed in range(4)
+]
 
 
 @functools.cache
@@ -48,12 +31,12 @@ def errors(name: str, seed: int) -> tuple[float, float]:
     return first, second
 
 
-@pytest.mark.parametrize(("name", "seed"), cases(gates_matter=False))
+@pytest.mark.parametrize(("name", "seed"), CASES)
 def test_output_error_is_small_after_1024_steps(name: str, seed: int) -> None:
     assert errors(name, seed)[1] < (0.05 if FAMILIES[name].max_pooled else 0.02)
 
 
-@pytest.mark.parametrize(("name", "seed"), cases(gates_matter=True))
+@pytest.mark.parametrize(("name", "seed"), CASES)
 def test_output_error_falls_as_one_over_t(name: str, seed: int) -> None:
     first, second = errors(name, seed)
     assert 1.4 < first / second < 3
