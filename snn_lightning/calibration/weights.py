@@ -71,7 +71,7 @@ class LayerLoop:
         for weight in self.weights:
             weight.requires_grad_(True)
         try:
-            rate = settings.learning_rate or settings.step_size / self.curvature(min(count, 2 * batch))
+            rate = settings.learning_rate or settings.step_size / self.curvature(batch)
             optimizer = torch.optim.SGD(self.weights, lr=rate, momentum=settings.momentum)
             scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.iterations)
             losses, order = [], torch.empty(0, dtype=torch.long)
@@ -114,18 +114,18 @@ class LayerLoop:
         The current is linear in the weights, so that `J v` is a difference of two currents.
         """
         communicator = self.context.communicator
-        rows = self._rows(torch.arange(images))
-        inputs = {key: value[rows] for key, value in self.inputs.items()}
+        inputs, _ = self._batch(self._rows(torch.arange(images)))
         generator = torch.Generator().manual_seed(self.context.seed)
         direction = [torch.randn(w.shape, generator=generator).to(w) for w in self.weights]
         eigenvalue = 0.0
+        with torch.no_grad():
+            before = self._current(inputs)
+        positions = before.shape[2:].numel()
+        size = 1e-2 * torch.cat([w.flatten() for w in self.weights]).norm().item() or 1.0
         for _ in range(POWER_ITERATIONS):
             norm = torch.cat([d.flatten() for d in direction]).norm()
             direction = [d / norm.clamp(min=1e-30) for d in direction]
             with torch.no_grad():
-                before = self._current(inputs)
-                positions = before[0, 0].numel() if before.dim() > 2 else 1
-                size = 1e-2 * torch.cat([w.flatten() for w in self.weights]).norm().item() or 1.0
                 kept = [w.clone() for w in self.weights]
                 for weight, part in zip(self.weights, direction, strict=True):
                     weight.add_(part, alpha=size)
@@ -153,10 +153,9 @@ class LayerLoop:
             if failure is not None:
                 raise failure
             if len(rows):
-                inputs = {key: value[rows] for key, value in self.inputs.items()}
-                target = self.targets[rows]
+                inputs, target = self._batch(rows)
                 difference = (self._predict(inputs) - target).square()
-                positions = difference[0, 0].numel() if difference.dim() > 2 else 1
+                positions = difference.shape[2:].numel()
                 loss = difference.sum() / (batch * positions)
                 gradients = torch.autograd.grad(loss, self.weights)
                 torch.cat([*(g.reshape(-1) for g in gradients), loss.detach()[None]], out=flat[:-1])
@@ -178,6 +177,10 @@ class LayerLoop:
         communicator = self.context.communicator
         mine = chosen[chosen % communicator.world_size == communicator.rank]
         return torch.div(mine, communicator.world_size, rounding_mode="floor").to(self.targets.device)
+
+    def _batch(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the inputs and targets of some images."""
+        return {key: value[rows] for key, value in self.inputs.items()}, self.targets[rows]
 
     def _current(self, inputs: Mapping[str, Tensor]) -> Tensor:
         stage = self.context.stage
