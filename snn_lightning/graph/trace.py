@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 import inspect
+import linecache
 import os
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 import torch
@@ -21,11 +24,21 @@ _NOT_THE_USERS = (f"{Path(torch.__file__).parent}{os.sep}", __file__)
 class _Tracer(fx.Tracer):
     """A tracer that remembers the module it is in and records source lines."""
 
-    record_stack_traces = True
-
     def __init__(self) -> None:
         super().__init__()
         self.path = ""
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(*args, **kwargs)
+        # Only the user's own line: fx's record_stack_traces formats the whole stack of every call, which
+        # takes as long as the rest of the conversion.
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and frame.f_code is not trace.__code__:
+            if not frame.f_code.co_filename.startswith(_NOT_THE_USERS):
+                node.meta["user_line"] = (frame.f_code.co_filename, frame.f_lineno)
+                break
+            frame = frame.f_back
+        return node
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
@@ -122,14 +135,11 @@ def module_path(node: fx.Node) -> str:
 
 
 def source_line(node: fx.Node) -> str:
-    """Return `file:line: code` of the user's call, or "" where fx has not recorded it."""
-    frames = [line.strip() for line in (node.stack_trace or "").splitlines()]
-    for index in range(len(frames) - 1, -1, -1):
-        if frames[index].startswith("File ") and not any(path in frames[index] for path in _NOT_THE_USERS):
-            file, _, rest = frames[index][len('File "') :].partition('", line ')
-            code = frames[index + 1] if index + 1 < len(frames) else ""
-            return f"{file}:{rest.split(',')[0]}: {code}"
-    return ""
+    """Return `file:line: code` of the user's call, or "" where none has been recorded."""
+    if "user_line" not in node.meta:
+        return ""
+    file, line = node.meta["user_line"]
+    return f"{file}:{line}: {linecache.getline(file, line).strip()}"
 
 
 def _last_user_line(error: BaseException) -> str:

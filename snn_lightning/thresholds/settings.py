@@ -148,25 +148,38 @@ def squared_errors(histogram: Histogram, fractions: Tensor, timesteps: int, half
         Sums of squared errors `[R, G]`, float64, activation units squared.
     """
     size, bins = histogram.count.shape
-    fractions = fractions.expand(size, -1)
     levels = torch.arange(1, timesteps + 1, dtype=torch.float64, device=fractions.device)
     errors = []
     # As many candidates at once as keep the work in the cache.
-    for part in fractions.split(max(1, AT_ONCE // (size * timesteps)), dim=1):
+    for part in fractions.split(max(1, AT_ONCE // (size * timesteps)), dim=-1):
         boundaries = (levels - (0.5 if half_step else 0.0)) * (part[..., None] / timesteps)
-        position = (boundaries * bins).clamp_(max=bins).flatten(1)
-        # A boundary that is a bin's edge must not fall beside it by rounding.
-        position = torch.where((position - position.round()).abs() < 1e-6, position.round(), position)
-        low = position.long().clamp_(max=bins - 1)
-        weight, index = position.sub_(low)[..., None], low[..., None].expand(-1, -1, 2)
         # How many activations lie above each boundary, and their sum.
-        above = torch.lerp(histogram.above.gather(1, index), histogram.above.gather(1, index + 1), weight)
-        counts, sums = above.view(*boundaries.shape, 2).unbind(-1)
+        above = _look_up(histogram.above, (boundaries * bins).flatten(-2))
+        counts, sums = above.view(size, -1, timesteps, 2).unbind(-1)
         step = part * histogram.maximum.double()[:, None] / timesteps
         # The k-th boundary passed turns an error (x - (k - 1) step)^2 into (x - k step)^2.
         gained = (counts @ (2 * levels - 1)) * step**2 - 2 * step * sums.sum(2)
         errors.append(histogram.second[:, None] + gained)
     return torch.cat(errors, dim=1)
+
+
+def _look_up(above: Tensor, position: Tensor) -> Tensor:
+    """Return `above`, `[R, BINS + 1, 2]`, at positions `[P]` or `[R, P]` between its edges, linearly."""
+    last = above.shape[1] - 1
+    # A boundary that is an edge must not fall beside it by rounding.
+    whole = position.round()
+    position = torch.where((position - whole).abs() < 1e-6, whole, position).clamp_(max=last)
+    low = position.long()
+    weight = position - low
+    parts = []
+    for index in (low, (low + 1).clamp_(max=last)):
+        if index.dim() == 1:
+            parts.append(above.index_select(1, index))
+        else:
+            parts.append(above.gather(1, index[..., None].expand(-1, -1, 2)))
+        if not weight.any():
+            return parts[0]
+    return torch.lerp(parts[0], parts[1], weight[..., None])
 
 
 def positive(v_th: Tensor) -> Tensor:

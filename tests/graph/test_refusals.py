@@ -296,3 +296,11 @@ class OneNumberAnImage(nn.Module):
 def test_a_site_without_channels_is_refused() -> None:
     with pytest.raises(ConversionError, match=r"relu in the top module .*needs a channel dimension"):
         normalise(OneNumberAnImage(), torch.randn(3, 4))
+
+
+def test_a_call_that_no_code_of_the_users_makes_has_no_line() -> None:
+    with pytest.raises(ConversionError) as caught:
+        normalise(nn.Sequential(nn.Conv2d(3, 3, 1), nn.Sigmoid()), images())
+    (obstacle,) = caught.value.obstacles
+    assert (obstacle.path, obstacle.line) == ("1", "")
+    assert str(obstacle).startswith("Sigmoid in module '1': ")
