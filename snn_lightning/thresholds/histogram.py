@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -20,37 +19,30 @@ class Histogram:
 
     Args:
         maximum: largest activation of each row, `[R]`, activation units; 0 for a row that is never positive.
-        table: `[R, BINS, 2]`, float64: positive activations in each bin of width `maximum / BINS`, and their
-            sum.
+        below: number and sum of the positive activations in each bin of width `maximum / BINS` and in those
+            below it, `[R, BINS, 2]`, float64.
         second: sum of squares of each row, `[R]`, float64.
         total: all activations of each row, zeros included, `[R]`, float64.
     """
 
     maximum: Tensor
-    table: Tensor
+    below: Tensor
     second: Tensor
     total: Tensor
 
     @property
     def count(self) -> Tensor:
         """Positive activations in each bin, `[R, BINS]`."""
-        return self.table[..., 0]
+        return self.below[..., 0].diff(dim=1, prepend=self.below.new_zeros(len(self.below), 1))
 
     @property
     def first(self) -> Tensor:
         """Sum of the activations in each bin, `[R, BINS]`, activation units."""
-        return self.table[..., 1]
-
-    @cached_property
-    def above(self) -> Tensor:
-        """Number and sum of the activations above each edge, `[R, BINS + 1, 2]`; from 0 to the maximum."""
-        below = torch.zeros(len(self.table), self.table.shape[1] + 1, 2).to(self.table)
-        torch.cumsum(self.table, dim=1, out=below[:, 1:])
-        return below[:, -1:] - below
+        return self.below[..., 1].diff(dim=1, prepend=self.below.new_zeros(len(self.below), 1))
 
     def parts(self) -> tuple[Tensor, ...]:
         """Return what adds up over batches and processes."""
-        return self.table, self.second, self.total
+        return self.below, self.second, self.total
 
 
 def row_maximum(chunks: Iterable[Tensor], channelwise: bool) -> Tensor:
@@ -82,4 +74,4 @@ def histogram(chunks: Iterable[Tensor], maximum: Tensor, channelwise: bool, bins
         total += x.numel() // size
         line = torch.arange(x.shape[1], dtype=torch.int32, device=device) * int(channelwise)
         kernels.histogram(x, line, scale.expand(x.shape[1]), table)
-    return Histogram(maximum, table, second, total)
+    return Histogram(maximum, table.cumsum_(1), second, total)

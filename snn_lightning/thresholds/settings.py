@@ -147,14 +147,14 @@ def squared_errors(histogram: Histogram, fractions: Tensor, timesteps: int, half
     Returns:
         Sums of squared errors `[R, G]`, float64, activation units squared.
     """
-    size, bins = histogram.count.shape
+    size, bins, _ = histogram.below.shape
     levels = torch.arange(1, timesteps + 1, dtype=torch.float64, device=fractions.device)
     errors = []
     # As many candidates at once as keep the work in the cache.
     for part in fractions.split(max(1, AT_ONCE // (size * timesteps)), dim=-1):
         boundaries = (levels - (0.5 if half_step else 0.0)) * (part[..., None] / timesteps)
         # How many activations lie above each boundary, and their sum.
-        above = _look_up(histogram.above, (boundaries * bins).flatten(-2))
+        above = histogram.below[:, -1:] - _look_up(histogram.below, (boundaries * bins).flatten(-2))
         counts, sums = above.view(size, -1, timesteps, 2).unbind(-1)
         step = part * histogram.maximum.double()[:, None] / timesteps
         # The k-th boundary passed turns an error (x - (k - 1) step)^2 into (x - k step)^2.
@@ -163,23 +163,23 @@ def squared_errors(histogram: Histogram, fractions: Tensor, timesteps: int, half
     return torch.cat(errors, dim=1)
 
 
-def _look_up(above: Tensor, position: Tensor) -> Tensor:
-    """Return `above`, `[R, BINS + 1, 2]`, at positions `[P]` or `[R, P]` between its edges, linearly."""
-    last = above.shape[1] - 1
+def _look_up(below: Tensor, position: Tensor) -> Tensor:
+    """Return what is below the positions `[P]` or `[R, P]`, in bins and linear inside one, `[R, P, 2]`."""
     # A boundary that is an edge must not fall beside it by rounding.
-    whole = position.round()
-    position = torch.where((position - whole).abs() < 1e-6, whole, position).clamp_(max=last)
+    edge = position.round()
+    position = torch.where((position - edge).abs() < 1e-6, edge, position).clamp_(max=below.shape[1])
     low = position.long()
-    weight = position - low
-    parts = []
-    for index in (low, (low + 1).clamp_(max=last)):
+    weight, parts = (position - low)[..., None], []
+    for index in (low, (low + 1).clamp_(max=below.shape[1])):
+        inside = (index - 1).clamp_(min=0)
         if index.dim() == 1:
-            parts.append(above.index_select(1, index))
+            values = below.index_select(1, inside)
         else:
-            parts.append(above.gather(1, index[..., None].expand(-1, -1, 2)))
+            values = below.gather(1, inside[..., None].expand(-1, -1, 2))
+        parts.append(values * (index > 0)[..., None])
         if not weight.any():
             return parts[0]
-    return torch.lerp(parts[0], parts[1], weight[..., None])
+    return torch.lerp(parts[0], parts[1], weight)
 
 
 def positive(v_th: Tensor) -> Tensor:
