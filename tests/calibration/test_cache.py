@@ -1,5 +1,6 @@
 """The sweep's cache: one bit a spike, a budget, and nothing left behind."""
 
+import dataclasses
 import tempfile
 
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 
 from snn_lightning import ACP, LCP, Weights, calibrate
 from snn_lightning.calibration.cache import Cache, StoredSpikes
+from snn_lightning.calibration.context import parts_of_time
 from snn_lightning.calibration.progress import Observer
-from snn_lightning.errors import CalibrationError
+from snn_lightning.errors import CalibrationError, SettingsError
 from snn_lightning.spiking.kernels import Layout
 from tests.calibration.support import make_loop, parameters, same_bits
 from tests.commands import full_disk
@@ -151,3 +153,51 @@ def test_parameters_are_not_those_of_the_cache():
     model = calibrate(toy(Residual), [images], ACP(4, weights=Weights(2, batch_size=8)), progress=False)
     assert torch.equal(images, before)
     assert all(torch.isfinite(value).all() for value in parameters(model).values())
+
+
+def test_a_workspace_makes_the_oldest_values_go_to_disk(tmp_path):
+    cache = Cache(budget_gb=1000e-9, directory=tmp_path)
+    entries = [cache.put(torch.arange(100.0) + i) for i in range(2)]
+    work = cache.workspace((10, 10), torch.ones(1))
+    assert work.shape == (10, 10)
+    assert cache.used == 800
+    assert [entry.path is None for entry in entries] == [False, True]
+    cache.release()
+    assert cache.used == 400
+    assert [entry.get()[0].item() for entry in entries] == [0.0, 1.0]
+    for entry in entries:
+        entry.free()
+    assert cache.used == 0
+    cache.close()
+
+
+def test_a_spilled_view_takes_only_its_own_numbers_to_disk(tmp_path):
+    entry = Cache(budget_gb=1e-9, directory=tmp_path).put(torch.arange(100_000.0)[:10])
+    assert entry.path.stat().st_size < 10_000
+    assert torch.equal(entry.get(), torch.arange(10.0))
+
+
+@pytest.mark.parametrize("place", ["host", "disk"])
+def test_the_place_of_the_cache_changes_nothing(place):
+    pipeline = ACP(4, weights=Weights(3, batch_size=8))
+    expected = calibrate(toy(Residual), [inputs(Residual, 8)], pipeline, progress=False)
+    pipeline = dataclasses.replace(pipeline, cache_place=place)
+    assert same_bits(calibrate(toy(Residual), [inputs(Residual, 8)], pipeline, progress=False), expected)
+
+
+def test_an_unknown_place_is_refused():
+    with pytest.raises(SettingsError, match="cache_place must be one of device, host, disk, got 'tape'"):
+        LCP(4, cache_place="tape")
+
+
+def test_many_time_steps_are_cut_into_parts():
+    x = inputs(Residual, 20)
+    whole, parts = (calibrate(toy(Residual), [x], LCP(40), progress=False) for _ in range(2))
+    assert whole.images_at_once == 16
+    loop = make_loop(toy(Residual), x, LCP(40))
+    assert parts_of_time(loop.snn, 16) == [8] * 5
+    loop.snn.rows = 16
+    loop.run()
+    # Sums over time are added in another order.
+    for name, value in loop.snn.state_dict().items():
+        assert torch.allclose(value, parts.state_dict()[name], atol=1e-6), name
