@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from snn_lightning.spiking.kernels import fused
 from snn_lightning.spiking.kernels.layout import Layout
 from snn_lightning.spiking.kernels.native import library
 
@@ -19,30 +21,38 @@ def usable(*tensors: Tensor) -> bool:
     return here and tensors[-1].dtype in SUFFIXES and library() is not None
 
 
-def simulate(
-    current: Tensor, start: Tensor, v_th: Tensor, bias: Tensor, steps: int, static: bool, overwrite: bool
-) -> tuple[Tensor, Tensor]:
-    """Simulate; see `kernels.simulate`."""
-    layout = Layout.of(current if static else current[0])
-    dense = layout.dense(current)
-    if overwrite and not static:
-        memory, spikes = dense, layout.view(dense)
-    else:
-        memory, spikes = layout.empty(current, steps)
-    end_memory, end = layout.empty(current)
-    _call(layout, dense, start, v_th, bias, steps, static, spikes=memory, end=end_memory)
-    return spikes, end
+def launch(
+    layout: Layout,
+    current: Tensor,
+    time_stride: int,
+    start: Tensor,
+    start_stride: int,
+    v_th: Tensor,
+    bias: Tensor,
+    steps: int,
+    *,
+    end: Tensor,
+    spikes: Tensor | None = None,
+    counts: Tensor | None = None,
+    bits: Tensor | None = None,
+) -> None:
+    """Run the kernel; see `fused.Launch`."""
+    function = getattr(library(), f"integrate_and_fire_{SUFFIXES[current.dtype]}")
+    function(
+        _pointer(current),
+        *_whole(time_stride),
+        _pointer(start),
+        *_whole(start_stride),
+        _pointer(v_th),
+        _pointer(bias),
+        *_whole(steps, layout.rows, layout.places),
+        *map(_pointer, (spikes, end, counts, bits)),
+        _threads(),
+    )
 
 
-def count(
-    current: Tensor, start: Tensor, v_th: Tensor, bias: Tensor, steps: int, static: bool, pack: bool
-) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Simulate and count; see `kernels.count`."""
-    layout = Layout.of(current if static else current[0])
-    (counts, counted), (end, ended) = layout.empty(current), layout.empty(current)
-    bits = torch.empty((steps, layout.rows, (layout.places + 7) // 8), dtype=torch.uint8) if pack else None
-    _call(layout, layout.dense(current), start, v_th, bias, steps, static, counts=counts, bits=bits, end=end)
-    return counted, bits, ended
+simulate = partial(fused.simulate, launch)
+count = partial(fused.count, launch)
 
 
 def unpack(bits: Tensor, v_th: Tensor, layout: Layout) -> Tensor:
@@ -71,36 +81,6 @@ def histogram(x: Tensor, line: Tensor, scale: Tensor, table: Tensor) -> None:
         _pointer(scale),
         *_whole(*sizes, table.shape[1]),
         _pointer(table),
-    )
-
-
-def _call(
-    layout: Layout,
-    current: Tensor,
-    start: Tensor,
-    v_th: Tensor,
-    bias: Tensor,
-    steps: int,
-    static: bool,
-    **outputs: Tensor | None,
-) -> None:
-    dtype, places = current.dtype, layout.places
-    if start.dim() == len(layout.shape):
-        start, stride = layout.dense(start.to(dtype).expand(layout.shape)), places
-    else:
-        start, stride = layout.parameter(start, dtype), 0
-    v_th, bias = layout.parameter(v_th, dtype), layout.parameter(bias, dtype)
-    function = getattr(library(), f"integrate_and_fire_{SUFFIXES[dtype]}")
-    function(
-        _pointer(current),
-        *_whole(0 if static else layout.rows * places),
-        _pointer(start),
-        *_whole(stride),
-        _pointer(v_th),
-        _pointer(bias),
-        *_whole(steps, layout.rows, places),
-        *(_pointer(outputs.get(name)) for name in ("spikes", "end", "counts", "bits")),
-        _threads(),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from snn_lightning.spiking.kernels import fused
 from snn_lightning.spiking.kernels.layout import Layout
 
 BLOCK = 1024
@@ -93,64 +95,24 @@ def usable(*tensors: Tensor) -> bool:
     return all(x.is_cuda and not x.requires_grad for x in tensors) and tensors[-1].dtype in types
 
 
-def simulate(
-    current: Tensor, start: Tensor, v_th: Tensor, bias: Tensor, steps: int, static: bool, overwrite: bool
-) -> tuple[Tensor, Tensor]:
-    """Simulate; see `kernels.simulate`."""
-    layout = Layout.of(current if static else current[0])
-    dense = layout.dense(current)
-    if overwrite and not static:
-        memory, spikes = dense, layout.view(dense)
-    else:
-        memory, spikes = layout.empty(current, steps)
-    end, ended = layout.empty(current)
-    _launch(layout, dense, start, v_th, bias, steps, static, end, spikes=memory)
-    return spikes, ended
-
-
-def count(
-    current: Tensor, start: Tensor, v_th: Tensor, bias: Tensor, steps: int, static: bool, pack: bool
-) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Simulate and count; see `kernels.count`."""
-    layout = Layout.of(current if static else current[0])
-    (counts, counted), (end, ended) = layout.empty(current), layout.empty(current)
-    size = (steps, layout.rows, (layout.places + 7) // 8)
-    bits = torch.empty(size, dtype=torch.uint8, device=current.device) if pack else None
-    dense = layout.dense(current)
-    _launch(layout, dense, start, v_th, bias, steps, static, end, counts=counts, bits=bits)
-    return counted, bits, ended
-
-
-def unpack(bits: Tensor, v_th: Tensor, layout: Layout) -> Tensor:
-    """Unpack; see `kernels.unpack`."""
-    values = layout.parameter(v_th, v_th.dtype)
-    memory, spikes = layout.empty(v_th, bits.shape[0])
-    blocks = triton.cdiv(layout.places, BLOCK)
-    grid = (bits.shape[0] * layout.rows * blocks,)
-    _unpack[grid](bits, values, memory, bits.shape[2], layout.places, blocks, SIZE=BLOCK)
-    return spikes
-
-
-def _launch(
+def launch(
     layout: Layout,
     current: Tensor,
+    time_stride: int,
     start: Tensor,
+    start_stride: int,
     v_th: Tensor,
     bias: Tensor,
     steps: int,
-    static: bool,
+    *,
     end: Tensor,
     spikes: Tensor | None = None,
     counts: Tensor | None = None,
     bits: Tensor | None = None,
 ) -> None:
-    dtype, places, rows = current.dtype, layout.places, layout.rows
-    if start.dim() == len(layout.shape):
-        start, stride = layout.dense(start.to(dtype).expand(layout.shape)), places
-    else:
-        start, stride = layout.parameter(start, dtype), 0
-    v_th, bias = layout.parameter(v_th, dtype), layout.parameter(bias, dtype)
-    blocks, row_bytes, size = triton.cdiv(places, BLOCK), (places + 7) // 8, rows * places
+    """Run the kernel; see `fused.Launch`."""
+    rows, places = layout.rows, layout.places
+    blocks, row_bytes = triton.cdiv(places, BLOCK), (places + 7) // 8
     _integrate_and_fire[(rows * blocks,)](
         current,
         start,
@@ -161,9 +123,9 @@ def _launch(
         end,
         end if counts is None else counts,
         end if bits is None else bits,
-        0 if static else size,
-        stride,
-        size,
+        time_stride,
+        start_stride,
+        rows * places,
         rows * row_bytes,
         row_bytes,
         steps,
@@ -173,3 +135,17 @@ def _launch(
         BITS=bits is not None,
         SIZE=BLOCK,
     )
+
+
+simulate = partial(fused.simulate, launch)
+count = partial(fused.count, launch)
+
+
+def unpack(bits: Tensor, v_th: Tensor, layout: Layout) -> Tensor:
+    """Unpack; see `kernels.unpack`."""
+    values = layout.parameter(v_th, v_th.dtype)
+    memory, spikes = layout.empty(v_th, bits.shape[0])
+    blocks = triton.cdiv(layout.places, BLOCK)
+    grid = (bits.shape[0] * layout.rows * blocks,)
+    _unpack[grid](bits, values, memory, bits.shape[2], layout.places, blocks, SIZE=BLOCK)
+    return spikes
