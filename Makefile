@@ -17,7 +17,7 @@ test: $(VENV)/.installed-test
 
 benchmark: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/accuracy.py
-	$(BIN)/python benchmarks/cost.py
+	$(BIN)/python benchmarks/speed.py
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
