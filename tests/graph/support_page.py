@@ -106,7 +106,7 @@ def _supported(module: str) -> str:
     modules = [cls for cls, rule in MODULE_RULES.items() if _belongs(rule, module)]
     functions = [target for target, rule in FUNCTION_RULES.items() if _belongs(rule, module)]
     lists = {
-        "modules": {_class_name(cls) for cls in modules if cls.__module__.startswith("torch")},
+        "modules": {_class_name(cls) for cls in modules if _public(cls)},
         "functions": {_function_name(f) for f in functions if not isinstance(f, str)},
         "methods": {f".{f}()" for f in functions if isinstance(f, str)},
     }
@@ -124,6 +124,10 @@ def _belongs(rule: Callable[..., Any], module: str) -> bool:
     # A rule that never returns only says why something is refused.
     refuses = getattr(rule, "__annotations__", {}).get("return") == "NoReturn"
     return rule.__module__.rpartition(".")[2] == module and not refuses
+
+
+def _public(cls: type[nn.Module]) -> bool:
+    return cls.__module__.startswith("torch") and not cls.__name__.startswith("_")
 
 
 def _class_name(cls: type[nn.Module]) -> str:
