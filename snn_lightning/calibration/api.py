@@ -17,7 +17,7 @@ from snn_lightning.calibration.communicator import Communicator
 from snn_lightning.calibration.data import collect_images, shard
 from snn_lightning.calibration.partial import PartialCheckpoint, fingerprint
 from snn_lightning.calibration.pipelines import Pipeline
-from snn_lightning.calibration.progress import Observer, RichObserver
+from snn_lightning.calibration.progress import Observer, RichObserver, StageCosts, work_of
 from snn_lightning.calibration.walk import CalibrationLoop
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
@@ -138,6 +138,8 @@ def run_calibration(
             key = fingerprint(network, pipeline, batches)
             keep = PartialCheckpoint(Path(partial) / f"{key}.partial.ckpt", key)
         loop = CalibrationLoop(network, model, pipeline, chunks, indices, total, communicator, observer, keep)
+        work = work_of(pipeline, total, communicator.world_size)
+        observer.begin(StageCosts.modelled(network, sample, work))
         with observer, torch.enable_grad():
             model.records = loop.run()
     return model, keep

@@ -81,11 +81,13 @@ class LayerLoop:
                 if len(order) < batch:
                     order = torch.randperm(count, generator=generator)
                 chosen, order = order[:batch], order[batch:]
-                loss = self._step(self._rows(chosen), batch, failure)
+                loss, failed, failure = self._step(self._rows(chosen), batch, failure)
                 optimizer.step()
                 scheduler.step()
+                # Only now and then, and all at the same time: looking at a number waits for the device.
                 if iteration % every == 0 or iteration == settings.iterations - 1:
-                    losses.append((iteration, loss()))
+                    self._raise_failures(failed, failure)
+                    losses.append((iteration, self._finite(loss)))
                     try:
                         context.iteration(iteration + 1, settings.iterations, losses[-1][1])
                     except Exception as error:
@@ -141,11 +143,16 @@ class LayerLoop:
             eigenvalue = flat.norm().item()
         return max(eigenvalue, 1e-12)
 
-    def _step(self, rows: Tensor, batch: int, failure: Exception | None) -> _Loss:
+    def _step(
+        self, rows: Tensor, batch: int, failure: Exception | None
+    ) -> tuple[Tensor, Tensor, Exception | None]:
         """Put the gradient of the mini-batch's loss, over all processes, into the weights.
 
         A failure of this process, now or before, is told to the others with the gradient: one reduction a
         step.
+
+        Returns:
+            The loss, how many processes have failed, both still on the device, and this process's failure.
         """
         sizes = [w.numel() for w in self.weights]
         flat = torch.zeros(sum(sizes) + 2, dtype=self.targets.dtype, device=self.targets.device)
@@ -163,14 +170,25 @@ class LayerLoop:
             flat.zero_()
             flat[-1], failure = 1.0, error
         flat = self.context.communicator.sum_unchecked(flat)
-        if failure is not None:
-            raise failure
-        if self.context.communicator.world_size > 1 and flat[-1] > 0:
-            # Raises what the process that failed has to say.
-            self.context.communicator.barrier()
         for weight, part in zip(self.weights, flat[:-2].split(sizes), strict=True):
             weight.grad = part.view_as(weight)
-        return _Loss(flat[-2], self.context.stage.name)
+        return flat[-2], flat[-1], failure
+
+    def _raise_failures(self, failed: Tensor, failure: Exception | None) -> None:
+        if failure is not None:
+            raise failure
+        if self.context.communicator.world_size > 1 and failed > 0:
+            # Raises what the process that failed has to say.
+            self.context.communicator.barrier()
+
+    def _finite(self, loss: Tensor) -> float:
+        value = loss.item()
+        if value != value or value == float("inf"):
+            raise CalibrationError(
+                f"The weight loss of '{self.context.stage.name}' is not finite: lower weights.learning_rate "
+                "(or weights.step_size)."
+            )
+        return value
 
     def _rows(self, chosen: Tensor) -> Tensor:
         """Return the rows of this process that hold the images `chosen` of the whole set."""
@@ -188,19 +206,3 @@ class LayerLoop:
 
     def _predict(self, inputs: Mapping[str, Tensor]) -> Tensor:
         return self.unit.expected_rate(self._current(inputs), self.context.timesteps)
-
-
-class _Loss:
-    """A loss that is fetched from the device only when somebody wants to see it."""
-
-    def __init__(self, value: Tensor, stage: str) -> None:
-        self.value, self.stage = value, stage
-
-    def __call__(self) -> float:
-        loss = self.value.item()
-        if loss != loss or loss == float("inf"):
-            raise CalibrationError(
-                f"The weight loss of '{self.stage}' is not finite: lower weights.learning_rate (or "
-                "weights.step_size)."
-            )
-        return loss
