@@ -66,7 +66,8 @@ BELOW = {
     "graph": set(),
     "spiking": {"graph"},
     "thresholds": {"graph", "spiking"},
-    "calibration": {"graph", "spiking", "thresholds"},
+    "analysis": {"graph", "spiking"},
+    "calibration": {"graph", "spiking", "thresholds", "analysis"},
 }
 
 

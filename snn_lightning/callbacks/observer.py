@@ -6,7 +6,7 @@ import math
 
 from lightning.pytorch import Trainer
 
-from snn_lightning.calibration.progress import Observer, RichObserver, StageRecord
+from snn_lightning.calibration.progress import Observer, RichObserver, StageCosts, StageRecord
 
 
 class LoggingObserver(Observer):
@@ -32,6 +32,10 @@ class LoggingObserver(Observer):
         self.display.__exit__(None, None, None)
         for logger in self.trainer.loggers if self.active else ():
             logger.save()
+
+    def begin(self, costs: StageCosts) -> None:
+        """Let the display know what each stage costs."""
+        self.display.begin(costs)
 
     def stage_started(self, index: int, total: int, name: str, resumed: bool) -> None:
         """Show which stage it is."""

@@ -1,0 +1,357 @@
+"""What a simulation and a calibration cost, in operations and bytes, before any of it is run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from snn_lightning.graph.network import INPUT, Stage, StageNetwork
+from snn_lightning.graph.operators import SYNAPSES, TRANSPOSED
+
+FLOAT = 4
+"""Bytes of a number."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done, as plain numbers.
+
+    Args:
+        images: of the calibration set, over all processes.
+        timesteps: T.
+        corrected: images that a bias or potential step simulates; 0 without such a step.
+        iterations: SGD steps a stage; 0 without weight calibration.
+        batch_size: images an SGD step, over all processes.
+        power_iterations: of the curvature estimate before the SGD; 0 with a learning rate given.
+        readout: whether the readout is calibrated too.
+        budget: memory of the sweep's cache in bytes, None for no limit.
+        processes: among which the images are shared out.
+    """
+
+    images: int
+    timesteps: int
+    corrected: int = 0
+    iterations: int = 0
+    batch_size: int = 32
+    power_iterations: int = 0
+    readout: bool = True
+    budget: float | None = None
+    processes: int = 1
+
+    def share(self, images: int) -> int:
+        """Return the largest share of `images` that a process has."""
+        return -(-images // self.processes)
+
+    @property
+    def largest_batch(self) -> float:
+        """Images that the busiest process has of a mini-batch, on average over the SGD steps.
+
+        A mini-batch is drawn from the whole set, and each process works on those of its images that are in
+        it; all wait for the one with most of them.
+        """
+        if self.processes == 1:
+            return float(self.batch_size)
+        p, expected, below, term = 1 / self.processes, 0.0, 0.0, 0.0
+        for k in range(self.batch_size):
+            term = math.comb(self.batch_size, k) * p**k * (1 - p) ** (self.batch_size - k)
+            below = min(1.0, below + term)
+            expected += 1 - below**self.processes
+        return expected
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value that the walk holds for later stages, the ANN's and the SNN's.
+
+    Args:
+        name: of the value.
+        places: its positions, one image.
+        form: what the SNN's is: "spikes" (one bit each), "temporal" or "static" numbers, or "none".
+    """
+
+    name: str
+    places: int
+    form: str
+
+    def bytes(self, images: int, timesteps: int) -> int:
+        """Return the bytes of the SNN's value."""
+        numbers = images * self.places
+        if self.form == "spikes":
+            return math.ceil(numbers * timesteps / 8)
+        return {"temporal": timesteps, "static": 1, "none": 0}[self.form] * FLOAT * numbers
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """Sizes of a stage, all of one image; MACs are multiply-accumulates.
+
+    Args:
+        name: of the unit.
+        kind: "neuron", "gate" or "readout".
+        macs: of one ANN forward.
+        static_macs: those of them that a simulation does once, not T times.
+        gradient_macs: of one image in an SGD step: forward and backward; 0 without weights.
+        weights: numbers that the SGD changes, of the stage and not of an image.
+        neurons: positions of the site; 0 at gates and readouts.
+        places: positions of the unit.
+        read: positions of all that the stage reads.
+        static: whether the unit's current is static.
+        reads: names of the values it reads.
+        leaves: what it leaves behind for later stages.
+    """
+
+    name: str
+    kind: str
+    macs: int
+    static_macs: int
+    gradient_macs: int
+    weights: int
+    neurons: int
+    places: int
+    read: int
+    static: bool
+    reads: tuple[str, ...]
+    leaves: tuple[Value, ...]
+
+    def simulated_macs(self, timesteps: int) -> int:
+        """Return the MACs of an image in a simulation of T time steps."""
+        return self.static_macs + timesteps * (self.macs - self.static_macs)
+
+    def calibrated(self, work: Work) -> bool:
+        """Whether a pipeline's steps change the stage."""
+        return self.kind == "neuron" or (self.kind == "readout" and work.readout)
+
+    def trained(self, work: Work) -> bool:
+        """Whether the stage has weights that are calibrated."""
+        return self.calibrated(work) and work.iterations > 0 and self.weights > 0
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """Operations and bytes of a calibration; print it for a table. From `estimate_cost`.
+
+    Args:
+        stages: sizes of each stage.
+        input: positions of the network's input, one image.
+        work: what is to be done.
+    """
+
+    stages: tuple[StageCost, ...]
+    input: int
+    work: Work
+
+    @property
+    def macs(self) -> int:
+        """MACs of one ANN forward of one image."""
+        return sum(s.macs for s in self.stages)
+
+    @property
+    def static_macs(self) -> int:
+        """Those of them that a simulation does once."""
+        return sum(s.static_macs for s in self.stages)
+
+    @property
+    def neurons(self) -> int:
+        """Neurons of the spiking network."""
+        return sum(s.neurons for s in self.stages)
+
+    @property
+    def image_macs(self) -> int:
+        """MACs of one image in one simulation."""
+        return sum(s.simulated_macs(self.work.timesteps) for s in self.stages)
+
+    @property
+    def simulation_macs(self) -> int:
+        """MACs of one simulation of the calibration images."""
+        return self.work.images * self.image_macs
+
+    @property
+    def neuron_updates(self) -> int:
+        """Neuron updates of one simulation of the calibration images."""
+        return self.work.images * self.work.timesteps * self.neurons
+
+    @property
+    def sweep_macs(self) -> int:
+        """MACs of the walk without weight calibration: ANN and SNN once, and currents that found no room."""
+        return sum(self.swept_macs(index) for index in range(len(self.stages)))
+
+    @property
+    def weight_macs(self) -> int:
+        """MACs of the weight calibration of all stages."""
+        return sum(self.trained_macs(index) for index in range(len(self.stages)))
+
+    @property
+    def peak_bytes(self) -> int:
+        """Bytes of one process's cache at its peak, in memory."""
+        return max(self.memory(index)[0] for index in range(len(self.stages)))
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of one process's cache on disk at its peak, for which the budget had no room."""
+        return max(self.memory(index)[1] for index in range(len(self.stages)))
+
+    def swept_macs(self, index: int) -> int:
+        """Return the MACs of a stage in the walk, without weight calibration, over all processes."""
+        stage, work = self.stages[index], self.work
+        images = work.images * (stage.macs + stage.simulated_macs(work.timesteps))
+        again = work.corrected * stage.simulated_macs(work.timesteps) if stage.calibrated(work) else 0
+        return images + round((1 - self.held(index)) * again)
+
+    def trained_macs(self, index: int) -> int:
+        """Return the MACs of a stage's weight calibration, over all processes."""
+        stage, work = self.stages[index], self.work
+        if not stage.trained(work):
+            return 0
+        steps = work.iterations * work.batch_size * stage.gradient_macs
+        curvature = stage.macs + work.power_iterations * (stage.macs + stage.gradient_macs)
+        # The error before and after, of all images.
+        errors = 2 * work.images * stage.macs
+        return steps + errors + (work.batch_size * curvature if work.power_iterations else 0)
+
+    def reduced_bytes(self, index: int) -> int:
+        """Return the bytes that one SGD step of a stage sends through its gradient reduction."""
+        return FLOAT * (self.stages[index].weights + 2) if self.work.processes > 1 else 0
+
+    def held(self, index: int) -> float:
+        """Return the part of a stage's currents that stays in memory between two simulations."""
+        wanted, work = self._currents(index), self.work
+        if not wanted or work.budget is None:
+            return 1.0
+        return min(1.0, max(0.0, (work.budget - self._live(index)) / wanted))
+
+    def memory(self, index: int) -> tuple[int, int]:
+        """Return the bytes of one process's cache while a stage is calibrated: in memory, and on disk."""
+        stage, budget = self.stages[index], self.work.budget
+        images = self.work.share(self.work.images)
+        workspace = FLOAT * images * (stage.read + stage.places) if stage.trained(self.work) else 0
+        left = self._live(index, after=True)
+        memory = max(self._live(index) + workspace, left + round(self.held(index) * self._currents(index)))
+        if budget is None:
+            return memory, 0
+        return min(memory, int(budget)), max(0, max(self._live(index) + workspace, left) - int(budget))
+
+    def _currents(self, index: int) -> int:
+        """Bytes of a stage's currents, on one process."""
+        stage, work = self.stages[index], self.work
+        if not work.corrected or not stage.calibrated(work):
+            return 0
+        steps = 1 if stage.static else work.timesteps
+        return FLOAT * work.share(work.corrected) * steps * stage.places
+
+    def _live(self, index: int, after: bool = False) -> int:
+        """Bytes of all values that are alive at a stage, before or after it has fired, on one process."""
+        images, timesteps = self.work.share(self.work.images), self.work.timesteps
+        needed = {key for stage in self.stages[index:] for key in stage.reads}
+        total = FLOAT * images * self.input if INPUT in needed else 0
+        for i, stage in enumerate(self.stages[: index + 1]):
+            for value in stage.leaves:
+                if i == index or value.name in needed:
+                    total += FLOAT * images * value.places
+                    total += value.bytes(images, timesteps) if i < index or after else 0
+        return total
+
+    def __str__(self) -> str:
+        work, count = self.work, range(len(self.stages))
+        rows: list[tuple[str, ...]] = [
+            ("stage", "MACs", "static", "neurons", "simulation", "weights", "cache")
+        ]
+        for i, s in enumerate(self.stages):
+            numbers = (s.macs, s.static_macs, s.neurons, self.swept_macs(i), self.trained_macs(i))
+            rows.append((s.name, *(f"{si(n)}" for n in numbers), _bytes(sum(self.memory(i)))))
+        numbers = (self.macs, self.static_macs, self.neurons, self.sweep_macs, self.weight_macs)
+        rows.append(("total", *map(si, numbers), _bytes(max(sum(self.memory(i)) for i in count))))
+        widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
+        table = ["  ".join(f"{v:{'<>'[c > 0]}{widths[c]}}" for c, v in enumerate(row)) for row in rows]
+        return "\n".join(
+            [
+                "Cost: MACs, static MACs and neurons of one image; MACs of calibrating "
+                f"{work.images} images at T={work.timesteps}; bytes in the cache",
+                *table,
+                f"Simulation of one image: {si(self.image_macs)} MACs, "
+                f"{si(work.timesteps * self.neurons)} neuron updates",
+                f"Cache at its peak: {_bytes(self.peak_bytes)} in memory, {_bytes(self.disk_bytes)} on disk",
+            ]
+        )
+
+
+def estimate_cost(network: StageNetwork, shape: Sequence[int], work: Work) -> CostEstimate:
+    """Count the operations and bytes of a calibration.
+
+    Args:
+        network: the normalised and prepared ANN; on the meta device nothing is computed, elsewhere one image
+            of zeros runs through it.
+        shape: of one input, without the batch, `[C, ...]`.
+        work: what is to be done.
+    """
+    like = next(network.parameters(), torch.zeros(()))
+    with torch.no_grad():
+        image = torch.zeros(1, *shape, dtype=like.dtype, device=like.device)
+        values = network.run_operators(network.nodes, {INPUT: image})
+    stages = tuple(_stage_cost(network, stage, values) for stage in network.stages)
+    return CostEstimate(stages, image.numel(), work)
+
+
+def macs_of(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    """Return the multiply-accumulates of an operator, given its input and output `[1, ...]`.
+
+    Biases, sums, pooling and per-channel factors count as none, as usual.
+    """
+    if isinstance(module, nn.Linear):
+        return y.numel() * module.in_features
+    if isinstance(module, SYNAPSES):
+        # Behind its first dimension it has what one output receives, or (transposed) what one input gives.
+        weight = cast(Tensor, module.weight)
+        return (x if isinstance(module, TRANSPOSED) else y).numel() * weight[0].numel()
+    return 0
+
+
+def si(number: float) -> str:
+    """Return a number with three digits and a prefix: "40.8 M"."""
+    exponent = 0 if number < 999.5 else min(5, math.floor(math.log10(number * 1.0005) / 3))
+    value = number / 1000**exponent
+    digits = 0 if value >= 99.95 or exponent == 0 else 1 if value >= 9.995 else 2
+    return f"{value:.{digits}f} {' kMGTP'[exponent]}".rstrip()
+
+
+def _bytes(number: float) -> str:
+    return f"{si(number)}B" if number >= 999.5 else f"{number:.0f} B"
+
+
+def _stage_cost(network: StageNetwork, stage: Stage, values: dict[str, Tensor]) -> StageCost:
+    macs = static = gradient = weights = 0
+    learning: set[str] = set()
+    for name in stage.operators:
+        module, inputs = cast(nn.Module, network.operators[name]), network.nodes[name].inputs
+        count = macs_of(module, values[inputs[0]], values[name])
+        macs += count
+        static += count if name not in network.temporal else 0
+        upstream = any(key in learning for key in inputs)
+        if isinstance(module, SYNAPSES):
+            weights += module.weight.numel()
+            # Forward and gradient of the weight; that of the input where an earlier weight learns by it.
+            gradient += count * (3 if upstream else 2)
+        if upstream or isinstance(module, SYNAPSES):
+            learning.add(name)
+    places = values[stage.current if stage.kind == "readout" else stage.name].numel()
+    leaves = [Value(stage.name, places, "none" if stage.kind == "readout" else "spikes")]
+    for key in stage.exports:
+        leaves.append(Value(key, values[key].numel(), "temporal" if key in network.temporal else "static"))
+    return StageCost(
+        name=stage.name,
+        kind=stage.kind,
+        macs=macs,
+        static_macs=static,
+        gradient_macs=gradient,
+        weights=weights,
+        neurons=places if stage.kind == "neuron" else 0,
+        places=places,
+        read=sum(values[key].numel() for key in stage.inputs),
+        static=stage.current not in network.temporal,
+        reads=stage.inputs,
+        leaves=tuple(leaves),
+    )
