@@ -23,13 +23,16 @@ from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from snn_lightning.analysis.cost import estimate_cost
 from snn_lightning.analysis.results import Results, results_table, write_results
+from snn_lightning.analysis.seconds import estimate_seconds, measure_prices
 from snn_lightning.calibration import Pipeline, convert
 from snn_lightning.calibration.data import inputs_of
+from snn_lightning.calibration.progress import work_of
 from snn_lightning.callbacks import CalibrationCallback
 from snn_lightning.errors import CheckpointError, SettingsError, SNNLightningError
 from snn_lightning.files import read_checkpoint
-from snn_lightning.graph import normalise
+from snn_lightning.graph import normalise, prepare
 from snn_lightning.graph.report import conversion_report
 from snn_lightning.spiking.checkpoint import KEY, load_converted
 from snn_lightning.spiking.kernels import use_kernel
@@ -215,6 +218,9 @@ def calibrate(config: DictConfig) -> Results | None:
         experiment.console.print(str(report), highlight=False, markup=False, soft_wrap=True)
         if not report.convertible:
             sys.exit(1)
+        experiment.console.print(
+            _cost_report(experiment, pipeline), highlight=False, markup=False, soft_wrap=True
+        )
         return None
     if config.ckpt is not None and KEY in (checkpoint := read_checkpoint(config.ckpt)):
         return _test_only(experiment, checkpoint.get("hyper_parameters", {}))
@@ -306,6 +312,35 @@ def _calibration_loader(experiment: Experiment) -> Any:
 def _sample(experiment: Experiment) -> torch.Tensor:
     """Return the first batch of calibration images."""
     return inputs_of(next(iter(_calibration_loader(experiment))))
+
+
+@torch.random.fork_rng()
+def _cost_report(experiment: Experiment, pipeline: Pipeline) -> str:
+    """Say what calibrating and testing will cost on this machine."""
+    trainer = experiment.trainer
+    sample = _sample(experiment)[:8]
+    device = trainer.strategy.root_device
+    network = normalise(experiment.module.net, sample)
+    network = prepare(network, sample, pipeline.max_pooling, pipeline.convert_avg_pool).to(device)
+    images = len(_calibration_loader(experiment).dataset)
+    work = work_of(pipeline, images, trainer.world_size)
+    cost = estimate_cost(network, sample.shape[1:], work)
+    seconds = estimate_seconds(cost, measure_prices(network, sample.to(device), work))
+    experiment.data.setup("test")
+    tested = work.share(len(experiment.data.test_dataloader().dataset))
+    phases = (
+        ("Calibration, simulate", f"{work.share(images)} images", sum(seconds.simulate)),
+        ("Calibration, weights", f"{work.iterations} SGD steps a stage", sum(seconds.weights)),
+        ("Testing, ANN", f"{tested} images", tested * seconds.forward),
+        (
+            "Testing, SNN",
+            f"{tested} images, uncalibrated and again calibrated",
+            2 * tested * seconds.simulation,
+        ),
+    )
+    lines = [f"  {name:<21}  {value:>8.3g} s  ({what})" for name, what, value in phases]
+    title = f"Estimated seconds on this machine ({device.type}), without pretraining and loading of data:"
+    return "\n".join([str(cost), title, *lines])
 
 
 def _results(experiment: Experiment, **values: Any) -> Results:

@@ -234,6 +234,14 @@ def test_a_dry_run_reports_and_does_nothing(tmp_path: Path) -> None:
     # The second call of a shared ReLU is a site of its own.
     assert ["layer4_1_relu_1", "neuron", "layer4.1.relu", "Conv2d,", "Add"] in lines
     assert sum(line[1] == "neuron" for line in lines[1:]) == 17
+    # What it would cost, and how long it would take, before anything is done.
+    assert "256 images at T=16" in done.output
+    assert next(line for line in lines if line[0] == "total")[1:3] == ["142", "M"]
+    assert "Cache at its peak: " in done.output
+    phases = ("Calibration, simulate", "Calibration, weights", "Testing, ANN", "Testing, SNN")
+    for phase in phases:
+        (line,) = (line for line in done.output.splitlines() if line.strip().startswith(phase))
+        assert float(line.removeprefix(f"  {phase}").split()[0]) > 0
     assert not (tmp_path / "cache").exists()
     assert not (tmp_path / "run" / "results.json").exists()
 

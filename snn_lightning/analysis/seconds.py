@@ -16,7 +16,7 @@ from snn_lightning.analysis.cost import FLOAT, CostEstimate, StageCost, Work
 from snn_lightning.graph.network import INPUT, Stage, StageNetwork
 from snn_lightning.graph.operators import SYNAPSES
 from snn_lightning.spiking import kernels
-from snn_lightning.spiking.neuron import IFNeuron
+from snn_lightning.spiking.neuron import GatedMaxPool, IFNeuron
 from snn_lightning.spiking.packing import SpikeTrain
 
 ROWS = 128
@@ -31,13 +31,15 @@ class Prices:
         forward: the operators, one image.
         unit: all places of the unit, one image and time step.
         look: one pass over the activations of an image: histogram and error.
+        hold: fresh memory for the current of an image and time step, kept for the next simulation.
         step: one SGD step; 0 without weights.
     """
 
     forward: float
     unit: float
     look: float
-    step: float
+    hold: float
+    step: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,13 @@ class Machine:
             if work.processes > 1:
                 share = 2 * (work.processes - 1) / work.processes
                 step += self.latency + share * cost.reduced_bytes(index) / self.link
+        # A gate goes over its windows at every step, one after the other.
+        moved = 24 * stage.read if stage.kind == "gate" else 3 * stage.places
         return Prices(
             forward=forward,
-            unit=FLOAT * 3 * stage.places / self.bytes,
+            unit=FLOAT * moved / self.bytes,
             look=FLOAT * 12 * stage.places / self.bytes,
+            hold=FLOAT * stage.places / self.bytes,
             step=step,
         )
 
@@ -142,8 +147,9 @@ def _rows(stage: StageCost, timesteps: int) -> float:
 def _simulate(cost: CostEstimate, index: int, price: Prices) -> float:
     stage, work = cost.stages[index], cost.work
     rows = _rows(stage, work.timesteps) * price.forward
-    once = rows + work.timesteps * price.unit
-    again = work.timesteps * price.unit + (1 - cost.held(index)) * rows + price.look
+    once, held = rows + work.timesteps * price.unit, cost.held(index)
+    again = work.timesteps * price.unit + (1 - held) * rows + price.look
+    again += held * (1 if stage.static else work.timesteps) * price.hold
     corrected = work.share(work.corrected) if stage.calibrated(work) else 0
     return work.share(work.images) * (price.forward + 2 * price.look + once) + corrected * again
 
@@ -253,18 +259,18 @@ def _stage_prices(
     """Measure a stage on copies of one image's `values`."""
     inputs = {key: _copies(values[key], rows) for key in stage.inputs}
     forward = watch(lambda: network.run_operators(stage.operators, inputs))
-    if stage.kind != "neuron":
-        # A gate or a readout moves about as much memory as its operators.
-        return Prices(forward / rows, 0.0 if stage.kind == "readout" else forward / rows, 0.0, 0.0)
-    # Half the neurons fire, if the average is as large as the threshold.
+    if stage.kind == "readout":
+        return Prices(forward / rows, 0.0, 0.0, 0.0)
     steps = 8 if rows >= 8 else rows
     current = _copies(values[stage.current], rows // steps * steps).unflatten(0, (steps, rows // steps))
-    neuron = IFNeuron().to(current.device)
+    operator = cast(nn.Module, network.operators[stage.name])
+    unit = (IFNeuron() if stage.kind == "neuron" else GatedMaxPool(operator)).to(current.device)
 
     def fire() -> None:
-        output = neuron.emit(current, None, steps).output
-        if isinstance(output, SpikeTrain):
-            output.unpack()
+        output = unit.emit(current, None, steps).output
+        train = SpikeTrain.of(output) if isinstance(output, Tensor) else output
+        if train is not None:
+            train.unpack()
 
     x = current[0]
     line = torch.zeros(x.shape[1], dtype=torch.int32, device=x.device)
@@ -276,8 +282,10 @@ def _stage_prices(
         torch.linalg.vector_norm(x - x, dtype=torch.float64)
         torch.linalg.vector_norm(x, dtype=torch.float64)
 
-    unit = watch(fire) / (rows // steps * steps)
-    return Prices(forward / rows, unit, watch(look) / len(x), 0.0)
+    kept: list[Tensor] = []
+    hold = watch(lambda: kept.append(torch.full_like(current, 0.5)))
+    count = rows // steps * steps
+    return Prices(forward / rows, watch(fire) / count, watch(look) / len(x), hold / count)
 
 
 def _copies(value: Tensor, rows: int) -> Tensor:

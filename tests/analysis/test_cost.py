@@ -1,0 +1,313 @@
+"""Operations and bytes against counts by hand, torch's own counter and the cache of a real sweep."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from snn_lightning import ACP, LCP, Bias, Pipeline, Potential, Weights
+from snn_lightning.analysis.cost import CostEstimate, StageCost, Work, estimate_cost, macs_of, si
+from snn_lightning.analysis.seconds import (
+    NOMINAL,
+    Machine,
+    Prices,
+    estimate_seconds,
+    interpolate,
+    measure_prices,
+    spread,
+)
+from snn_lightning.calibration.cache import Cache
+from snn_lightning.calibration.progress import work_of
+from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
+from snn_lightning.graph.operators import SYNAPSES
+from tests.calibration.support import make_loop
+from tests.families import family, images
+from tests.toys import INPUT_SHAPES, TOYS, Bottleneck, Dense, MaxPooled, PlainConv, Residual, inputs, toy
+
+
+class Hourglass(nn.Module):
+    """Transposed, grouped and dilated convolutions, and a linear layer at each position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(4, 8, 3, stride=2, padding=2, dilation=2, groups=2)
+        self.up = nn.ConvTranspose2d(8, 6, 4, stride=2, padding=1, groups=2)
+        self.along = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.along(F.relu(self.up(F.relu(self.down(x)))))
+
+
+def network_of(ann: nn.Module, x: Tensor) -> StageNetwork:
+    return prepare(normalise(ann, x), x)
+
+
+def cost_of(cls: type[nn.Module], work: Work) -> CostEstimate:
+    return estimate_cost(network_of(toy(cls), inputs(cls)), INPUT_SHAPES[cls], work)
+
+
+def counted(function: Any) -> int:
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops() // 2
+
+
+# Two convolutions and the linear layer of PlainConv.
+FIRST, SECOND, LAST = 8 * 8 * 8 * 27, 12 * 4 * 4 * 72, 12 * 5
+
+
+def test_a_plain_network_by_hand() -> None:
+    cost = cost_of(PlainConv, Work(images=10, timesteps=4))
+    assert [s.macs for s in cost.stages] == [FIRST, SECOND, LAST]
+    assert (cost.macs, cost.static_macs) == (FIRST + SECOND + LAST, FIRST)
+    assert ([s.neurons for s in cost.stages], cost.neurons) == ([512, 192, 0], 704)
+    assert cost.image_macs == FIRST + 4 * (SECOND + LAST)
+    assert cost.simulation_macs == 10 * cost.image_macs
+    assert cost.neuron_updates == 10 * 4 * 704
+    # The thresholds alone: the ANN and the SNN once.
+    assert (cost.sweep_macs, cost.weight_macs) == (10 * cost.macs + cost.simulation_macs, 0)
+
+
+def test_the_cache_of_a_plain_network_by_hand() -> None:
+    cost = cost_of(PlainConv, Work(images=10, timesteps=4, corrected=10))
+    image, first, second = 4 * 192, 512, 192
+    # Images, activations and spikes of the first site; its current, which is static.
+    assert cost.memory(0) == (10 * (image + 4 * first + 4 * first // 8 + 4 * first), 0)
+    # The images are gone; activations and spikes of both sites, the current of the second at 4 time steps.
+    bits = 4 * (first + second) // 8
+    assert cost.memory(1) == (10 * (4 * (first + second) + bits + 4 * 4 * second), 0)
+    assert cost.peak_bytes == cost.memory(1)[0]
+
+
+def test_what_has_no_room_goes_to_disk_or_is_computed_again() -> None:
+    work = Work(images=10, timesteps=4, corrected=10)
+    free, small, none = (
+        cost_of(PlainConv, Work(**{**vars(work), "budget": budget})) for budget in (None, 40_000.0, 1.0)
+    )
+    assert free.held(1) == 1
+    assert 0 < small.held(1) < 1
+    assert small.peak_bytes <= 40_000
+    assert small.disk_bytes == 0
+    assert (none.held(1), none.peak_bytes) == (0, 1)
+    again = 10 * none.stages[1].simulated_macs(4)
+    assert none.swept_macs(1) == free.swept_macs(1) + again
+    assert none.disk_bytes + 1 == max(free.memory(i)[0] - free._currents(i) for i in range(3))
+
+
+def test_weight_calibration_by_hand() -> None:
+    cost = cost_of(PlainConv, Work(100, 4, iterations=7, batch_size=16, power_iterations=8))
+    # Forward and the weight's gradient a step; a forward and a step a power iteration, and one forward more;
+    # the error of all images before and after.
+    for index, macs in enumerate((FIRST, SECOND, LAST)):
+        curvature = 16 * (macs + 8 * (macs + 2 * macs))
+        assert cost.trained_macs(index) == 7 * 16 * 2 * macs + curvature + 2 * 100 * macs
+    assert cost.weight_macs == sum(cost.trained_macs(i) for i in range(3))
+    without = cost_of(PlainConv, Work(100, 4, iterations=7, batch_size=16, readout=False))
+    assert without.weight_macs == sum((7 * 16 * 2 + 200) * macs for macs in (FIRST, SECOND))
+
+
+@pytest.mark.parametrize("cls", [*TOYS, Hourglass])
+def test_macs_are_half_of_torchs_flops(cls: type[nn.Module]) -> None:
+    x = torch.randn(1, 4, 8, 8) if cls is Hourglass else inputs(cls, 1)
+    ann = cls().eval() if cls is Hourglass else toy(cls)
+    network = network_of(ann, x)
+    cost = estimate_cost(network, x.shape[1:], Work(1, 1))
+    assert cost.macs == counted(lambda: network(x)) == counted(lambda: ann(x))
+
+
+@pytest.mark.parametrize("name", ["resnext", "googlenet", "shufflenet_v2", "regnet_x"])
+def test_macs_of_torchvisions_families(name: str) -> None:
+    ann, x = family(name), images(name, 1)
+    cost = estimate_cost(network_of(ann, x), x.shape[1:], Work(1, 1))
+    assert cost.macs == counted(lambda: ann(x))
+
+
+def test_on_the_meta_device_nothing_is_computed() -> None:
+    network = network_of(toy(Residual), inputs(Residual))
+    real = estimate_cost(network, INPUT_SHAPES[Residual], Work(8, 4))
+    assert estimate_cost(network.to("meta"), INPUT_SHAPES[Residual], Work(8, 4)) == real
+
+
+class Chain(nn.Module):
+    """Two convolutions behind each other in a stage: the second gives the first its gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AvgPool2d(2), nn.Conv2d(5, 4, 1), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+@pytest.mark.parametrize("cls", [PlainConv, Residual, Dense, MaxPooled, Chain])
+def test_macs_of_an_sgd_step_are_half_of_torchs_flops(cls: type[nn.Module]) -> None:
+    x = torch.randn(1, 3, 8, 8)
+    network = network_of(toy(cls) if cls in TOYS else Chain().eval(), x)
+    cost = estimate_cost(network, x.shape[1:], Work(1, 1))
+    values = network.run_operators(network.nodes, {INPUT: x})
+    for stage, sizes in zip(network.stages, cost.stages, strict=True):
+        synapses = [network.operators[n] for n in stage.operators]
+        weights = [m.weight for m in synapses if isinstance(m, SYNAPSES)]
+        assert sizes.weights == sum(w.numel() for w in weights)
+        if not weights:
+            assert sizes.gradient_macs == 0
+            continue
+        network.requires_grad_(False)
+        for weight in weights:
+            weight.requires_grad_(True)
+        given = {key: values[key].detach() for key in stage.inputs}
+
+        def step(stage: Any = stage, given: Any = given, weights: Any = weights) -> None:
+            current = network.run_operators(stage.operators, given)[stage.current]
+            torch.autograd.grad(current.sum(), weights)
+
+        assert sizes.gradient_macs == counted(step)
+
+
+PIPELINES: dict[str, Pipeline] = {"lcp": LCP(4), "acp": ACP(4, weights=Weights(2, batch_size=8))}
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+@pytest.mark.parametrize("cls", [PlainConv, Residual, Dense, MaxPooled, Bottleneck])
+def test_the_cache_of_a_real_sweep(
+    cls: type[nn.Module], pipeline: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    largest, put, workspace = [0], Cache.put, Cache.workspace
+
+    def noted(original: Any) -> Any:
+        def call(cache: Cache, *arguments: Any) -> Any:
+            result = original(cache, *arguments)
+            largest[0] = max(largest[0], cache.used)
+            return result
+
+        return call
+
+    monkeypatch.setattr(Cache, "put", noted(put))
+    monkeypatch.setattr(Cache, "workspace", noted(workspace))
+    settings = PIPELINES[pipeline]
+    loop = make_loop(toy(cls), inputs(cls, 32), settings)
+    loop.run()
+    cost = estimate_cost(loop.ann, INPUT_SHAPES[cls], work_of(settings, 32))
+    assert cost.peak_bytes == pytest.approx(largest[0], rel=0.01)
+    assert cost.disk_bytes == 0
+
+
+def test_a_pipeline_as_plain_numbers() -> None:
+    assert work_of(LCP(8), 50) == Work(50, 8, 50)
+    assert work_of(LCP(8, bias=None, calibrate_readout=False), 50) == Work(50, 8, readout=False)
+    pipeline = ACP(8, weights=Weights(20, 0.1), potential=Potential(30), cache_budget_gb=2)
+    assert work_of(pipeline, 50, 4) == Work(50, 8, 30, 20, 32, budget=2e9, processes=4)
+    assert work_of(ACP(8), 50).power_iterations == 8
+    assert work_of(LCP(8, bias=Bias(16)), 50).corrected == 16
+
+
+@pytest.mark.parametrize(("batch", "processes"), [(32, 1), (32, 2), (32, 8), (32, 64), (8, 3)])
+def test_the_largest_share_of_a_mini_batch(batch: int, processes: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(processes, (4000, batch), generator=generator)
+    counts = torch.nn.functional.one_hot(drawn, processes).sum(1)
+    expected = counts.amax(1).double().mean().item()
+    assert Work(1, 1, batch_size=batch, processes=processes).largest_batch == pytest.approx(
+        expected, rel=0.08
+    )
+
+
+def test_several_processes_share_images_and_reduce_gradients() -> None:
+    work = Work(100, 4, iterations=10, processes=8)
+    assert work.share(100) == 13
+    alone, together = (cost_of(PlainConv, w) for w in (Work(100, 4, iterations=10), work))
+    assert (alone.reduced_bytes(0), together.reduced_bytes(0)) == (0, 4 * (8 * 27 + 2))
+    assert together.weight_macs == alone.weight_macs
+    assert together.peak_bytes == pytest.approx(alone.peak_bytes * 13 / 100, rel=0.01)
+    machine = Machine(macs=1e6, bytes=1e12, call=0.5, link=1e3, latency=0.25)
+    steps = [machine.prices(cost)[0].step for cost in (alone, together)]
+    assert steps[0] == pytest.approx(0.5 + 32 * 2 * FIRST / 1e6, rel=1e-3)
+    link = 0.25 + 2 * 7 / 8 * together.reduced_bytes(0) / 1e3
+    assert steps[1] == pytest.approx(0.5 + work.largest_batch * 2 * FIRST / 1e6 + link, rel=1e-3)
+
+
+def test_seconds_by_hand() -> None:
+    work = Work(100, 4, corrected=50, iterations=10, power_iterations=8)
+    cost = cost_of(PlainConv, work)
+    prices = [Prices(forward=1.0, unit=0.1, look=0.01, hold=0.001, step=5.0)] * 3
+    seconds = estimate_seconds(cost, prices)
+    # ANN, two looks, the simulation; then the neurons again, on currents that were kept.
+    static = 100 * (1 + 0.02 + 1 + 0.4) + 50 * (0.4 + 0.01 + 0.001)
+    temporal = 100 * (1 + 0.02 + 4 + 0.4) + 50 * (0.4 + 0.01 + 0.004)
+    assert seconds.simulate == pytest.approx((static, temporal, temporal))
+    assert seconds.weights == pytest.approx([10 * 5 + 8 * (5 + 32) + 200] * 3)
+    assert seconds.calibration == pytest.approx(sum(seconds.simulate) + sum(seconds.weights))
+    assert seconds.stages[0] == pytest.approx(static + 10 * 5 + 8 * 37 + 200)
+    assert (seconds.forward, seconds.simulation) == pytest.approx((3.0, 1 + 0.4 + 2 * 4.4))
+
+
+@pytest.mark.parametrize("cls", [Residual, MaxPooled])
+def test_a_measurement_leaves_everything_as_it_is(cls: type[nn.Module]) -> None:
+    x = inputs(cls)
+    network = network_of(toy(cls), x)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    work = work_of(ACP(4), 64)
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    prices = measure_prices(network, x, work, seconds=0.2)
+    cost = estimate_cost(network, x.shape[1:], work)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert not any(p.requires_grad or p.grad is not None for p in network.parameters())
+    assert len(prices) == len(network.stages)
+    for stage, price in zip(cost.stages, prices, strict=True):
+        assert price.forward > 0
+        assert (price.step > 0) == (stage.weights > 0 and stage.kind != "gate")
+        assert (price.unit > 0) == (stage.kind != "readout")
+    assert estimate_seconds(cost, prices).calibration > 0
+
+
+def test_more_work_is_foreseen_to_take_longer() -> None:
+    machine = NOMINAL["cpu"]
+    pipelines = LCP(4), LCP(8), ACP(8), ACP(8, weights=Weights(200))
+    costs = [cost_of(Residual, work_of(pipeline, 64)) for pipeline in pipelines]
+    seconds = [estimate_seconds(cost, machine.prices(cost)).calibration for cost in costs]
+    assert seconds == sorted(seconds)
+    assert 1.8 < seconds[3] / seconds[2] < 2.1
+
+
+def test_spreading() -> None:
+    assert spread(0) == []
+    assert spread(1) == [0]
+    assert spread(2) == [1, 0]
+    assert spread(9) == [8, 0, 4, 2, 6, 1, 3, 5, 7]
+    assert all(sorted(spread(n)) == list(range(n)) for n in range(40))
+
+
+def test_interpolation() -> None:
+    points = [(4.0, 8.0), (1.0, 2.0)]
+    assert [interpolate(x, points) for x in (0, 1, 2, 4, 9)] == [2, 2, 4, 8, 8]
+    assert interpolate(3.0, []) == 0
+
+
+def test_the_table() -> None:
+    work = Work(64, 4, 64, iterations=100)
+    shown = str(cost_of(Residual, work)).splitlines()
+    assert "64 images at T=4" in shown[0]
+    assert shown[1].split() == ["stage", "MACs", "static", "neurons", "simulation", "weights", "cache"]
+    assert len({len(line) for line in shown[1:-2]}) == 1
+    assert shown[-3].startswith("total")
+    assert "neuron updates" in shown[-2]
+    assert shown[-1].endswith("0 B on disk")
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0, "0"), (640, "640"), (999.6, "1.00 k"), (16384, "16.4 k"), (999_400, "999 k"), (40.8e6, "40.8 M")],
+)
+def test_prefixes(number: float, shown: str) -> None:
+    assert si(number) == shown
+
+
+def test_operators_without_weights_count_as_none() -> None:
+    x = torch.zeros(1, 4, 4)
+    assert macs_of(nn.AvgPool1d(2), x, x) == 0
+    assert isinstance(cost_of(PlainConv, Work(1, 1)).stages[0], StageCost)
