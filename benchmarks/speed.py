@@ -39,15 +39,23 @@ from snn_lightning.files import write_atomically
 from snn_lightning.models import create_model
 
 MODELS: dict[str, dict[str, Any]] = {"vgg16_bn": {}, "resnet20": {"width": 16}, "mobilenet": {}}
+NARROW = {"vgg16_bn": {"width": 0.25}, "mobilenet": {"width": 0.5}}
+"""The calibrated ones: narrower, and so with a larger part of what isn't convolution."""
+
 BATCH = 128
 """Images and time steps at once, of the ANN's forward passes as of the SNN's."""
 
 
 def build(name: str, **settings: Any) -> nn.Module:
+    """Return a network with random weights and the batch norms' statistics of the images."""
     torch.manual_seed(0)
-    ann = create_model(
-        name, num_classes=10, in_channels=3, image_size=32, **{**MODELS.get(name, {}), **settings}
-    )
+    settings = MODELS.get(name, {}) | settings
+    ann = create_model(name, num_classes=10, in_channels=3, image_size=32, **settings)
+    for module in ann.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        ann.train()(images(64))
     return ann.eval().to(memory_format=torch.channels_last)
 
 
@@ -78,7 +86,7 @@ def simulation(args: argparse.Namespace) -> list[dict[str, Any]]:
     for name in args.models:
         ann, batch = build(name), images(BATCH)
         for timesteps in (8, 32):
-            x = batch[: args.images or (64 if timesteps == 8 else 16)]
+            x = batch[: args.images or (32 if timesteps == 8 else 16)]
             snn = convert(ann, batch, timesteps)
             runs = {"ann": partial(ann, batch), "folded": partial(snn.network, batch), "snn": partial(snn, x)}
             others = spikingjelly(ann, batch, x, timesteps, snn(x))
@@ -137,9 +145,9 @@ def spikingjelly(
 def calibration(args: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for name in args.models:
-        ann = build(name, **({"width": 0.25} if name == "vgg16_bn" else {}))
+        ann = build(name, **NARROW.get(name, {}))
         for timesteps in (8, 32):
-            x = images(args.images or (512 if timesteps == 8 else 256))
+            x = images(args.images or (256 if timesteps == 8 else 128))
             snn = convert(ann, x[:BATCH], timesteps)
             runs = {"baseline": lcp(ann, x, Baseline(timesteps)), "lcp": lcp(ann, x, LCP(timesteps))}
             seconds = medians(args.repeats, snn=partial(snn, x), **runs)
