@@ -86,7 +86,7 @@ def simulation(args: argparse.Namespace) -> list[dict[str, Any]]:
     for name in args.models:
         ann, batch = build(name), images(BATCH)
         for timesteps in (8, 32):
-            x = batch[: args.images or (32 if timesteps == 8 else 16)]
+            x = batch[: args.images or (32 if timesteps == 8 else 8)]
             snn = convert(ann, batch, timesteps)
             runs = {"ann": partial(ann, batch), "folded": partial(snn.network, batch), "snn": partial(snn, x)}
             others = spikingjelly(ann, batch, x, timesteps, snn(x))

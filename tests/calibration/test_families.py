@@ -76,7 +76,9 @@ def test_all_weights_of_a_stage_are_optimised_together(name: str) -> None:
         inside = synapses(model, stage.operators)
         if stage.kind != "gate" and inside:
             moved = {key: changed(name, "acp", key, "weight") for key in inside}
-            assert set(moved.values()) == {bool(record["steps"]["weights"]["kept"])}, moved
+            # Weights that came out worse are put back; where no neuron is near its threshold none moves.
+            assert len(set(moved.values())) == 1, moved
+            assert record["steps"]["weights"]["kept"] or not any(moved.values())
 
 
 @pytest.mark.parametrize("name", RESIDUAL)
