@@ -54,7 +54,7 @@ def indices(found: Tensor, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("timesteps", [1, 2, 4, 8, 16, 32])
 def test_mmse_is_the_literal_grid_search(timesteps: int) -> None:
-    x = activations(1000, 500, seed=timesteps)
+    x = activations(400, 500, seed=timesteps)
     errors = literal_errors(x[0], timesteps, True)
     index = indices(find(MMSE(), x, timesteps), x)
     assert (index == errors.argmin(1)).double().mean().item() >= 0.999
