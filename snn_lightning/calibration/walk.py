@@ -149,11 +149,11 @@ class CalibrationLoop:
             for emission in context.emit(i, keep=stage.kind != "readout"):
                 total = emission.total if total is None else total + emission.total
                 if emission.counts is not None:
-                    spikes = emission.counts.sum(dtype=torch.float64)
-                    fired += torch.stack([spikes, spikes.new_tensor(float(emission.counts.numel()))])
+                    fired[0] += emission.counts.sum(dtype=torch.float64)
                 if emission.output is not None:
                     parts.append(self.cache.put_output(emission.output))
             assert total is not None
+            fired[1] += total.numel()
             error.add(context.activations[i].get(), total / self.snn.timesteps)
             outputs.append(parts)
         self.snn_values.update(context.exports)

@@ -296,3 +296,12 @@ def test_inputs_may_be_of_any_shape():
         model = calibrate(toy(cls), [inputs(cls, 6)], LCP(3), progress=False)
         assert model(inputs(cls, 2)).shape == toy(cls)(inputs(cls, 2)).shape
         assert len(INPUT_SHAPES[cls]) == inputs(cls).dim() - 1
+
+
+@pytest.mark.parametrize("timesteps", [8, 40])
+def test_the_firing_rate_does_not_depend_on_the_parts_of_time(timesteps):
+    x = inputs(PlainConv, 16)
+    snn = calibrate(toy(PlainConv), [x], Baseline(timesteps), progress=False)
+    for record in snn.records[:-1]:
+        train = snn.spikes(x)[record["name"]]
+        assert record["firing_rate"] == pytest.approx((train > 0).double().mean().item(), abs=1e-4)
