@@ -5,10 +5,18 @@ from typing import TYPE_CHECKING, Any
 from snn_lightning.calibration import (
     ACP,
     LCP,
+    QCFS,
+    RMP,
+    RNL,
+    Balance,
     Baseline,
     Bias,
+    MaxAct,
+    Opt,
     Pipeline,
     Potential,
+    RobustNorm,
+    SpikeNorm,
     Weights,
     calibrate,
     convert,
@@ -17,7 +25,7 @@ from snn_lightning.graph.report import conversion_report
 from snn_lightning.spiking import IFNeuron, SpikingCheckpoint, SpikingModel, load_converted, save_converted
 from snn_lightning.spiking.kernels import use_kernel
 from snn_lightning.spiking.rescale import rescale_to_unit_spikes
-from snn_lightning.thresholds import MMSE, Max, Percentile
+from snn_lightning.thresholds import MMSE, Cap, Max, Percentile
 from snn_lightning.version import __version__
 
 if TYPE_CHECKING:
@@ -27,14 +35,23 @@ __all__ = [
     "ACP",
     "LCP",
     "MMSE",
+    "QCFS",
+    "RMP",
+    "RNL",
+    "Balance",
     "Baseline",
     "Bias",
     "CalibrationCallback",
+    "Cap",
     "IFNeuron",
     "Max",
+    "MaxAct",
+    "Opt",
     "Percentile",
     "Pipeline",
     "Potential",
+    "RobustNorm",
+    "SpikeNorm",
     "SpikingCheckpoint",
     "SpikingModel",
     "Weights",

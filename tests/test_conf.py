@@ -8,9 +8,25 @@ from hydra.errors import ConfigCompositionException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from snn_lightning import ACP, LCP, MMSE, Baseline, Max, Percentile
-from snn_lightning.calibration import Bias, Potential, Weights
+from snn_lightning import (
+    ACP,
+    LCP,
+    MMSE,
+    QCFS,
+    RMP,
+    RNL,
+    Baseline,
+    Cap,
+    Max,
+    MaxAct,
+    Opt,
+    Percentile,
+    RobustNorm,
+    SpikeNorm,
+)
+from snn_lightning.calibration import Balance, Bias, Potential, Weights
 from snn_lightning.experiment import Experiment
+from snn_lightning.graph.capped import Capped
 from tests.composing import composed, group
 
 
@@ -30,6 +46,13 @@ PAPER = {"rounding": "bias", "calibrate_readout": False}
         ("acp", ACP(16), 256),
         ("lcp_paper", LCP(16, **PAPER, bias=Bias(images=128)), 1024),
         ("acp_paper", ACP(16, **PAPER, weights=PAPER_WEIGHTS, potential=Potential(images=128)), 1024),
+        ("max_act", MaxAct(16), 256),
+        ("robust_norm", RobustNorm(16), 256),
+        ("spike_norm", SpikeNorm(16), 256),
+        ("rmp", RMP(16), 256),
+        ("rnl", RNL(16), 256),
+        ("opt", Opt(16), 256),
+        ("qcfs", QCFS(16), 256),
     ],
 )
 def test_pipelines_state_the_defaults_of_the_code_and_the_numbers_of_the_paper(
@@ -42,7 +65,39 @@ def test_pipelines_state_the_defaults_of_the_code_and_the_numbers_of_the_paper(
 
 
 def test_every_pipeline_is_tested() -> None:
-    assert group("pipeline") == ["acp", "acp_paper", "baseline", "lcp", "lcp_paper"]
+    own = ["acp", "acp_paper", "baseline", "lcp", "lcp_paper"]
+    papers = ["max_act", "opt", "qcfs", "rmp", "rnl", "robust_norm", "spike_norm"]
+    assert group("pipeline") == sorted(own + papers)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "activation"),
+    [
+        ("acp", None),
+        ("max_act", None),
+        ("rnl", {"name": "rate_norm", "fraction": 1.0, "momentum": 0.1}),
+        ("opt", {"name": "clipped", "cap": 1.0}),
+        ("qcfs", {"name": "qcfs", "levels": 4, "cap": 8.0}),
+    ],
+)
+def test_a_pipeline_brings_the_activation_it_needs(hydra: Path, pipeline: str, activation: dict) -> None:
+    settings = config(hydra, f"pipeline={pipeline}", "trainer.accelerator=cpu", "logger=none")
+    assert settings.model.get("activation") == activation
+    experiment = Experiment.compose(settings)
+    assert experiment.recipe()["model"].get("activation") == activation
+    capped = [module for module in experiment.module.net.modules() if isinstance(module, Capped)]
+    assert len(capped) == (13 if activation else 0)
+
+
+def test_a_paper_pipeline_takes_another_threshold_and_activation(hydra: Path) -> None:
+    assert instantiate(config(hydra, "pipeline=max_act", "threshold=mmse").pipeline).threshold == MMSE(
+        "layer"
+    )
+    assert instantiate(
+        config(hydra, "pipeline=rmp", "pipeline.balance.scale=0.5").pipeline
+    ).balance == Balance(0.5)
+    settings = config(hydra, "pipeline=qcfs", "activation=clipped", "model.activation.cap=2")
+    assert settings.model.activation == {"name": "clipped", "cap": 2}
 
 
 def test_a_paper_pipeline_takes_other_values(hydra: Path) -> None:
@@ -69,7 +124,11 @@ def test_thresholds(hydra: Path, name: str, expected: Max, granularity: str) -> 
     assert pipeline.threshold.granularity == "channel"
     layer = instantiate(config(hydra, f"threshold={name}", f"threshold.granularity={granularity}").pipeline)
     assert layer.threshold.granularity == granularity
-    assert group("threshold") == ["max", "mmse", "percentile"]
+    assert group("threshold") == ["cap", "max", "mmse", "percentile"]
+
+
+def test_the_threshold_of_caps_is_one_for_the_layer(hydra: Path) -> None:
+    assert instantiate(config(hydra, "threshold=cap").pipeline).threshold == Cap() == Cap("layer")
 
 
 def test_t_and_seed_reach_the_pipeline_and_the_data(hydra: Path) -> None:
@@ -151,6 +210,7 @@ def test_added_keys_fail_too(hydra: Path, key: str) -> None:
         ("trainer.devices=2", True),
         ("seed=1", False),
         ("model.width=8", False),
+        ("activation=qcfs", False),
         ("module.learning_rate=0.1", False),
         ("data.augment=false", False),
         ("data.train_images=500", False),

@@ -1,16 +1,26 @@
 """The greedy walk, its cache, and one file for each thing it calibrates."""
 
 from snn_lightning.calibration.api import calibrate, convert
+from snn_lightning.calibration.balance import Balance
+from snn_lightning.calibration.papers import QCFS, RMP, RNL, MaxAct, Opt, RobustNorm, SpikeNorm
 from snn_lightning.calibration.pipelines import ACP, LCP, Baseline, Bias, Pipeline, Potential, Step, Weights
 from snn_lightning.calibration.steps import register_step
 
 __all__ = [
     "ACP",
     "LCP",
+    "QCFS",
+    "RMP",
+    "RNL",
+    "Balance",
     "Baseline",
     "Bias",
+    "MaxAct",
+    "Opt",
     "Pipeline",
     "Potential",
+    "RobustNorm",
+    "SpikeNorm",
     "Step",
     "Weights",
     "calibrate",

@@ -22,7 +22,7 @@ from snn_lightning.calibration.walk import CalibrationLoop
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
 from snn_lightning.spiking.model import SpikingModel, check_timesteps
-from snn_lightning.thresholds import Max, Threshold, histogram, positive, row_maximum
+from snn_lightning.thresholds import Max, Threshold, histogram, row_maximum
 
 
 def convert(
@@ -63,7 +63,9 @@ def convert(
             x = values[name]
             maximum = row_maximum([x], threshold.channelwise)
             counts = histogram([x], maximum, threshold.channelwise, threshold.bins(timesteps))
-            v_th = positive(threshold.find(counts, timesteps, rounding != "floor"))
+            node = network.nodes[name]
+            cap, site = node.settings["cap"], node.path or name
+            v_th = threshold.at_site(counts, timesteps, rounding != "floor", cap, site)
             neuron.set_threshold(v_th if threshold.channelwise else v_th[0], rounding, timesteps)
     return model
 

@@ -138,6 +138,21 @@ class StageContext:
             state = emission.state
             yield emission
 
+    def currents(self) -> Iterator[Tensor]:
+        """Return the simulated current into the unit, without the unit's own bias.
+
+        Currents are held as far as the cache has room, so that the next simulation only runs the neurons.
+
+        Yields:
+            Parts of time of each chunk, `[steps, n, C, ...]`; one step where the current is static.
+        """
+        static = self.stage.current not in self.snn.network.temporal
+        for i, index in enumerate(self.indices):
+            parts = parts_of_time(self.snn, len(index))
+            for j, steps in enumerate(parts[:1] if static else parts):
+                current = self._current(i, j, steps, hold=True)
+                yield current[None] if static else current
+
     def input_rates(self) -> dict[str, Tensor]:
         """Return the mean over time of everything the stage reads, all images of this process, `[N, ...]`.
 

@@ -11,7 +11,7 @@ from snn_lightning.calibration.context import StageContext, StepReport
 from snn_lightning.errors import CalibrationError
 from snn_lightning.spiking.functional import ROUNDINGS
 from snn_lightning.spiking.neuron import IFNeuron
-from snn_lightning.thresholds import Threshold, histogram, positive, row_maximum, squared_errors
+from snn_lightning.thresholds import Threshold, histogram, row_maximum, squared_errors
 
 StepFunction = Callable[[Any, StageContext], StepReport]
 _STEPS: dict[type, StepFunction] = {}
@@ -57,10 +57,10 @@ def calibrate_threshold(threshold: Threshold, rounding: str, context: StageConte
     bins = threshold.bins(context.timesteps)
     counts = histogram((x.get() for x in context.activations), maximum, channelwise, bins)
     counts = type(counts)(maximum, *(communicator.sum(part) for part in counts.parts()))
-    v_th = positive(threshold.find(counts, context.timesteps, half_step))
-    cap = context.snn.network.nodes[context.stage.name].settings.get("cap")
-    if cap is not None:
-        v_th = v_th.clamp(max=cap)
+    site = context.snn.network.nodes[context.stage.name]
+    v_th = threshold.at_site(
+        counts, context.timesteps, half_step, site.settings["cap"], site.path or site.name
+    )
     neuron.set_threshold(v_th if channelwise else v_th[0], rounding, context.timesteps)
     norm = counts.second.sum().item()
     if norm == 0:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from snn_lightning.errors import ConversionError, SettingsError
 from snn_lightning.graph import rules as _rules  # noqa: F401  (registers the rules)
+from snn_lightning.graph.capped import plain_activations
 from snn_lightning.graph.fold import fold_batch_norms
 from snn_lightning.graph.lowering import Lowering
 from snn_lightning.graph.network import StageNetwork, require_sites
@@ -24,6 +25,9 @@ MAX_POOLING = ("gated", "average", "keep")
 
 def normalise(ann: nn.Module, sample: Tensor) -> StageNetwork:
     """Return `ann` as plain operators with its batch norms folded, after checking that it computes the same.
+
+    An activation with a cap (`Capped`) is compared in its site's form: what else it does in the ANN, such as
+    quantising, belongs to the pretraining and is no part of the network.
 
     Args:
         ann: the user's network; left as it is.
@@ -42,7 +46,7 @@ def normalise(ann: nn.Module, sample: Tensor) -> StageNetwork:
     training = {module: module.training for module in ann.modules()}
     ann.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), plain_activations(ann):
             for part in (sample[:1], sample):
                 _check_equal(ann(part.clone()), network(part), "output")
     finally:

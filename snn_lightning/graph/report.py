@@ -20,11 +20,13 @@ class ConversionReport:
         stages: for each stage its name, its kind, the user's module, and its operators.
         obstacles: what can't be converted.
         problem: why the network can't be converted at all, where that isn't one operator.
+        caps: the upper bound of each site that has one, activation units, by the stage's name.
     """
 
     stages: list[tuple[str, str, str, list[str]]] = field(default_factory=list)
     obstacles: list[Obstacle] = field(default_factory=list)
     problem: str = ""
+    caps: dict[str, float] = field(default_factory=dict)
 
     @property
     def convertible(self) -> bool:
@@ -41,6 +43,9 @@ class ConversionReport:
         """One line: sites found and converted."""
         return f"Convertible: {self.sites} sites found, {self.sites} converted, nothing left analog"
 
+    def _cap(self, name: str) -> str:
+        return f"  cap {self.caps[name]:.4g}" if name in self.caps else ""
+
     def __str__(self) -> str:
         if self.problem and not self.obstacles:
             return f"Not convertible: {self.problem}"
@@ -49,7 +54,7 @@ class ConversionReport:
             return "\n".join([*lines, *(f"  {i}. {o}" for i, o in enumerate(self.obstacles, 1))])
         width = max(len(name) for name, *_ in self.stages)
         lines = [
-            f"{name:<{width}}  {kind:<7}  {path or '-':<28}  {', '.join(ops) or '-'}"
+            f"{name:<{width}}  {kind:<7}  {path or '-':<28}  {', '.join(ops) or '-'}{self._cap(name)}"
             for name, kind, path, ops in self.stages
         ]
         return "\n".join(
@@ -65,6 +70,12 @@ def stage_table(network: StageNetwork) -> list[tuple[str, str, str, list[str]]]:
         operators = [network.nodes[name].op for name in stage.operators]
         rows.append((stage.name, stage.kind, node.path if node else "", operators))
     return rows
+
+
+def site_caps(network: StageNetwork) -> dict[str, float]:
+    """Return the upper bound of each site that has one, activation units."""
+    caps = {name: network.nodes[name].settings["cap"] for name in network.sites}
+    return {name: cap for name, cap in caps.items() if cap is not None}
 
 
 def conversion_report(
@@ -85,7 +96,7 @@ def conversion_report(
         on_meta = isinstance(sample, Tensor) and sample.is_meta
         network = lower(ann, sample) if on_meta else normalise(ann, sample)
         network = prepare(network, sample, max_pooling, convert_avg_pool)
-        return ConversionReport(stage_table(network))
+        return ConversionReport(stage_table(network), caps=site_caps(network))
     except ConversionError as error:
         obstacles = [o for o in error.obstacles if isinstance(o, Obstacle)]
         return ConversionReport(obstacles=obstacles, problem=str(error))

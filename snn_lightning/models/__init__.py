@@ -1,6 +1,19 @@
 """The ANNs: those of the papers, and torchvision's classifiers by name."""
 
+from snn_lightning.models.activations import Clipped, QuantizedClip, RateNorm, replace_activations
+
 from snn_lightning.models.registry import create_model, list_models, register_model  # isort: skip
 from snn_lightning.models import mobile, resnet, vgg  # registers them
 
-__all__ = ["create_model", "list_models", "mobile", "register_model", "resnet", "vgg"]
+__all__ = [
+    "Clipped",
+    "QuantizedClip",
+    "RateNorm",
+    "create_model",
+    "list_models",
+    "mobile",
+    "register_model",
+    "replace_activations",
+    "resnet",
+    "vgg",
+]

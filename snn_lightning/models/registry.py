@@ -1,13 +1,14 @@
 """The registry: a model's name and settings in, an `nn.Module` out."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
 
 from snn_lightning.errors import SettingsError
+from snn_lightning.models.activations import replace_activations
 from snn_lightning.models.torchvision_models import create_torchvision_model, list_torchvision_models
 
 Builder = Callable[..., nn.Module]
@@ -58,6 +59,7 @@ def create_model(
     in_channels: int = 3,
     image_size: int = 32,
     source: str = "snn_lightning",
+    activation: str | Mapping[str, Any] = "relu",
     **settings: Any,
 ) -> nn.Module:
     """Build an untrained ANN (or, from torchvision, a trained one if `weights` asks for it).
@@ -68,6 +70,8 @@ def create_model(
         in_channels: C of the input `[N, C, H, W]`.
         image_size: H and W of the input, in pixels; it chooses the CIFAR or the ImageNet form of a model.
         source: `"snn_lightning"` (the models of the papers) or `"torchvision"` (every classifier there).
+        activation: what its ReLUs become: "relu", "clipped", "rate_norm" or "qcfs", or one of them with its
+            settings, `{"name": "qcfs", "levels": 8}`; see `replace_activations`.
         settings: the model's own settings, such as `width` or `dropout`.
 
     Returns:
@@ -89,13 +93,15 @@ def create_model(
         hint = f"; {other} has one: set model.source={other}" if name in list_models(other) else ""
         raise SettingsError(_unknown("model.name", name, known) + hint)
     if source == "torchvision":
-        return create_torchvision_model(name, num_classes, in_channels, image_size, settings)
+        net = create_torchvision_model(name, num_classes, in_channels, image_size, settings)
+        return replace_activations(net, activation)
     builder = _BUILDERS[name]
     fields = [field for field in inspect.signature(builder).parameters if field not in _COMMON]
     for field in settings:
         if field not in fields:
             raise SettingsError(_unknown(f"setting of model {name!r}", field, fields))
-    return builder(num_classes=num_classes, in_channels=in_channels, image_size=image_size, **settings)
+    net = builder(num_classes=num_classes, in_channels=in_channels, image_size=image_size, **settings)
+    return replace_activations(net, activation)
 
 
 def _unknown(field: str, value: str, known: Iterable[str]) -> str:

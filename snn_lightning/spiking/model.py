@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from snn_lightning.errors import CheckpointError, ConversionError, SettingsError
 from snn_lightning.graph.network import INPUT, Stage, StageNetwork, tree_leaves, tree_map
-from snn_lightning.graph.report import ConversionReport, stage_table
+from snn_lightning.graph.report import ConversionReport, site_caps, stage_table
 from snn_lightning.spiking.neuron import GatedMaxPool, IFNeuron, Readout, State, Unit
 
 FORMAT = 1
@@ -146,7 +146,7 @@ class SpikingModel(nn.Module):
     @property
     def report(self) -> ConversionReport:
         """What was converted: a table of sites and stages; print it."""
-        return ConversionReport(stage_table(self.network))
+        return ConversionReport(stage_table(self.network), caps=site_caps(self.network))
 
     def forward(self, x: Tensor) -> Any:
         """Return the mean readout after T time steps.

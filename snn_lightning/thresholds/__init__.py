@@ -1,10 +1,11 @@
 """How the firing threshold of a site is found from the ANN's activations."""
 
 from snn_lightning.thresholds.histogram import Histogram, histogram, row_maximum
-from snn_lightning.thresholds.settings import MMSE, Max, Percentile, Threshold, positive, squared_errors
+from snn_lightning.thresholds.settings import MMSE, Cap, Max, Percentile, Threshold, positive, squared_errors
 
 __all__ = [
     "MMSE",
+    "Cap",
     "Histogram",
     "Max",
     "Percentile",

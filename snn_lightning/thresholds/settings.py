@@ -50,6 +50,21 @@ class Threshold:
         """
         raise NotImplementedError
 
+    def at_site(
+        self, histogram: Histogram, timesteps: int, half_step: bool, cap: float | None, site: str
+    ) -> Tensor:
+        """Return a threshold for each row: what `find` gives, positive, and no more than the site's cap.
+
+        Args:
+            histogram: see `find`.
+            timesteps: see `find`.
+            half_step: see `find`.
+            cap: the site's upper bound in activation units, or None.
+            site: its name, for messages.
+        """
+        v_th = positive(self.find(histogram, timesteps, half_step))
+        return v_th if cap is None else v_th.clamp(max=cap)
+
 
 @dataclass(frozen=True)
 class Max(Threshold):
@@ -94,6 +109,33 @@ class Percentile(Threshold):
         # A row that is positive less often than the percentile asks keeps the smallest useful threshold: its
         # maximum.
         return torch.where(value > 0, value, histogram.maximum)
+
+
+@dataclass(frozen=True)
+class Cap(Threshold):
+    """The site's own cap: 6 for ReLU6, λ for an activation trained with an upper bound.
+
+    `v_th = cap` of the site `min(max(x, 0), cap)`, for activations that were trained to stay within the
+    neuron's range (Ding et al. 2021, Deng & Gu 2021, Bu et al. 2022).
+    """
+
+    granularity: str = "layer"
+
+    def at_site(
+        self, histogram: Histogram, timesteps: int, half_step: bool, cap: float | None, site: str
+    ) -> Tensor:
+        """Return the cap for each row; see `Threshold.at_site`.
+
+        Raises:
+            SettingsError: the site has none.
+        """
+        if cap is None:
+            raise SettingsError(
+                f"The site '{site}' has no cap that could be its threshold. Train the ANN with capped "
+                "activations (activation=clipped, rate_norm or qcfs, or ReLU6) and set no convert_avg_pool, "
+                "or choose another threshold, such as threshold=mmse."
+            )
+        return torch.full_like(histogram.maximum, cap)
 
 
 @dataclass(frozen=True)

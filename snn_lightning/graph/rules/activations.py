@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from snn_lightning.graph.capped import Capped
 from snn_lightning.graph.lowering import Lowering, Unsupported, Value
 from snn_lightning.graph.rules.registry import function_rule, module_rule
 
@@ -70,3 +71,17 @@ def _activation_module(low: Lowering, module: nn.ReLU | nn.Hardtanh, x: Value) -
     if isinstance(module, nn.ReLU):
         return activation(low, x, None, module.inplace)
     return _hardtanh(low, x, module.min_val, module.max_val, module.inplace)
+
+
+@module_rule(Capped)
+def _capped(low: Lowering, module: Capped, x: Value) -> Value:
+    if module.cap.is_meta:
+        # Without numbers there is only the form of the network.
+        return activation(low, x, None)
+    cap = module.cap.item()
+    if not 0 < cap < float("inf"):
+        raise Unsupported(
+            f"its cap is {cap:g}, and a neuron's must be positive and finite: train the ANN again with a "
+            "smaller learning rate, or without weight decay on the caps"
+        )
+    return activation(low, x, cap)
