@@ -129,7 +129,8 @@ def replace_activations(net: nn.Module, activation: str | Mapping[str, Any]) -> 
         return net
     if name not in ACTIVATIONS:
         raise SettingsError(
-            f"unknown model.activation: {name!r}; there is: relu, {', '.join(sorted(ACTIVATIONS))}"
+            f"unknown model.activation: {name!r}; there is: relu (without settings), "
+            f"{', '.join(sorted(ACTIVATIONS))}"
         )
     known = inspect.signature(ACTIVATIONS[name]).parameters
     for field in settings:
@@ -139,8 +140,9 @@ def replace_activations(net: nn.Module, activation: str | Mapping[str, Any]) -> 
             )
     made: dict[nn.Module, nn.Module] = {}
     for parent in list(net.modules()):
-        for key, child in parent.named_children():
-            if type(child) is nn.ReLU:
+        # named_children() leaves out the second name of a shared module.
+        for key, child in list(parent._modules.items()):
+            if child is not None and type(child) is nn.ReLU:
                 made.setdefault(child, ACTIVATIONS[name](**settings))
                 setattr(parent, key, made[child])
     if not made:
