@@ -49,10 +49,12 @@ def data_module(name: str, seed: int, args: argparse.Namespace) -> Digits | Fash
     return Digits(**settings) if name == "digits" else FashionMNIST(**settings)
 
 
-def trained(name: str, model: str, seed: int, data: Digits | FashionMNIST) -> torch.nn.Module:
+def trained(
+    name: str, model: str, seed: int, data: Digits | FashionMNIST, **model_settings: Any
+) -> torch.nn.Module:
     recipe = RECIPES[name]
     settings = {
-        "model": MODELS[model],
+        "model": {**MODELS[model], **model_settings},
         "data": name,
         "seed": seed,
         **recipe,
@@ -60,7 +62,7 @@ def trained(name: str, model: str, seed: int, data: Digits | FashionMNIST) -> to
     }
     seed_everything(seed, verbose=False)
     module = ClassificationModule(
-        MODELS[model], 10, 1, 32, learning_rate=recipe["learning_rate"], label_smoothing=0.1
+        settings["model"], 10, 1, 32, learning_rate=recipe["learning_rate"], label_smoothing=0.1
     )
 
     def train(path: Path) -> None:

@@ -38,7 +38,7 @@ from snn_lightning.spiking.checkpoint import KEY, load_converted
 from snn_lightning.spiking.kernels import use_kernel
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.rescale import rescale_to_unit_spikes
-from snn_lightning.training import ClassificationModule, load_or_train, load_weights
+from snn_lightning.training import ClassificationModule, FineTuning, load_or_train, load_weights
 
 ACCURACY = "test/acc"
 DIGITS = 6
@@ -129,6 +129,16 @@ class Experiment:
         over_time = self.accuracy_over_time()
         return over_time[-1] if over_time else round(float(accuracy), DIGITS)
 
+    def finetune(self, config: DictConfig, settings: FineTuning) -> None:
+        """Train the module's spiking network on the labelled training images."""
+        trainer = instantiate(
+            config.trainer, callbacks=[], logger=self.trainer.loggers or False, max_epochs=settings.epochs
+        )
+        self.module.hparams["learning_rate"] = settings.learning_rate
+        trainer.fit(self.module, datamodule=self.data)
+        if trainer.interrupted:
+            raise SNNLightningError("The training of the SNN was interrupted; run the same command again.")
+
     def accuracy_over_time(self) -> list[float] | None:
         """Return the accuracy of the last test after each time step; None for an ANN."""
         fractions = self.module.accuracy_over_time
@@ -210,7 +220,12 @@ def train(config: DictConfig) -> Results:
 def calibrate(config: DictConfig) -> Results | None:
     """Pretrain or load an ANN, convert, calibrate, test and save; with an SNN's checkpoint only test it."""
     pipeline = cast(Pipeline, instantiate(config.pipeline))
+    finetune = cast(FineTuning, instantiate(config.finetune))
     experiment = Experiment.compose(config)
+    if finetune.epochs and experiment.trainer.world_size > 1:
+        raise SettingsError(
+            "finetune.epochs trains on one process: set trainer.devices=1, or finetune.epochs=0"
+        )
     if config.dry_run:
         report = conversion_report(
             experiment.module.net, _sample(experiment), pipeline.max_pooling, pipeline.convert_avg_pool
@@ -252,6 +267,14 @@ def calibrate(config: DictConfig) -> Results | None:
     both = experiment.seconds.pop("snn_test")
     experiment.seconds["calibration"] = round(callback.seconds, 2)
     experiment.seconds["snn_test"] = round(both - callback.seconds, 2)
+    converted_accuracy = snn_accuracy if finetune.epochs else None
+    if finetune.epochs:
+        with experiment.phase(
+            "finetune", f"Training the SNN with surrogate gradients, {finetune.epochs} epochs"
+        ):
+            experiment.finetune(config, finetune)
+        with experiment.phase("finetuned_test", "Testing the trained SNN"):
+            snn_accuracy = experiment.test()
     if config.unit_spikes:
         module.net = rescale_to_unit_spikes(cast(SpikingModel, module.net))
         with experiment.phase("unit_spikes_test", "Testing the SNN rescaled to {0, 1} spikes"):
@@ -262,6 +285,7 @@ def calibrate(config: DictConfig) -> Results | None:
         experiment,
         ann_accuracy=ann_accuracy,
         uncalibrated_accuracy=uncalibrated_accuracy,
+        converted_accuracy=converted_accuracy,
         snn_accuracy=snn_accuracy,
         accuracy_over_time=experiment.accuracy_over_time(),
         timesteps=pipeline.timesteps,

@@ -27,6 +27,7 @@ from snn_lightning import (
 from snn_lightning.calibration import Balance, Bias, Potential, Weights
 from snn_lightning.experiment import Experiment
 from snn_lightning.graph.capped import Capped
+from snn_lightning.training import FineTuning
 from tests.composing import composed, group
 
 
@@ -46,6 +47,7 @@ PAPER = {"rounding": "bias", "calibrate_readout": False}
         ("acp", ACP(16), 256),
         ("lcp_paper", LCP(16, **PAPER, bias=Bias(images=128)), 1024),
         ("acp_paper", ACP(16, **PAPER, weights=PAPER_WEIGHTS, potential=Potential(images=128)), 1024),
+        ("hybrid", SpikeNorm(16), 256),
         ("max_act", MaxAct(16), 256),
         ("robust_norm", RobustNorm(16), 256),
         ("spike_norm", SpikeNorm(16), 256),
@@ -66,7 +68,7 @@ def test_pipelines_state_the_defaults_of_the_code_and_the_numbers_of_the_paper(
 
 def test_every_pipeline_is_tested() -> None:
     own = ["acp", "acp_paper", "baseline", "lcp", "lcp_paper"]
-    papers = ["max_act", "opt", "qcfs", "rmp", "rnl", "robust_norm", "spike_norm"]
+    papers = ["hybrid", "max_act", "opt", "qcfs", "rmp", "rnl", "robust_norm", "spike_norm"]
     assert group("pipeline") == sorted(own + papers)
 
 
@@ -87,6 +89,13 @@ def test_a_pipeline_brings_the_activation_it_needs(hydra: Path, pipeline: str, a
     assert experiment.recipe()["model"].get("activation") == activation
     capped = [module for module in experiment.module.net.modules() if isinstance(module, Capped)]
     assert len(capped) == (13 if activation else 0)
+
+
+@pytest.mark.parametrize(("pipeline", "epochs"), [("acp", 0), ("spike_norm", 0), ("hybrid", 2)])
+def test_hybrid_alone_trains_after_conversion(hydra: Path, pipeline: str, epochs: int) -> None:
+    assert instantiate(config(hydra, f"pipeline={pipeline}").finetune) == FineTuning(epochs)
+    assert instantiate(config(hydra, f"pipeline={pipeline}", "finetune.epochs=5").finetune).epochs == 5
+    assert group("finetune") == ["default"]
 
 
 def test_a_paper_pipeline_takes_another_threshold_and_activation(hydra: Path) -> None:

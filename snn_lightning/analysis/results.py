@@ -49,6 +49,7 @@ def results_table(results: Results) -> Table:
     for key, label in (
         ("ann_accuracy", "ANN accuracy"),
         ("uncalibrated_accuracy", f"uncalibrated SNN accuracy, T={timesteps}"),
+        ("converted_accuracy", f"SNN accuracy before training, T={timesteps}"),
         ("snn_accuracy", f"SNN accuracy, T={timesteps}"),
     ):
         if results.get(key) is not None:

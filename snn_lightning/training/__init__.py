@@ -2,12 +2,14 @@
 
 from snn_lightning.training.checkpoints import load_weights
 from snn_lightning.training.classification import ClassificationModule
+from snn_lightning.training.finetune import FineTuning
 from snn_lightning.training.metrics import AccuracyOverTime
 from snn_lightning.training.pretrain import Pretrained, fingerprint, load_or_train, pretrained_path
 
 __all__ = [
     "AccuracyOverTime",
     "ClassificationModule",
+    "FineTuning",
     "Pretrained",
     "fingerprint",
     "load_or_train",

@@ -14,6 +14,8 @@ from torchmetrics.classification import MulticlassAccuracy
 from snn_lightning.errors import SettingsError
 from snn_lightning.models import create_model
 from snn_lightning.spiking.checkpoint import SpikingCheckpoint
+from snn_lightning.spiking.model import SpikingModel
+from snn_lightning.spiking.surrogate import differentiable_forward
 from snn_lightning.training.metrics import AccuracyOverTime
 from snn_lightning.training.plain import plain
 
@@ -37,7 +39,8 @@ class ClassificationModule(SpikingCheckpoint, LightningModule):
     """SGD with momentum and a cosine schedule, as in PC B.1 and B.2.
 
     The network is `self.net`. Where it is a spiking one (it has a method `running_mean`), the test also gives
-    `accuracy_over_time`, the accuracy after each time step of the same simulation.
+    `accuracy_over_time`, the accuracy after each time step of the same simulation, and `fit` trains its
+    weights with surrogate gradients, thresholds and potentials staying as they are.
 
     Args:
         model: keywords of `create_model`: `name`, maybe `source`, and the model's settings.
@@ -99,10 +102,23 @@ class ClassificationModule(SpikingCheckpoint, LightningModule):
         """Classify images `[N, C, H, W]`: `[N, num_classes]`."""
         return self.net(self._arrange(x))
 
+    def setup(self, stage: str) -> None:
+        """Make a spiking network's weights trainable before the optimizer and the strategy look at them."""
+        if isinstance(self.net, SpikingModel):
+            self.net.requires_grad_(stage == "fit")
+
+    def on_fit_end(self) -> None:
+        """Let a spiking network be constant again."""
+        if isinstance(self.net, SpikingModel):
+            self.net.requires_grad_(False)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch; logs `train/loss` and `train/acc`."""
-        x, y = batch
-        logits = self(x)
+        x, y = _labelled(batch)
+        if isinstance(self.net, SpikingModel):
+            logits = differentiable_forward(self.net, self._arrange(x))
+        else:
+            logits = self(x)
         loss = cross_entropy(logits, y, label_smoothing=self.hparams["label_smoothing"])
         self.log("train/loss", loss, prog_bar=True)
         self._log_accuracy("train", logits, y)
@@ -170,3 +186,17 @@ class ClassificationModule(SpikingCheckpoint, LightningModule):
         metric = self._accuracy[f"on_{part}"]
         metric(logits, y)
         self.log(f"{part}/acc", metric, on_step=False, on_epoch=True, prog_bar=part != "test")  # type: ignore[arg-type]
+
+
+def _labelled(batch: object) -> Batch:
+    """Return the images and labels of a batch.
+
+    Raises:
+        SettingsError: it has no labels.
+    """
+    if isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(p, Tensor) for p in batch):
+        return batch[0], batch[1]
+    raise SettingsError(
+        f"Training needs labels: batches (images [N, C, H, W], labels [N]), and the train_dataloader gives "
+        f"{type(batch).__name__}s without. Only calibration takes unlabelled images."
+    )

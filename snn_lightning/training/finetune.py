@@ -1,0 +1,32 @@
+"""Training of a converted spiking network as a whole, from where conversion left it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from snn_lightning.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """Training with surrogate gradients after conversion (hybrid training).
+
+    Rathi et al., "Enabling deep spiking neural networks with hybrid conversion and spike timing dependent
+    backpropagation", ICLR 2020, arXiv:2005.01807. The paper's surrogate derivative depends on the time since
+    the last spike and its neurons leak; here they don't, and the derivative is that of `spiking.surrogate`.
+
+    Args:
+        epochs: of the labelled training images; 0 leaves it out.
+        learning_rate: at the top of the cosine schedule; momentum and weight decay are the module's.
+    """
+
+    epochs: int = 0
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 0:
+            raise SettingsError(f"finetune.epochs must be a whole number of at least 0, got {self.epochs!r}")
+        rate = self.learning_rate
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
+            raise SettingsError(f"finetune.learning_rate must be a positive number, got {rate!r}")
