@@ -241,7 +241,11 @@ def calibrate(config: DictConfig) -> Results | None:
         return _test_only(experiment, checkpoint.get("hyper_parameters", {}))
     module, trainer = experiment.module, experiment.trainer
     # What can't be converted or calibrated is said before hours of pretraining.
-    normalise(module.net, _sample(experiment)[:2])
+    pooling: dict[str, Any] = {
+        "max_pooling": pipeline.max_pooling,
+        "convert_avg_pool": pipeline.convert_avg_pool,
+    }
+    convert(module.net, _sample(experiment)[:2], 1, threshold=pipeline.threshold, **pooling)
     pipeline.check_images(len(_calibration_loader(experiment).dataset))
     path = experiment.pretrain()
     with experiment.phase("ann_test", "Testing the ANN"):
@@ -252,8 +256,7 @@ def calibrate(config: DictConfig) -> Results | None:
             ann.cpu(),
             _sample(experiment),
             pipeline.timesteps,
-            max_pooling=pipeline.max_pooling,
-            convert_avg_pool=pipeline.convert_avg_pool,
+            **pooling,
         )
         experiment.console.print(module.net.report.summary, highlight=False)
         uncalibrated_accuracy = experiment.test()

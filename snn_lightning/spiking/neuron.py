@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snn_lightning.errors import SettingsError
-from snn_lightning.spiking import kernels
+from snn_lightning.spiking import kernels, surrogate
 from snn_lightning.spiking.functional import ROUNDINGS, expected_rate, per_channel
 from snn_lightning.spiking.packing import SpikeTrain
 
@@ -111,9 +111,14 @@ class IFNeuron(Unit):
     def forward(
         self, current: Tensor, state: State, steps: int, static: bool = False, overwrite: bool = False
     ) -> tuple[Tensor, State]:
-        """Return spikes `[T, N, C, ...]` with values {0, v_th}; see `Unit.forward`."""
+        """Return spikes `[T, N, C, ...]` with values {0, v_th}; see `Unit.forward`.
+
+        Where something of it wants a gradient, it passes by a surrogate; see `surrogate.simulate`.
+        """
         start, v_th, bias = self._shaped(current if static else current[0])
         start = start if state is None else state
+        if torch.is_grad_enabled() and any(p.requires_grad for p in (current, start, v_th, bias)):
+            return surrogate.simulate(current, start, v_th, bias, steps, static=static)
         return kernels.simulate(current, start, v_th, bias, steps, static=static, overwrite=overwrite)
 
     def emit(
@@ -193,10 +198,11 @@ class GatedMaxPool(Unit):
             raise SettingsError(
                 "a gate needs temporal input; max pooling of static values is an ordinary operator"
             )
-        total = torch.zeros_like(current[0]) if state is None else state.clone()
+        total = torch.zeros_like(current[0]) if state is None else state
         before, outputs = self.function(total, **self.settings), []
         for step in current:
-            total += step
+            # Not in place: gradients pass here too.
+            total = total + step
             largest, index = self.function(total, return_indices=True, **self.settings)
             growth = largest - before
             leader = step.flatten(2).gather(2, index.flatten(2)).view(index.shape)

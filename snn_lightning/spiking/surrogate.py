@@ -1,4 +1,4 @@
-"""A simulation that passes gradients: the spikes are exact, their derivative is a surrogate."""
+"""Integrate-and-fire neurons that gradients pass through, by a surrogate of the spike's derivative."""
 
 from __future__ import annotations
 
@@ -7,80 +7,78 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snn_lightning.graph.network import tree_map
-from snn_lightning.spiking.functional import per_channel
-from snn_lightning.spiking.model import SpikingModel, run_stage_in_time, run_static
-from snn_lightning.spiking.neuron import GatedMaxPool, IFNeuron, Unit
 
-DAMPING = 0.3
-"""Height of the surrogate derivative at the threshold (Bellec et al. 2018, arXiv:1803.09574)."""
-
-
-class _Spike(torch.autograd.Function):
-    """`v_th * (v >= v_th)`, whose derivative by v is taken to be `DAMPING * max(0, 1 - |v / v_th - 1|)`."""
-
-    @staticmethod
-    def forward(ctx: Any, v: Tensor, v_th: Tensor) -> Tensor:
-        ctx.save_for_backward(v, v_th)
-        return (v >= v_th).to(v.dtype) * v_th
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        v, v_th = ctx.saved_tensors
-        return gradient * DAMPING * (1 - (v / v_th - 1).abs()).clamp(min=0), None
-
-
-def spike_train(neuron: IFNeuron, current: Tensor, steps: int, static: bool = False) -> Tensor:
-    """Return the spikes `[T, N, C, ...]` of a neuron, with gradients by the current; see `IFNeuron.forward`.
+def triangle(distance: Tensor) -> Tensor:
+    """Return the derivative that stands for a spike's, `max(0, 1 - |distance|)` (Bellec et al. 2018).
 
     Args:
-        neuron: its threshold, initial potential and bias are constants here.
+        distance: of the potential from the threshold, in thresholds: `v / v_th - 1`.
+    """
+    return distance.abs().neg_().add_(1).clamp_(min=0)
+
+
+class _IntegrateAndFire(torch.autograd.Function):
+    """`integrate_and_fire`, whose step from no spike to a spike has the slope `triangle`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, current: Tensor, start: Tensor, v_th: Tensor, bias: Tensor, steps: int, static: bool
+    ) -> tuple[Tensor, Tensor]:
+        v = torch.empty_like(current if static else current[0]).copy_(start)
+        spikes = torch.empty((steps, *v.shape), dtype=v.dtype, device=v.device)
+        distances = torch.empty_like(spikes)
+        for t in range(steps):
+            v.add_((current if static else current[t]) + bias)
+            torch.div(v, v_th, out=distances[t]).sub_(1)
+            torch.ge(v, v_th, out=spikes[t]).mul_(v_th)
+            v.sub_(spikes[t])
+        ctx.save_for_backward(distances, spikes, start, v_th, bias)
+        ctx.static = static
+        return spikes, v
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, at_end: Tensor) -> tuple[Tensor | None, ...]:
+        distances, spikes, start, v_th, bias = ctx.saved_tensors
+        # The gradient of the potential after the reset; in the loop, then, before the integration.
+        after = at_end
+        to_current = torch.empty_like(distances)
+        to_threshold = torch.zeros_like(at_end)
+        for t in reversed(range(len(distances))):
+            slope = triangle(distances[t])
+            to_spike = gradient[t] - after
+            to_threshold += to_spike * ((spikes[t] != 0).to(slope) - slope * (distances[t] + 1))
+            after = torch.addcmul(after, to_spike, slope)
+            to_current[t] = after
+        over_time = to_current.sum(0)
+        return (
+            over_time if ctx.static else to_current,
+            after.sum_to_size(start.shape),
+            to_threshold.sum_to_size(v_th.shape),
+            over_time.sum_to_size(bias.shape),
+            None,
+            None,
+        )
+
+
+def simulate(
+    current: Tensor, start: Tensor, v_th: Tensor, bias: Tensor, steps: int, *, static: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Simulate integrate-and-fire neurons with soft reset (PC eq. 2-4) so that gradients pass.
+
+    Forward it is `kernels.simulate`; backward, through all time steps and resets, the step from no spike to
+    a spike has the slope `triangle`.
+
+    Args:
         current: `[T, N, C, ...]`, or `[N, C, ...]` if `static`; activation units a time step.
+        start: potential before the first step, broadcastable against `[N, C, ...]`.
+        v_th: threshold, broadcastable against `[N, C, ...]`, activation units.
+        bias: added to the current at every step, broadcastable against `[N, C, ...]`.
         steps: T.
         static: the same current comes at every step.
-    """
-    like = current if static else current[0]
-    v_th, bias, v = (per_channel(p, like).to(like.dtype) for p in (neuron.v_th, neuron.bias, neuron.v_init))
-    spikes = []
-    for t in range(steps):
-        v = v + ((current if static else current[t]) + bias)
-        spikes.append(_Spike.apply(v, v_th))
-        v = v - spikes[-1]
-    return torch.stack(spikes)
-
-
-def differentiable_forward(model: SpikingModel, x: Tensor) -> Any:
-    """Return the mean readout with gradients by the parameters that require them, over all T time steps.
-
-    The output is that of `model(x)`; memory grows with T, as every time step is kept for the backward pass.
-
-    Args:
-        model: a spiking network; `model.requires_grad_()` makes its weights and biases trainable.
-        x: inputs `[N, ...]`.
 
     Returns:
-        The ANN's output structure; tensors `[N, ...]`.
+        Spikes `[T, N, C, ...]` with values {0, v_th}, and the potential after the last step; gradients go
+        from both to the first four arguments.
     """
-    steps, values = model.timesteps, run_static(model.network, x)
-    means: dict[str, Tensor] = {}
-    for stage in model.network.stages:
-        results, static = run_stage_in_time(model.network, stage, values, steps)
-        unit = model.units[stage.name]
-        assert isinstance(unit, Unit)
-        current = results[stage.current]
-        if isinstance(unit, IFNeuron):
-            output = spike_train(unit, current, steps, static)
-        elif isinstance(unit, GatedMaxPool):
-            output = _gate(unit, current)
-        else:
-            output, _ = unit(current, None, steps, static)
-        values = {**values, **{key: results[key] for key in stage.exports}, stage.name: output}
-        means[stage.name] = output.mean(0)
-    return tree_map(lambda leaf: means[model.unit_name(leaf)], model.network.output)
-
-
-def _gate(gate: GatedMaxPool, current: Tensor) -> Tensor:
-    """Return the growth of each window's largest sum, as the gate does, out of place."""
-    sums = current.cumsum(0)
-    largest = gate.function(sums.flatten(0, 1), **gate.settings).unflatten(0, sums.shape[:2])
-    return torch.cat([largest[:1], largest.diff(dim=0)])
+    spikes, end = _IntegrateAndFire.apply(current, start, v_th, bias, steps, static)
+    return spikes, end

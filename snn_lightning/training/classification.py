@@ -15,7 +15,6 @@ from snn_lightning.errors import SettingsError
 from snn_lightning.models import create_model
 from snn_lightning.spiking.checkpoint import SpikingCheckpoint
 from snn_lightning.spiking.model import SpikingModel
-from snn_lightning.spiking.surrogate import differentiable_forward
 from snn_lightning.training.metrics import AccuracyOverTime
 from snn_lightning.training.plain import plain
 
@@ -115,10 +114,7 @@ class ClassificationModule(SpikingCheckpoint, LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch; logs `train/loss` and `train/acc`."""
         x, y = _labelled(batch)
-        if isinstance(self.net, SpikingModel):
-            logits = differentiable_forward(self.net, self._arrange(x))
-        else:
-            logits = self(x)
+        logits = self(x)
         loss = cross_entropy(logits, y, label_smoothing=self.hparams["label_smoothing"])
         self.log("train/loss", loss, prog_bar=True)
         self._log_accuracy("train", logits, y)

@@ -8,10 +8,13 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from snn_lightning import SpikeNorm, calibrate
+from snn_lightning import LCP, SpikeNorm, calibrate
 from snn_lightning.errors import SettingsError
 from snn_lightning.training import ClassificationModule, FineTuning
 from tests.commands import SMALL, run
+from tests.toys import TOYS, inputs, toy
+
+TRAINED = ["finetune.epochs=2", "finetune.learning_rate=0.01"]
 
 
 def module_and_images() -> tuple[ClassificationModule, Tensor, Tensor]:
@@ -52,13 +55,23 @@ def test_fit_trains_the_weights_of_a_spiking_network_and_nothing_else(tmp_path: 
     assert not any(parameter.requires_grad for parameter in module.net.parameters())
 
 
+@pytest.mark.parametrize("cls", TOYS)
+def test_every_weight_of_a_spiking_network_gets_a_gradient(cls: type[nn.Module]) -> None:
+    model = calibrate(toy(cls), [inputs(cls, 6)], LCP(4), progress=False)
+    expected = model(inputs(cls, 6))
+    output = model.requires_grad_()(inputs(cls, 6))
+    torch.testing.assert_close(output, expected)
+    output.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
 @pytest.mark.parametrize("spiking", [True, False])
 def test_unlabelled_images_are_refused(tmp_path: Path, spiking: bool) -> None:
     module, images, _ = module_and_images()
     if not spiking:
         module = ClassificationModule({"name": "resnet20", "width": 4}, 4, 1, 8)
     with pytest.raises(
-        SettingsError, match=r"Training needs labels: batches .* only calibration|Only calibration"
+        SettingsError, match=r"Training needs labels: batches .* Only calibration takes unlabelled"
     ):
         fit(tmp_path, module, DataLoader(images, 16))
     with pytest.raises(SettingsError, match="gives lists without"):
@@ -81,10 +94,10 @@ def test_bad_settings_are_named(settings: dict, message: str) -> None:
 
 
 def test_a_calibrated_network_is_trained_from_the_command_line(tmp_path: Path, cache: Path) -> None:
-    done = run(tmp_path, *SMALL, "pipeline=lcp", "T=4", "finetune.epochs=1", cache=cache)
+    done = run(tmp_path, *SMALL, "pipeline=lcp", "T=4", *TRAINED, cache=cache)
     assert done.code == 0, done.output
     results = done.results
-    assert results["snn_accuracy"] != results["converted_accuracy"]
+    assert results["snn_accuracy"] > results["converted_accuracy"]
     assert results["accuracy_over_time"][-1] == results["snn_accuracy"]
     assert {"finetune", "finetuned_test"} <= results["seconds"].keys()
     again = run(tmp_path / "again", *SMALL, f"ckpt={tmp_path / 'snn.ckpt'}", cache=cache)
@@ -105,3 +118,10 @@ def test_qcfs_from_the_command_line(tmp_path: Path, cache: Path) -> None:
     # They have been trained away from where they started.
     assert all(v_th.dim() == 0 and v_th > 0 and v_th != 4 for v_th in thresholds)
     assert done.results["snn_accuracy"] > 0.25
+
+
+def test_a_missing_cap_is_said_before_the_pretraining(tmp_path: Path, cache: Path) -> None:
+    done = run(tmp_path, *SMALL, "pipeline=qcfs", "activation=relu", "seed=7", cache=cache)
+    assert done.code != 0
+    assert "The site 'features.2' has no cap" in done.output
+    assert "Pretraining" not in done.output
