@@ -31,6 +31,7 @@ class Work:
         readout: whether the readout is calibrated too.
         budget: memory of the sweep's cache in bytes, None for no limit.
         processes: among which the images are shared out.
+        spike_bits: bits of a packed spike, of a neuron and time step.
     """
 
     images: int
@@ -42,6 +43,7 @@ class Work:
     readout: bool = True
     budget: float | None = None
     processes: int = 1
+    spike_bits: int = 1
 
     def share(self, images: int) -> int:
         """Return the largest share of `images` that a process has."""
@@ -71,18 +73,18 @@ class Value:
     Args:
         name: of the value.
         places: its positions, one image.
-        form: what the SNN's is: "spikes" (one bit each), "temporal" or "static" numbers, or "none".
+        form: what the SNN's is: "spikes" (some bits each), "temporal" or "static" numbers, or "none".
     """
 
     name: str
     places: int
     form: str
 
-    def bytes(self, images: int, timesteps: int) -> int:
+    def bytes(self, images: int, timesteps: int, spike_bits: int = 1) -> int:
         """Return the bytes of the SNN's value."""
         numbers = images * self.places
         if self.form == "spikes":
-            return math.ceil(numbers * timesteps / 8)
+            return spike_bits * math.ceil(numbers * timesteps / 8)
         return {"temporal": timesteps, "static": 1, "none": 0}[self.form] * FLOAT * numbers
 
 
@@ -252,7 +254,7 @@ class CostEstimate:
             for value in stage.leaves:
                 if i == index or value.name in needed:
                     total += FLOAT * images * value.places
-                    total += value.bytes(images, timesteps) if i < index or after else 0
+                    total += value.bytes(images, timesteps, self.work.spike_bits) if i < index or after else 0
         return total
 
     def __str__(self) -> str:
