@@ -45,7 +45,7 @@ class SpikeTrain:
     def of(cls, spikes: Tensor) -> SpikeTrain | None:
         """Pack `spikes`, `[T, N, C, ...]`; None if a channel's values are no small multiples of one."""
         # Most values that are no spikes show it in their first image already.
-        if _multiples(spikes[:1, :1]) is None or (found := _multiples(spikes)) is None:
+        if multiples(spikes[:1, :1]) is None or (found := multiples(spikes)) is None:
             return None
         counts, amplitude = found
         lowest, highest = (int(bound) for bound in counts.aminmax())
@@ -67,7 +67,7 @@ class SpikeTrain:
         return replace(self, bits=bits)
 
 
-def _multiples(values: Tensor) -> tuple[Tensor, Tensor] | None:
+def multiples(values: Tensor) -> tuple[Tensor, Tensor] | None:
     """Return whole numbers and the amplitude of each channel whose products are `values`, or None.
 
     Args:
