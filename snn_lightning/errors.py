@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-from collections.abc import Sequence
+"""What an operating system says when there is no room for a file."""
 
 
 class SNNLightningError(Exception):

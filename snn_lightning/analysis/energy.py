@@ -24,6 +24,9 @@ from snn_lightning.spiking.packing import multiples
 MAC, AC = 4.6, 0.9
 """pJ of a float32 multiply-accumulate and of an addition in 45 nm (Horowitz, ISSCC 2014; PC 5.5)."""
 
+TOLERANCE = 1e-4
+"""Rounding of a gate's sums, over a spike."""
+
 
 @dataclass(frozen=True)
 class StageEnergy:
@@ -247,5 +250,7 @@ def spikes_in(values: Tensor, source: nn.Module) -> Tensor:
     if isinstance(source, IFNeuron):
         return (values / per_channel(source.v_th, values[0])).round_().abs_()
     # Behind a neuron they are multiples of its threshold; of what was pooled before each value is a spike.
-    found = multiples(values)
+    largest = values.abs().amax() if values.numel() else 0.0
+    values = values.where(values.abs() > TOLERANCE * largest, torch.zeros_like(values))
+    found = multiples(values, TOLERANCE)
     return (found[0] if found is not None else values.sign()).abs()

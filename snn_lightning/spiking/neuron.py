@@ -180,7 +180,8 @@ class GatedMaxPool(Unit):
     leads has fired; the maximum of the spikes at each step would pass those of all. Where the leader takes a
     spike back, and no other input has as many, the gate gives a negative spike.
 
-    The sums are float64, in which those of float32 spikes are exact: of spikes it gives spikes, bit for bit.
+    The sums are float64, in which those of float32 spikes are exact: of spikes it gives spikes, bit for bit
+    (of bursts of 3 and more, whose own values are rounded, to the last bits).
 
     Args:
         pool: the ANN's max pool; only its window is used.

@@ -67,11 +67,12 @@ class SpikeTrain:
         return replace(self, bits=bits)
 
 
-def multiples(values: Tensor) -> tuple[Tensor, Tensor] | None:
+def multiples(values: Tensor, tolerance: float = 0.0) -> tuple[Tensor, Tensor] | None:
     """Return whole numbers and the amplitude of each channel whose products are `values`, or None.
 
     Args:
         values: `[T, N, C, ...]`.
+        tolerance: by how much they may be off, over the amplitude.
     """
     size = values.abs()
     others = [d for d in range(values.dim()) if d != 2]
@@ -79,6 +80,7 @@ def multiples(values: Tensor) -> tuple[Tensor, Tensor] | None:
     # A channel that is silent has no amplitude.
     amplitude = amplitude.masked_fill(amplitude.isinf(), 0).view(-1, *[1] * (values.dim() - 3))
     counts = (values / amplitude).round_().nan_to_num_(0.0)
-    if not ((counts * amplitude == values) & (counts.abs() <= MOST)).all():
+    off = (counts * amplitude - values).abs()
+    if not ((off <= tolerance * amplitude) & (counts.abs() <= MOST)).all():
         return None
     return counts, amplitude

@@ -110,6 +110,25 @@ def test_the_rate_of_a_gate_is_the_maximum_of_the_rates(seed: int, pool: nn.Modu
     assert ((output == 0) | (output == v_th)).all()
 
 
+@pytest.mark.parametrize(("lowest", "highest"), [(-1, 1), (0, 2), (0, 3)])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_rate_of_a_gate_is_the_maximum_for_graded_spikes_too(
+    seed: int, lowest: int, highest: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    v_th = torch.rand(3, 1, 1, generator=generator) + 0.1
+    counts = torch.randint(lowest, highest + 1, (60, 2, 3, 6, 6), generator=generator).float()
+    pool = nn.MaxPool2d(2)
+    output, _ = GatedMaxPool(pool)(counts * v_th, None, 60)
+    # By whole numbers: sums of counts over time, their maximum in each window, its growth.
+    largest = pool(counts.cumsum(0).flatten(0, 1)).view(60, 2, 3, 3, 3)
+    growth = largest.diff(dim=0, prepend=torch.zeros_like(largest[:1]))
+    assert growth.min() == lowest
+    # To the last bit, as long as n * v_th is exact: no rounding is left where sums go up and down.
+    assert torch.allclose(output, growth * v_th, rtol=0, atol=1e-6)
+    assert torch.equal(output, growth * v_th) == (highest < 3)
+
+
 def test_the_maximum_of_spikes_is_not_what_a_gate_gives() -> None:
     # Two inputs that fire in turns: both rates are a half, and so is their maximum.
     spikes = torch.tensor([[0.0, 1.0], [1.0, 0.0]] * 8).view(16, 1, 1, 2)
