@@ -79,13 +79,19 @@ def signed_integrate_and_fire(
     """
     v = torch.empty_like(current if static else current[0]).copy_(potential)
     net = torch.empty_like(v).copy_(fired)
-    counts = v.new_empty((steps, *v.shape)) if static else torch.empty_like(current)
+    counts = _empty(v, steps) if static else torch.empty_like(current)
     for t in range(steps):
         v.add_(current if static else current[t])
         torch.ge(v, v_th, out=counts[t]).sub_(((v < 0) & (net > 0)).to(v.dtype))
         v.sub_(counts[t] * v_th)
         net.add_(counts[t])
     return counts, v, net
+
+
+def _empty(like: Tensor, steps: int) -> Tensor:
+    """Return memory `[T, *shape]` whose steps lie as the dense `like` does."""
+    strides = (like.numel(), *like.stride())
+    return torch.empty_strided((steps, *like.shape), strides, dtype=like.dtype, device=like.device)
 
 
 def burst_integrate_and_fire(
@@ -108,7 +114,7 @@ def burst_integrate_and_fire(
         the last step.
     """
     v = torch.empty_like(current if static else current[0]).copy_(potential)
-    counts = v.new_empty((steps, *v.shape)) if static else torch.empty_like(current)
+    counts = _empty(v, steps) if static else torch.empty_like(current)
     for t in range(steps):
         v.add_(current if static else current[t])
         torch.div(v, v_th, out=counts[t]).floor_().clamp_(0, most)
