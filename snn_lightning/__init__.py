@@ -14,7 +14,16 @@ from snn_lightning.calibration import (
     convert,
 )
 from snn_lightning.graph.report import conversion_report
-from snn_lightning.spiking import IFNeuron, SpikingCheckpoint, SpikingModel, load_converted, save_converted
+from snn_lightning.spiking import (
+    IF,
+    Burst,
+    IFNeuron,
+    Signed,
+    SpikingCheckpoint,
+    SpikingModel,
+    load_converted,
+    save_converted,
+)
 from snn_lightning.spiking.kernels import use_kernel
 from snn_lightning.spiking.rescale import rescale_to_unit_spikes
 from snn_lightning.thresholds import MMSE, Max, Percentile
@@ -25,16 +34,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACP",
+    "IF",
     "LCP",
     "MMSE",
     "Baseline",
     "Bias",
+    "Burst",
     "CalibrationCallback",
     "IFNeuron",
     "Max",
     "Percentile",
     "Pipeline",
     "Potential",
+    "Signed",
     "SpikingCheckpoint",
     "SpikingModel",
     "Weights",

@@ -8,7 +8,7 @@ from hydra.errors import ConfigCompositionException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from snn_lightning import ACP, LCP, MMSE, Baseline, Max, Percentile
+from snn_lightning import ACP, IF, LCP, MMSE, Baseline, Burst, Max, Percentile, Signed
 from snn_lightning.calibration import Bias, Potential, Weights
 from snn_lightning.experiment import Experiment
 from tests.composing import composed, group
@@ -72,6 +72,20 @@ def test_thresholds(hydra: Path, name: str, expected: Max, granularity: str) -> 
     assert group("threshold") == ["max", "mmse", "percentile"]
 
 
+@pytest.mark.parametrize(("name", "expected"), [("if", IF()), ("signed", Signed()), ("burst", Burst())])
+@pytest.mark.parametrize("pipeline", ["baseline", "lcp_paper", "acp"])
+def test_neurons(hydra: Path, pipeline: str, name: str, expected: IF) -> None:
+    assert group("neuron") == ["burst", "if", "signed"]
+    assert instantiate(config(hydra, f"pipeline={pipeline}", f"neuron={name}").pipeline).neuron == expected
+
+
+def test_a_burst_takes_another_number(hydra: Path) -> None:
+    settings = config(hydra, "neuron=burst", "neuron.spikes=5")
+    assert instantiate(settings.pipeline).neuron == Burst(5)
+    with pytest.raises(InstantiationException, match=r"neuron\.spikes must be a whole number from 1 to 127"):
+        instantiate(config(hydra, "neuron=burst", "neuron.spikes=0").pipeline)
+
+
 def test_t_and_seed_reach_the_pipeline_and_the_data(hydra: Path) -> None:
     settings = config(hydra, "T=5", "seed=3")
     pipeline = instantiate(settings.pipeline)
@@ -122,7 +136,16 @@ def test_every_model_goes_with_calibrate(hydra: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["foo", "pipeline.foo", "pipeline.weights.foo", "threshold.foo", "data.foo", "module.foo", "trainer.foo"],
+    [
+        "foo",
+        "pipeline.foo",
+        "pipeline.weights.foo",
+        "threshold.foo",
+        "neuron.foo",
+        "data.foo",
+        "module.foo",
+        "trainer.foo",
+    ],
 )
 def test_unknown_keys_fail(hydra: Path, key: str) -> None:
     with pytest.raises(ConfigCompositionException, match="Could not override"):
@@ -130,7 +153,17 @@ def test_unknown_keys_fail(hydra: Path, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["pipeline", "pipeline.weights", "pipeline.potential", "threshold", "data", "module", "trainer"]
+    "key",
+    [
+        "pipeline",
+        "pipeline.weights",
+        "pipeline.potential",
+        "threshold",
+        "neuron",
+        "data",
+        "module",
+        "trainer",
+    ],
 )
 def test_added_keys_fail_too(hydra: Path, key: str) -> None:
     settings = config(hydra, f"+{key}.foo=1", "trainer.accelerator=cpu")
@@ -145,6 +178,7 @@ def test_added_keys_fail_too(hydra: Path, key: str) -> None:
         ("T=4", True),
         ("pipeline=lcp", True),
         ("threshold=max", True),
+        ("neuron=signed", True),
         ("data.calibration_images=64", True),
         ("data.test_images=10", True),
         ("logger=none", True),
