@@ -22,7 +22,16 @@ from snn_lightning.calibration import (
     convert,
 )
 from snn_lightning.graph.report import conversion_report
-from snn_lightning.spiking import IFNeuron, SpikingCheckpoint, SpikingModel, load_converted, save_converted
+from snn_lightning.spiking import (
+    IF,
+    Burst,
+    IFNeuron,
+    Signed,
+    SpikingCheckpoint,
+    SpikingModel,
+    load_converted,
+    save_converted,
+)
 from snn_lightning.spiking.kernels import use_kernel
 from snn_lightning.spiking.rescale import rescale_to_unit_spikes
 from snn_lightning.thresholds import MMSE, Cap, Max, Percentile
@@ -33,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACP",
+    "IF",
     "LCP",
     "MMSE",
     "QCFS",
@@ -41,6 +51,7 @@ __all__ = [
     "Balance",
     "Baseline",
     "Bias",
+    "Burst",
     "CalibrationCallback",
     "Cap",
     "IFNeuron",
@@ -51,6 +62,7 @@ __all__ = [
     "Pipeline",
     "Potential",
     "RobustNorm",
+    "Signed",
     "SpikeNorm",
     "SpikingCheckpoint",
     "SpikingModel",

@@ -1,6 +1,12 @@
 """The errors users meet; every message names the thing and the remedy."""
 
+from __future__ import annotations
+
+import errno
 from collections.abc import Sequence
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What an operating system says when there is no room for a file."""
 
 
 class SNNLightningError(Exception):
@@ -29,3 +35,18 @@ class CheckpointError(SNNLightningError):
 
 class SettingsError(SNNLightningError, ValueError):
     """A setting has a value that makes no sense; the message names the field."""
+
+
+def known_cause(error: BaseException | None) -> SNNLightningError | None:
+    """Return the error with a message for the user that led to `error`, or None."""
+    while error is not None:
+        if isinstance(error, SNNLightningError):
+            return error
+        if isinstance(error, OSError) and error.errno in FULL:
+            return CheckpointError(
+                f"The disk is full ({error.strerror}); earlier results are unchanged. Free some space, or "
+                "choose other folders with hydra.run.dir=... and cache_dir=..., then run the same "
+                "command again."
+            )
+        error = error.__cause__
+    return None

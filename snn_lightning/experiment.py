@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import sys
@@ -23,14 +22,14 @@ from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from snn_lightning.analysis.cost import estimate_cost
+from snn_lightning.analysis.energy import measure_energy
+from snn_lightning.analysis.foretold import cost_report
 from snn_lightning.analysis.results import Results, results_table, write_results
-from snn_lightning.analysis.seconds import estimate_seconds, measure_prices
 from snn_lightning.calibration import Pipeline, convert
 from snn_lightning.calibration.data import inputs_of
 from snn_lightning.calibration.progress import work_of
 from snn_lightning.callbacks import CalibrationCallback
-from snn_lightning.errors import CheckpointError, SettingsError, SNNLightningError
+from snn_lightning.errors import CheckpointError, SettingsError, SNNLightningError, known_cause
 from snn_lightning.files import read_checkpoint
 from snn_lightning.graph import normalise, prepare
 from snn_lightning.graph.report import conversion_report
@@ -42,7 +41,7 @@ from snn_lightning.training import ClassificationModule, FineTuning, load_or_tra
 
 ACCURACY = "test/acc"
 DIGITS = 6
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+ENERGY_IMAGES = 64
 
 
 @dataclass
@@ -177,7 +176,7 @@ def run(task: Callable[[DictConfig], object], config: DictConfig) -> None:
         with use_kernel(config.kernel):
             task(config)
     except Exception as error:
-        cause = _known(error)
+        cause = known_cause(error)
         if cause is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -189,21 +188,6 @@ def run(task: Callable[[DictConfig], object], config: DictConfig) -> None:
         # Left open, a W&B run would swallow those of the sweep's later jobs.
         if (wandb := sys.modules.get("wandb")) is not None and wandb.run is not None:
             wandb.finish()
-
-
-def _known(error: BaseException | None) -> SNNLightningError | None:
-    """Return the error with a message for the user that led to `error`, or None."""
-    while error is not None:
-        if isinstance(error, SNNLightningError):
-            return error
-        if isinstance(error, OSError) and error.errno in FULL:
-            return CheckpointError(
-                f"The disk is full ({error.strerror}); earlier results are unchanged. Free some space, or "
-                "choose other folders with hydra.run.dir=... and cache_dir=..., then run the same "
-                "command again."
-            )
-        error = error.__cause__
-    return None
 
 
 def train(config: DictConfig) -> Results:
@@ -256,6 +240,7 @@ def calibrate(config: DictConfig) -> Results | None:
             ann.cpu(),
             _sample(experiment),
             pipeline.timesteps,
+            neuron=pipeline.neuron,
             **pooling,
         )
         experiment.console.print(module.net.report.summary, highlight=False)
@@ -291,6 +276,7 @@ def calibrate(config: DictConfig) -> Results | None:
         converted_accuracy=converted_accuracy,
         snn_accuracy=snn_accuracy,
         accuracy_over_time=experiment.accuracy_over_time(),
+        **_energy(experiment),
         timesteps=pipeline.timesteps,
         pipeline=config.pipeline_name,
         checkpoint=str(path),
@@ -323,6 +309,7 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
         model=model["name"],
         snn_accuracy=accuracy,
         accuracy_over_time=experiment.accuracy_over_time(),
+        **_energy(experiment),
         timesteps=timesteps,
         checkpoint=path,
     )
@@ -349,25 +336,17 @@ def _cost_report(experiment: Experiment, pipeline: Pipeline) -> str:
     device = trainer.strategy.root_device
     network = normalise(experiment.module.net, sample)
     network = prepare(network, sample, pipeline.max_pooling, pipeline.convert_avg_pool).to(device)
-    images = len(_calibration_loader(experiment).dataset)
-    work = work_of(pipeline, images, trainer.world_size)
-    cost = estimate_cost(network, sample.shape[1:], work)
-    seconds = estimate_seconds(cost, measure_prices(network, sample.to(device), work))
+    work = work_of(pipeline, len(_calibration_loader(experiment).dataset), trainer.world_size)
     experiment.data.setup("test")
     tested = work.share(len(experiment.data.test_dataloader().dataset))
-    phases = (
-        ("Calibration, simulate", f"{work.share(images)} images", sum(seconds.simulate)),
-        ("Calibration, weights", f"{work.iterations} SGD steps a stage", sum(seconds.weights)),
-        ("Testing, ANN", f"{tested} images", tested * seconds.forward),
-        (
-            "Testing, SNN",
-            f"{tested} images, uncalibrated and again calibrated",
-            2 * tested * seconds.simulation,
-        ),
-    )
-    lines = [f"  {name:<21}  {value:>8.3g} s  ({what})" for name, what, value in phases]
-    title = f"Estimated seconds on this machine ({device.type}), without pretraining and loading of data:"
-    return "\n".join([str(cost), title, *lines])
+    return cost_report(network, sample.to(device), work, tested, pipeline.neuron)
+
+
+def _energy(experiment: Experiment) -> Results:
+    """Count the spikes of the SNN on the first test images."""
+    snn = cast(SpikingModel, experiment.module.net)
+    images = inputs_of(next(iter(experiment.data.test_dataloader())))[:ENERGY_IMAGES]
+    return measure_energy(snn, images.to(next(snn.parameters()).device)).results()
 
 
 def _results(experiment: Experiment, **values: Any) -> Results:

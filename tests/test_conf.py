@@ -10,18 +10,21 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from snn_lightning import (
     ACP,
+    IF,
     LCP,
     MMSE,
     QCFS,
     RMP,
     RNL,
     Baseline,
+    Burst,
     Cap,
     Max,
     MaxAct,
     Opt,
     Percentile,
     RobustNorm,
+    Signed,
     SpikeNorm,
 )
 from snn_lightning.calibration import Balance, Bias, Potential, Weights
@@ -140,6 +143,20 @@ def test_the_threshold_of_caps_is_one_for_the_layer(hydra: Path) -> None:
     assert instantiate(config(hydra, "threshold=cap").pipeline).threshold == Cap() == Cap("layer")
 
 
+@pytest.mark.parametrize(("name", "expected"), [("if", IF()), ("signed", Signed()), ("burst", Burst())])
+@pytest.mark.parametrize("pipeline", ["baseline", "lcp_paper", "acp"])
+def test_neurons(hydra: Path, pipeline: str, name: str, expected: IF) -> None:
+    assert group("neuron") == ["burst", "if", "signed"]
+    assert instantiate(config(hydra, f"pipeline={pipeline}", f"neuron={name}").pipeline).neuron == expected
+
+
+def test_a_burst_takes_another_number(hydra: Path) -> None:
+    settings = config(hydra, "neuron=burst", "neuron.spikes=5")
+    assert instantiate(settings.pipeline).neuron == Burst(5)
+    with pytest.raises(InstantiationException, match=r"neuron\.spikes must be a whole number from 1 to 127"):
+        instantiate(config(hydra, "neuron=burst", "neuron.spikes=0").pipeline)
+
+
 def test_t_and_seed_reach_the_pipeline_and_the_data(hydra: Path) -> None:
     settings = config(hydra, "T=5", "seed=3")
     pipeline = instantiate(settings.pipeline)
@@ -190,7 +207,16 @@ def test_every_model_goes_with_calibrate(hydra: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["foo", "pipeline.foo", "pipeline.weights.foo", "threshold.foo", "data.foo", "module.foo", "trainer.foo"],
+    [
+        "foo",
+        "pipeline.foo",
+        "pipeline.weights.foo",
+        "threshold.foo",
+        "neuron.foo",
+        "data.foo",
+        "module.foo",
+        "trainer.foo",
+    ],
 )
 def test_unknown_keys_fail(hydra: Path, key: str) -> None:
     with pytest.raises(ConfigCompositionException, match="Could not override"):
@@ -198,7 +224,17 @@ def test_unknown_keys_fail(hydra: Path, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["pipeline", "pipeline.weights", "pipeline.potential", "threshold", "data", "module", "trainer"]
+    "key",
+    [
+        "pipeline",
+        "pipeline.weights",
+        "pipeline.potential",
+        "threshold",
+        "neuron",
+        "data",
+        "module",
+        "trainer",
+    ],
 )
 def test_added_keys_fail_too(hydra: Path, key: str) -> None:
     settings = config(hydra, f"+{key}.foo=1", "trainer.accelerator=cpu")
@@ -213,6 +249,7 @@ def test_added_keys_fail_too(hydra: Path, key: str) -> None:
         ("T=4", True),
         ("pipeline=lcp", True),
         ("threshold=max", True),
+        ("neuron=signed", True),
         ("data.calibration_images=64", True),
         ("data.test_images=10", True),
         ("logger=none", True),

@@ -59,6 +59,12 @@ def test_results_of_a_calibration(calibrated: Finished, trained: Finished) -> No
     assert len(results["accuracy_over_time"]) == 2
     assert results["accuracy_over_time"][-1] == results["snn_accuracy"]
     assert 0.1 < results["uncalibrated_accuracy"] < results["snn_accuracy"] < results["ann_accuracy"]
+    neurons = load_converted(calibrated.folder / "snn.ckpt").spikes(images_of_the_test()[0][:1])
+    count = sum(train[0, 0].numel() for train in neurons.values())
+    # Values of the file are rounded.
+    assert results["spikes_per_image"] == pytest.approx(2 * count * results["firing_rate"], rel=1e-3)
+    assert results["synaptic_operations"] > results["spikes_per_image"] > 0
+    assert 0 < results["energy_ratio"] < 2
     phases = ["pretrain", "ann_test", "uncalibrated_test", "calibration", "snn_test"]
     assert list(results["seconds"]) == phases
     assert all(seconds >= 0 for seconds in results["seconds"].values())
@@ -82,6 +88,9 @@ def test_what_a_user_sees(calibrated: Finished) -> None:
         "ANN accuracy",
         "uncalibrated SNN accuracy, T=2",
         "SNN accuracy, T=2",
+        "spikes an image",
+        "synaptic operations an image",
+        "estimated energy, of the ANN's",
         "SNN accuracy after t=1",
         "SNN accuracy after t=2",
         "seconds, calibration",
@@ -119,7 +128,7 @@ def test_the_checkpoint_of_an_snn_is_only_tested(calibrated: Finished, tmp_path:
     assert "Pretraining" not in done.output
     assert "Calibrating" not in done.output
     assert not (tmp_path / "cache").exists()
-    for key in ("snn_accuracy", "accuracy_over_time", "timesteps", "model"):
+    for key in ("snn_accuracy", "accuracy_over_time", "energy_ratio", "timesteps", "model"):
         assert done.results[key] == calibrated.results[key]
     assert "ann_accuracy" not in done.results
     assert not (done.folder / "snn.ckpt").exists()

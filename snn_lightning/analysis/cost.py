@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from snn_lightning.analysis.text import aligned, in_bytes, si
 from snn_lightning.graph.network import INPUT, Stage, StageNetwork
 from snn_lightning.graph.operators import SYNAPSES, TRANSPOSED
 
@@ -31,6 +32,7 @@ class Work:
         readout: whether the readout is calibrated too.
         budget: memory of the sweep's cache in bytes, None for no limit.
         processes: among which the images are shared out.
+        spike_bits: bits of a packed spike, of a neuron and time step.
     """
 
     images: int
@@ -42,6 +44,7 @@ class Work:
     readout: bool = True
     budget: float | None = None
     processes: int = 1
+    spike_bits: int = 1
 
     def share(self, images: int) -> int:
         """Return the largest share of `images` that a process has."""
@@ -71,18 +74,18 @@ class Value:
     Args:
         name: of the value.
         places: its positions, one image.
-        form: what the SNN's is: "spikes" (one bit each), "temporal" or "static" numbers, or "none".
+        form: what the SNN's is: "spikes" (some bits each), "temporal" or "static" numbers, or "none".
     """
 
     name: str
     places: int
     form: str
 
-    def bytes(self, images: int, timesteps: int) -> int:
+    def bytes(self, images: int, timesteps: int, spike_bits: int = 1) -> int:
         """Return the bytes of the SNN's value."""
         numbers = images * self.places
         if self.form == "spikes":
-            return math.ceil(numbers * timesteps / 8)
+            return spike_bits * math.ceil(numbers * timesteps / 8)
         return {"temporal": timesteps, "static": 1, "none": 0}[self.form] * FLOAT * numbers
 
 
@@ -252,7 +255,7 @@ class CostEstimate:
             for value in stage.leaves:
                 if i == index or value.name in needed:
                     total += FLOAT * images * value.places
-                    total += value.bytes(images, timesteps) if i < index or after else 0
+                    total += value.bytes(images, timesteps, self.work.spike_bits) if i < index or after else 0
         return total
 
     def __str__(self) -> str:
@@ -262,19 +265,18 @@ class CostEstimate:
         ]
         for i, s in enumerate(self.stages):
             numbers = (s.macs, s.static_macs, s.neurons, self.swept_macs(i), self.trained_macs(i))
-            rows.append((s.name, *(f"{si(n)}" for n in numbers), _bytes(sum(self.memory(i)))))
+            rows.append((s.name, *(f"{si(n)}" for n in numbers), in_bytes(sum(self.memory(i)))))
         numbers = (self.macs, self.static_macs, self.neurons, self.sweep_macs, self.weight_macs)
-        rows.append(("total", *map(si, numbers), _bytes(max(sum(self.memory(i)) for i in count))))
-        widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
-        table = ["  ".join(f"{v:{'<>'[c > 0]}{widths[c]}}" for c, v in enumerate(row)) for row in rows]
+        rows.append(("total", *map(si, numbers), in_bytes(max(sum(self.memory(i)) for i in count))))
         return "\n".join(
             [
                 "Cost: MACs, static MACs and neurons of one image; MACs of calibrating "
                 f"{work.images} images at T={work.timesteps}; bytes in the cache",
-                *table,
+                *aligned(rows),
                 f"Simulation of one image: {si(self.image_macs)} MACs, "
                 f"{si(work.timesteps * self.neurons)} neuron updates",
-                f"Cache at its peak: {_bytes(self.peak_bytes)} in memory, {_bytes(self.disk_bytes)} on disk",
+                f"Cache at its peak: {in_bytes(self.peak_bytes)} in memory, "
+                f"{in_bytes(self.disk_bytes)} on disk",
             ]
         )
 
@@ -308,18 +310,6 @@ def macs_of(module: nn.Module, x: Tensor, y: Tensor) -> int:
         weight = cast(Tensor, module.weight)
         return (x if isinstance(module, TRANSPOSED) else y).numel() * weight[0].numel()
     return 0
-
-
-def si(number: float) -> str:
-    """Return a number with three digits and a prefix: "40.8 M"."""
-    exponent = 0 if number < 999.5 else min(5, math.floor(math.log10(number * 1.0005) / 3))
-    value = number / 1000**exponent
-    digits = 0 if value >= 99.95 or exponent == 0 else 1 if value >= 9.995 else 2
-    return f"{value:.{digits}f} {' kMGTP'[exponent]}".rstrip()
-
-
-def _bytes(number: float) -> str:
-    return f"{si(number)}B" if number >= 999.5 else f"{number:.0f} B"
 
 
 def _stage_cost(network: StageNetwork, stage: Stage, values: dict[str, Tensor]) -> StageCost:

@@ -8,12 +8,14 @@ from typing import Any
 
 from rich.table import Table
 
+from snn_lightning.analysis.text import si
 from snn_lightning.errors import CheckpointError
 from snn_lightning.files import write_atomically
 
 Results = dict[str, Any]
 """Plain values. A calibration has at least `ann_accuracy`, `uncalibrated_accuracy`, `snn_accuracy`
-(fractions), `accuracy_over_time` (t = 1...T), `timesteps` and `seconds` by phase."""
+(fractions), `accuracy_over_time` (t = 1...T), `spikes_per_image`, `firing_rate` (spikes a neuron and step),
+`synaptic_operations` (of an image), `energy_ratio` (SNN over ANN), `timesteps` and `seconds` by phase."""
 
 
 def write_results(path: str | Path, results: Results) -> None:
@@ -54,6 +56,10 @@ def results_table(results: Results) -> Table:
     ):
         if results.get(key) is not None:
             table.add_row(label, percent(results[key]))
+    if results.get("energy_ratio") is not None:
+        table.add_row("spikes an image", si(results["spikes_per_image"]))
+        table.add_row("synaptic operations an image", si(results["synaptic_operations"]))
+        table.add_row("estimated energy, of the ANN's", percent(results["energy_ratio"]))
     over_time = results.get("accuracy_over_time")
     if over_time:
         table.add_section()

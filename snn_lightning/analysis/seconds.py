@@ -16,6 +16,7 @@ from snn_lightning.analysis.cost import FLOAT, CostEstimate, StageCost, Work
 from snn_lightning.graph.network import INPUT, Stage, StageNetwork
 from snn_lightning.graph.operators import SYNAPSES
 from snn_lightning.spiking import kernels
+from snn_lightning.spiking.kinds import IF, Neuron
 from snn_lightning.spiking.neuron import GatedMaxPool, IFNeuron
 from snn_lightning.spiking.packing import SpikeTrain
 
@@ -169,6 +170,7 @@ def measure_prices(
     work: Work,
     seconds: float = 2.0,
     clock: Callable[[], float] = time.perf_counter,
+    neuron: Neuron | None = None,
 ) -> list[Prices]:
     """Measure each stage on this machine: a few rows of its operators and its unit, and SGD steps.
 
@@ -181,13 +183,15 @@ def measure_prices(
         work: what is to be done.
         seconds: about how long to measure.
         clock: gives seconds.
+        neuron: the kind of neurons, `IF()` by default.
     """
+    kind = neuron or IF()
     watch = _Stopwatch(clock, sample.device)
     with torch.no_grad():
         once = watch(lambda: network.run_operators(network.nodes, {INPUT: sample[:1]}), times=1)
         values = network.run_operators(network.nodes, {INPUT: sample[:1]})
         rows = max(1, min(ROWS, int(seconds / 20 / max(once, 1e-9))))
-        prices = [_stage_prices(network, stage, values, rows, watch) for stage in network.stages]
+        prices = [_stage_prices(network, stage, values, rows, watch, kind) for stage in network.stages]
     if work.iterations:
         started, known = watch.now(), dict[int, float]()
         trained = [i for i, s in enumerate(network.stages) if _trained(network, s, work)]
@@ -254,7 +258,12 @@ def _trained(network: StageNetwork, stage: Stage, work: Work) -> bool:
 
 
 def _stage_prices(
-    network: StageNetwork, stage: Stage, values: Mapping[str, Tensor], rows: int, watch: _Stopwatch
+    network: StageNetwork,
+    stage: Stage,
+    values: Mapping[str, Tensor],
+    rows: int,
+    watch: _Stopwatch,
+    kind: Neuron,
 ) -> Prices:
     """Measure a stage on copies of one image's `values`."""
     inputs = {key: _copies(values[key], rows) for key in stage.inputs}
@@ -264,7 +273,7 @@ def _stage_prices(
     steps = 8 if rows >= 8 else rows
     current = _copies(values[stage.current], rows // steps * steps).unflatten(0, (steps, rows // steps))
     operator = cast(nn.Module, network.operators[stage.name])
-    unit = (IFNeuron() if stage.kind == "neuron" else GatedMaxPool(operator)).to(current.device)
+    unit = (kind.build() if stage.kind == "neuron" else GatedMaxPool(operator)).to(current.device)
 
     def fire() -> None:
         output = unit.emit(current, None, steps).output

@@ -21,6 +21,7 @@ from snn_lightning.calibration.progress import Observer, RichObserver, StageCost
 from snn_lightning.calibration.walk import CalibrationLoop
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
+from snn_lightning.spiking.kinds import IF, Neuron
 from snn_lightning.spiking.model import SpikingModel, check_timesteps
 from snn_lightning.thresholds import Max, Threshold, histogram, row_maximum
 
@@ -31,6 +32,7 @@ def convert(
     timesteps: int,
     *,
     threshold: Threshold | None = None,
+    neuron: Neuron | None = None,
     rounding: str = "potential",
     max_pooling: str = "gated",
     convert_avg_pool: bool = False,
@@ -42,6 +44,7 @@ def convert(
         sample: a batch of inputs `[N, ...]`, from which the thresholds are taken.
         timesteps: T.
         threshold: channel-wise `Max()` by default.
+        neuron: the kind of neurons, `IF()` by default.
         rounding: "potential", "bias" or "floor".
         max_pooling: "gated", "average" or "keep".
         convert_avg_pool: give average pooling neurons of its own.
@@ -56,17 +59,17 @@ def convert(
     threshold = threshold or Max()
     with torch.random.fork_rng():
         network = prepare(normalise(ann, sample), sample, max_pooling, convert_avg_pool)
-    model = _spiking_copy(network, timesteps).to(sample.device)
+    model = _spiking_copy(network, timesteps, neuron or IF()).to(sample.device)
     with torch.no_grad():
         values = network.run_operators(network.nodes, {INPUT: sample})
-        for name, neuron in model.neurons.items():
-            x = values[name]
+        for name, unit in model.neurons.items():
+            x, levels = values[name], timesteps * unit.highest
             maximum = row_maximum([x], threshold.channelwise)
-            counts = histogram([x], maximum, threshold.channelwise, threshold.bins(timesteps))
+            counts = histogram([x], maximum, threshold.channelwise, threshold.bins(levels))
             node = network.nodes[name]
             cap, site = node.settings["cap"], node.path or name
-            v_th = threshold.at_site(counts, timesteps, rounding != "floor", cap, site)
-            neuron.set_threshold(v_th if threshold.channelwise else v_th[0], rounding, timesteps)
+            v_th = threshold.at_site(counts, levels, rounding != "floor", cap, site) / unit.highest
+            unit.set_threshold(v_th if threshold.channelwise else v_th[0], rounding, timesteps)
     return model
 
 
@@ -132,7 +135,7 @@ def run_calibration(
         network = prepare(
             normalise(ann, sample[:8]), sample[:8], pipeline.max_pooling, pipeline.convert_avg_pool
         )
-        model = _spiking_copy(network, pipeline.timesteps).to(device)
+        model = _spiking_copy(network, pipeline.timesteps, pipeline.neuron).to(device)
         chunks, indices = shard(batches, communicator.rank, communicator.world_size, model.images_at_once)
         chunks = [_dense(chunk.to(device)) for chunk in chunks]
         keep = None
@@ -152,8 +155,8 @@ def _check_pipeline(pipeline: object) -> None:
         raise SettingsError(f"pipeline must be Baseline, LCP, ACP or another Pipeline, got {pipeline!r}")
 
 
-def _spiking_copy(network: StageNetwork, timesteps: int) -> SpikingModel:
-    return SpikingModel(copy.deepcopy(network), timesteps).eval()
+def _spiking_copy(network: StageNetwork, timesteps: int, neuron: Neuron) -> SpikingModel:
+    return SpikingModel(copy.deepcopy(network), timesteps, neuron).eval()
 
 
 def _dense(images: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ def balance_threshold(settings: Balance, context: StageContext) -> StepReport:
     cap = context.snn.network.nodes[context.stage.name].settings["cap"]
     if cap is not None:
         v_th = v_th.clamp(max=cap)
-    v_th = v_th if channelwise else v_th[0]
+    v_th = (v_th if channelwise else v_th[0]) / neuron.highest
     ratio = v_th / neuron.v_th
     neuron.v_th, neuron.bias = v_th, neuron.bias * ratio
     neuron.v_init = neuron.v_init * per_channel(ratio, neuron.v_init[None])

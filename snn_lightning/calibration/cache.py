@@ -1,4 +1,4 @@
-"""Where the sweep keeps live values: in memory up to a budget, then on disk; spike trains one bit a spike."""
+"""Where the sweep keeps live values: in memory up to a budget, then on disk; spike trains are packed."""
 
 from __future__ import annotations
 
@@ -153,13 +153,13 @@ class Entry:
 
 @dataclass
 class StoredSpikes:
-    """A stored spike train, one bit a neuron and time step."""
+    """A stored spike train, a few bits a neuron and time step."""
 
     bits: Entry
     train: SpikeTrain
 
     def get(self) -> Tensor:
-        """Return the spikes `[T, N, C, ...]` with values {0, amplitude}, in the memory order they came in."""
+        """Return the spikes `[T, N, C, ...]` in the memory order they came in."""
         return self.train.with_bits(self.bits.get()).unpack()
 
     def free(self) -> None:

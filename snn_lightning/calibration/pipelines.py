@@ -10,6 +10,7 @@ from snn_lightning.calibration.data import count_images
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph.build import MAX_POOLING
 from snn_lightning.spiking.functional import ROUNDINGS
+from snn_lightning.spiking.kinds import IF, Neuron, check_neuron
 from snn_lightning.spiking.model import check_timesteps
 from snn_lightning.thresholds import MMSE, Threshold
 
@@ -104,6 +105,7 @@ class Pipeline:
     Args:
         timesteps: T.
         threshold: how each site's firing threshold is found.
+        neuron: the kind of neurons at the sites.
         rounding: "potential", "bias" or "floor"; see `IFNeuron`.
         max_pooling: "gated", "average" or "keep"; see `graph.prepare`.
         convert_avg_pool: give average pooling neurons of its own (FL appendix B).
@@ -115,6 +117,7 @@ class Pipeline:
 
     timesteps: int
     threshold: Threshold = field(default_factory=MMSE)
+    neuron: Neuron = field(default_factory=IF)
     rounding: str = "potential"
     max_pooling: str = "gated"
     convert_avg_pool: bool = False
@@ -127,6 +130,7 @@ class Pipeline:
         check_timesteps(self.timesteps)
         if not isinstance(self.threshold, Threshold):
             raise SettingsError(f"threshold must be a Threshold such as MMSE(), got {self.threshold!r}")
+        check_neuron(self.neuron)
         if self.rounding not in ROUNDINGS:
             raise SettingsError(f"rounding must be one of {', '.join(ROUNDINGS)}, got {self.rounding!r}")
         if self.max_pooling not in MAX_POOLING:

@@ -32,7 +32,8 @@ class StageRecord:
         kind: "neuron", "gate" or "readout".
         path: the module in the user's network.
         error: relative squared error ||x - rate||^2 / ||x||^2 of the finished stage (PC 3.4).
-        firing_rate: spikes a neuron and time step, in [0, 1]; None where nothing fires.
+        firing_rate: spikes emitted a neuron and time step, negative ones too; above 1 only for bursts. None
+            where nothing fires.
         threshold: smallest and largest threshold, activation units; None where there is none.
         steps: for each step its relative error `before` and `after`, and more numbers.
         seconds: wall time.
@@ -76,6 +77,7 @@ def work_of(pipeline: Pipeline, images: int, processes: int = 1) -> Work:
         readout=pipeline.calibrate_readout,
         budget=budget,
         processes=processes,
+        spike_bits=pipeline.neuron.build().spike_bits,
         **numbers,
     )
 

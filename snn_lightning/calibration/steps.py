@@ -45,8 +45,8 @@ def calibrate_threshold(threshold: Threshold, rounding: str, context: StageConte
     """Set the neuron's threshold from the ANN's activations, and potential and bias as `rounding` wants.
 
     Returns:
-        The quantisation error (no input error) with the largest activation as threshold, and with the chosen
-        one.
+        The quantisation error (no input error) with the largest activation as the largest rate, and with the
+        chosen one.
     """
     assert rounding in ROUNDINGS
     neuron, communicator = context.unit, context.communicator
@@ -54,18 +54,19 @@ def calibrate_threshold(threshold: Threshold, rounding: str, context: StageConte
     channelwise, half_step = threshold.channelwise, rounding != "floor"
     local = row_maximum((x.get() for x in context.activations), channelwise)
     maximum = communicator.max(local)
-    bins = threshold.bins(context.timesteps)
+    # k spikes a step have the levels of k T steps at k times the threshold: the largest rate is searched.
+    levels = context.timesteps * neuron.highest
+    bins = threshold.bins(levels)
     counts = histogram((x.get() for x in context.activations), maximum, channelwise, bins)
     counts = type(counts)(maximum, *(communicator.sum(part) for part in counts.parts()))
     site = context.snn.network.nodes[context.stage.name]
-    v_th = threshold.at_site(
-        counts, context.timesteps, half_step, site.settings["cap"], site.path or site.name
-    )
+    largest = threshold.at_site(counts, levels, half_step, site.settings["cap"], site.path or site.name)
+    v_th = largest / neuron.highest
     neuron.set_threshold(v_th if channelwise else v_th[0], rounding, context.timesteps)
     norm = counts.second.sum().item()
     if norm == 0:
         return StepReport(0.0, 0.0)
     maximum = maximum.double().clamp(min=torch.finfo(torch.float32).tiny)
-    fractions = torch.stack([torch.ones_like(maximum), (v_th.double() / maximum).clamp(max=1)], dim=1)
-    errors = squared_errors(counts, fractions, context.timesteps, half_step).sum(0) / norm
+    fractions = torch.stack([torch.ones_like(maximum), (largest.double() / maximum).clamp(max=1)], dim=1)
+    errors = squared_errors(counts, fractions, levels, half_step).sum(0) / norm
     return StepReport(errors[0].item(), errors[1].item())

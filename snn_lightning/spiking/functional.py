@@ -57,18 +57,83 @@ def integrate_and_fire(
     return spikes, v
 
 
-class _ClippedFloor(torch.autograd.Function):
-    """`clip(floor(x), 0, T)` whose floor has gradient 1 (PC eq. 24).
+def signed_integrate_and_fire(
+    current: Tensor, potential: Tensor, fired: Tensor, v_th: Tensor, steps: int, *, static: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Simulate neurons that take spikes back, with soft reset.
 
-    The clip passes gradients at its bounds too: else a neuron that rounds to no spike, or to T, could never
-    be moved (`Tensor.clamp` does not, since torch 2.15).
+    `v += current; n = (v >= v_th) - (v < 0 and fired > 0); v -= n * v_th; fired += n`: a neuron remembers how
+    often it has fired more than taken back, and that number never falls below 0.
+
+    Args:
+        current: `[T, N, C, ...]`, or `[N, C, ...]` if `static`; activation units a time step.
+        potential: membrane potential before the first step, broadcastable to `[N, C, ...]`; not changed.
+        fired: net number of spikes before the first step, broadcastable to `[N, C, ...]`; not changed.
+        v_th: threshold, broadcastable against `potential`, activation units.
+        steps: number of time steps T.
+        static: the same current comes at every step.
+
+    Returns:
+        Spikes -1, 0 or 1 of each step, `[T, N, C, ...]` in the dtype of the currents, and potential and net
+        number of spikes after the last step.
+    """
+    v = torch.empty_like(current if static else current[0]).copy_(potential)
+    net = torch.empty_like(v).copy_(fired)
+    counts = _empty(v, steps) if static else torch.empty_like(current)
+    for t in range(steps):
+        v.add_(current if static else current[t])
+        torch.ge(v, v_th, out=counts[t]).sub_(((v < 0) & (net > 0)).to(v.dtype))
+        v.sub_(counts[t] * v_th)
+        net.add_(counts[t])
+    return counts, v, net
+
+
+def _empty(like: Tensor, steps: int) -> Tensor:
+    """Return memory `[T, *shape]` whose steps lie as the dense `like` does."""
+    strides = (like.numel(), *like.stride())
+    return torch.empty_strided((steps, *like.shape), strides, dtype=like.dtype, device=like.device)
+
+
+def burst_integrate_and_fire(
+    current: Tensor, potential: Tensor, v_th: Tensor, most: int, steps: int, *, static: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Simulate neurons that fire up to `most` spikes in one time step, with soft reset.
+
+    `v += current; n = clip(floor(v / v_th), 0, most); v -= n * v_th`
+
+    Args:
+        current: `[T, N, C, ...]`, or `[N, C, ...]` if `static`; activation units a time step.
+        potential: membrane potential before the first step, broadcastable to `[N, C, ...]`; not changed.
+        v_th: threshold, broadcastable against `potential`, activation units.
+        most: spikes a time step.
+        steps: number of time steps T.
+        static: the same current comes at every step.
+
+    Returns:
+        Number of spikes in each step, `[T, N, C, ...]` in the dtype of the currents, and the potential after
+        the last step.
+    """
+    v = torch.empty_like(current if static else current[0]).copy_(potential)
+    counts = _empty(v, steps) if static else torch.empty_like(current)
+    for t in range(steps):
+        v.add_(current if static else current[t])
+        torch.div(v, v_th, out=counts[t]).floor_().clamp_(0, most)
+        v.sub_(counts[t] * v_th)
+    return counts, v
+
+
+class _ClippedFloor(torch.autograd.Function):
+    """`clip(floor(x), 0, most)` whose floor has gradient 1 (PC eq. 24).
+
+    The clip passes gradients at its bounds too: else a neuron that rounds to no spike, or to most, could
+    never be moved (`Tensor.clamp` does not, since torch 2.15).
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, timesteps: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, most: int) -> Tensor:
         spikes = x.floor()
-        ctx.save_for_backward((spikes >= 0) & (spikes <= timesteps))
-        return spikes.clamp_(0, timesteps)
+        ctx.save_for_backward((spikes >= 0) & (spikes <= most))
+        return spikes.clamp_(0, most)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -76,23 +141,26 @@ class _ClippedFloor(torch.autograd.Function):
         return gradient * inside, None
 
 
-def expected_rate(current: Tensor, timesteps: int, v_th: Tensor, v_init: Tensor | float = 0.0) -> Tensor:
+def expected_rate(
+    current: Tensor, timesteps: int, v_th: Tensor, v_init: Tensor | float = 0.0, most: int = 1
+) -> Tensor:
     """Return the rate of a neuron whose mean current is `current`.
 
-    `v_th / T * clip(floor((T * current + v_init) / v_th), 0, T)`: ClipFloor (PC eq. 10) with v_init = 0,
-    ClipRound (PC eq. 17) with v_init = v_th / 2, PC eq. 21 with any other. The floor passes gradients
-    straight through (PC eq. 24).
+    `v_th / T * clip(floor((T * current + v_init) / v_th), 0, most * T)`: with at most one spike a step
+    ClipFloor (PC eq. 10) for v_init = 0, ClipRound (PC eq. 17) for v_init = v_th / 2, PC eq. 21 for any
+    other. The floor passes gradients straight through (PC eq. 24).
 
     Args:
         current: mean current `[N, C, ...]`, activation units.
         timesteps: T.
         v_th: threshold, broadcastable against `current`.
         v_init: initial potential, broadcastable against `current`.
+        most: spikes a time step.
 
     Returns:
         Rates `[N, C, ...]` in activation units.
     """
-    spikes = _ClippedFloor.apply((timesteps * current + v_init) / v_th, timesteps)
+    spikes = _ClippedFloor.apply((timesteps * current + v_init) / v_th, most * timesteps)
     return spikes * (v_th / timesteps)
 
 

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from snn_lightning.errors import CheckpointError, ConversionError, SettingsError
 from snn_lightning.graph.network import INPUT, Stage, StageNetwork, tree_leaves, tree_map
 from snn_lightning.graph.report import ConversionReport, site_caps, stage_table
+from snn_lightning.spiking.kinds import IF, Neuron, check_neuron, neuron_from_spec, neuron_spec
 from snn_lightning.spiking.neuron import GatedMaxPool, IFNeuron, Readout, State, Unit
 
-FORMAT = 1
-"""Version of the description in a checkpoint."""
+FORMAT = 2
+"""Version of the description in a checkpoint; format 1 said nothing of the neurons, which were all `IF`."""
 
 
 def check_timesteps(timesteps: object) -> int:
@@ -88,24 +89,27 @@ def run_static(
 
 
 class SpikingModel(nn.Module):
-    """A spiking network of integrate-and-fire neurons converted from an ANN.
+    """A spiking network converted from an ANN.
 
     Calling it gives the ANN's output structure, every tensor the mean over time of the readout.
 
     Args:
         network: the normalised ANN; its operators become this model's synapses (they are not copied).
         timesteps: T of one inference.
+        neuron: the kind of neurons at the sites, `IF()` by default.
 
     Attributes:
-        units: an `IFNeuron` for each site, a `GatedMaxPool` for each gate, a `Readout` for each output.
+        units: an `IFNeuron` (of that kind) for each site, a `GatedMaxPool` for each gate, a `Readout` for
+            each output.
         rows: largest number of images times time steps simulated at once; what is more is cut into chunks.
         status: "uncalibrated", "partial" or "calibrated".
         records: what the calibration did to each stage, see `StageRecord`; empty in a loaded model.
     """
 
-    def __init__(self, network: StageNetwork, timesteps: int) -> None:
+    def __init__(self, network: StageNetwork, timesteps: int, neuron: Neuron | None = None) -> None:
         super().__init__()
         self.timesteps = check_timesteps(timesteps)
+        self.neuron = check_neuron(neuron or IF())
         self.network = network
         self.rows = 128
         self.status = "uncalibrated"
@@ -119,7 +123,7 @@ class SpikingModel(nn.Module):
 
     def _unit(self, stage: Stage) -> Unit:
         if stage.kind == "neuron":
-            return IFNeuron()
+            return self.neuron.build()
         return GatedMaxPool(self.network.operators[stage.name]) if stage.kind == "gate" else Readout()
 
     def unit_name(self, leaf: str) -> str:
@@ -269,19 +273,21 @@ class SpikingModel(nn.Module):
             "format": FORMAT,
             "network": self.network.spec(),
             "timesteps": self.timesteps,
+            "neuron": neuron_spec(self.neuron),
             "status": self.status,
         }
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> SpikingModel:
         """Rebuild a model from `spec()`; load its parameters with `load_state_dict`."""
-        if spec.get("format") != FORMAT:
+        if spec.get("format") not in (1, FORMAT):
             raise CheckpointError(
                 f"The checkpoint describes its network in format {spec.get('format')!r}, and this version of "
-                f"snn_lightning reads format {FORMAT}: it is damaged or of another version; calibrate the "
-                "ANN again."
+                f"snn_lightning reads formats 1 to {FORMAT}: it is damaged or of another version; calibrate "
+                "the ANN again."
             )
+        neuron = neuron_from_spec(spec["neuron"]) if "neuron" in spec else IF()
         with torch.random.fork_rng(devices=[]):
-            model = cls(StageNetwork.from_spec(spec["network"]), spec["timesteps"])
+            model = cls(StageNetwork.from_spec(spec["network"]), spec["timesteps"], neuron)
         model.status = spec["status"]
         return model.eval()

@@ -25,7 +25,8 @@ class Emission:
         total: sum of the output over the steps, `[N, ...]`.
         state: of the unit after the last step.
         output: over time, `[T, N, ...]`, or None where nobody wants it.
-        counts: how often each neuron fired, `[N, ...]`; None for a unit that doesn't fire.
+        counts: spikes that each neuron emitted, negative ones too, `[N, ...]`; None for a unit that doesn't
+            fire.
     """
 
     total: Tensor
@@ -85,8 +86,11 @@ class IFNeuron(Unit):
 
     Attributes:
         v_th, v_init, bias: buffers; v_init is `[]`, `[C]` or one value a neuron, bias is `[]` or `[C]`.
+        lowest, highest: fewest and most spikes in one time step; below 0 where spikes can be taken back.
     """
 
+    lowest: int = 0
+    highest: int = 1
     v_th: Tensor
     v_init: Tensor
     bias: Tensor
@@ -97,6 +101,11 @@ class IFNeuron(Unit):
         for name in ("v_th", "v_init", "bias"):
             self.register_buffer(name, torch.zeros_like(v_th))
         self.set_threshold(v_th, rounding, timesteps)
+
+    @property
+    def spike_bits(self) -> int:
+        """Bits that a neuron and time step take in a packed spike train."""
+        return (self.highest - self.lowest).bit_length()
 
     def set_threshold(self, v_th: Tensor, rounding: str, timesteps: int) -> None:
         """Set the threshold, and initial potential and bias as `rounding` wants them."""
@@ -140,7 +149,7 @@ class IFNeuron(Unit):
     def expected_rate(self, current: Tensor, timesteps: int) -> Tensor:
         """Return the rate `[N, C, ...]` at mean current `[N, C, ...]` for evenly timed input (PC eq. 21)."""
         v_th, v_init = per_channel(self.v_th, current), per_channel(self.v_init, current)
-        return expected_rate(current + per_channel(self.bias, current), timesteps, v_th, v_init)
+        return expected_rate(current + per_channel(self.bias, current), timesteps, v_th, v_init, self.highest)
 
 
 class Readout(Unit):
@@ -173,7 +182,11 @@ class GatedMaxPool(Unit):
 
     `y(t) = max_i sum_{s <= t} x_i(s) - max_i sum_{s < t} x_i(s)`: the sum of the output is the largest sum of
     an input, and so its rate is the maximum of the rates. Of spikes it passes one, and only if the input that
-    leads has fired; the maximum of the spikes at each step would pass those of all.
+    leads has fired; the maximum of the spikes at each step would pass those of all. Where the leader takes a
+    spike back, and no other input has as many, the gate gives a negative spike.
+
+    The sums are float64, in which those of float32 spikes are exact: of spikes it gives spikes, bit for bit
+    (of bursts of 3 and more, whose own values are rounded, to the last bits).
 
     Args:
         pool: the ANN's max pool; only its window is used.
@@ -198,15 +211,12 @@ class GatedMaxPool(Unit):
             raise SettingsError(
                 "a gate needs temporal input; max pooling of static values is an ordinary operator"
             )
-        total = torch.zeros_like(current[0]) if state is None else state
+        total = torch.zeros_like(current[0], dtype=torch.float64) if state is None else state
         before, outputs = self.function(total, **self.settings), []
         for step in current:
             # Not in place: gradients pass here too.
             total = total + step
-            largest, index = self.function(total, return_indices=True, **self.settings)
-            growth = largest - before
-            leader = step.flatten(2).gather(2, index.flatten(2)).view(index.shape)
-            # A spike to the last bit, where the difference of two sums is one but for rounding.
-            outputs.append(torch.where((growth - leader).abs() <= 1e-3 * leader, leader, growth))
+            largest = self.function(total, **self.settings)
+            outputs.append((largest - before).to(step.dtype))
             before = largest
         return torch.stack(outputs), total

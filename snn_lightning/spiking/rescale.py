@@ -20,7 +20,7 @@ _PER_CHANNEL = ("AvgPool", "AdaptiveAvgPool", "MaxPool", "AdaptiveMaxPool")
 
 @torch.no_grad()
 def rescale_to_unit_spikes(model: SpikingModel) -> SpikingModel:
-    """Return an equal network whose neurons fire {0, 1} with threshold 1 (PC eq. 5).
+    """Return an equal network whose neurons fire whole numbers, {0, 1}, with threshold 1 (PC eq. 5).
 
     `W := W * v_th_before / v_th`, `b := b / v_th`, `v_init := v_init / v_th`, `v_th := 1`. Where a scale
     meets no weight (an identity shortcut, a sum) it stays as a per-channel affine operator.
@@ -34,7 +34,7 @@ def rescale_to_unit_spikes(model: SpikingModel) -> SpikingModel:
     model = copy.deepcopy(model)
     rescaling = _Rescaling(model)
     network = StageNetwork(rescaling.run(), rescaling.output, rescaling.modules, model.network.gates)
-    result = SpikingModel(network, model.timesteps).eval()
+    result = SpikingModel(network, model.timesteps, model.neuron).eval()
     result.rows, result.status = model.rows, model.status
     for name, neuron in model.neurons.items():
         v_th = neuron.v_th

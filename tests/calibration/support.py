@@ -53,7 +53,7 @@ def make_loop(
 ) -> CalibrationLoop:
     """Return a loop over `images` that is ready to run; its `ann` and `snn` can be looked into."""
     network = prepare(normalise(ann, images[:8]), images[:8], pipeline.max_pooling, pipeline.convert_avg_pool)
-    model = SpikingModel(copy.deepcopy(network), pipeline.timesteps).eval()
+    model = SpikingModel(copy.deepcopy(network), pipeline.timesteps, pipeline.neuron).eval()
     chunks, indices = shard([images], 0, 1, max(1, model.rows // pipeline.timesteps))
     observer = observer or Observer()
     return CalibrationLoop(

@@ -11,6 +11,7 @@ from snn_lightning import (
     RMP,
     RNL,
     Balance,
+    Burst,
     Cap,
     MaxAct,
     Opt,
@@ -130,6 +131,13 @@ def test_balancing_follows_the_thresholds_granularity_and_the_rounding():
             assert neuron.v_th.dim() == 1
             half = neuron.v_init if rounding == "potential" else 4 * neuron.bias
             torch.testing.assert_close(half, neuron.v_th / 2)
+
+
+def test_a_neuron_that_fires_k_spikes_a_step_needs_a_kth_of_the_threshold():
+    ann = chain(IDENTITY, [[1.0, 2.0], [0.0, 0.5]], [0.0, 0.0])
+    first, second = neurons(ann, IMAGES, SpikeNorm(2, neuron=Burst(2)))
+    # The first layer fires halves now. For the second image (0, 0.5) and then (0.5, 1), of which comes 2.5.
+    assert (first.v_th.item(), second.v_th.item()) == (0.5, 1.25)
 
 
 def test_a_silent_layer_gets_a_positive_threshold_and_stays_silent():

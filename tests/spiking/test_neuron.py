@@ -105,9 +105,28 @@ def test_the_rate_of_a_gate_is_the_maximum_of_the_rates(seed: int, pool: nn.Modu
     spikes = (torch.rand(40, 2, 3, 7, 7, generator=generator) < torch.rand(7, 7, generator=generator)) * v_th
     output, total = GatedMaxPool(pool)(spikes, None, 40)
     assert torch.allclose(output.sum(0), pool(spikes.sum(0)), rtol=1e-5)
-    assert torch.allclose(total, spikes.sum(0), rtol=1e-5)
+    assert torch.allclose(total.float(), spikes.sum(0), rtol=1e-5)
     # And it gives spikes again, to the last bit.
     assert ((output == 0) | (output == v_th)).all()
+
+
+@pytest.mark.parametrize(("lowest", "highest"), [(-1, 1), (0, 2), (0, 3)])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_rate_of_a_gate_is_the_maximum_for_graded_spikes_too(
+    seed: int, lowest: int, highest: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    v_th = torch.rand(3, 1, 1, generator=generator) + 0.1
+    counts = torch.randint(lowest, highest + 1, (60, 2, 3, 6, 6), generator=generator).float()
+    pool = nn.MaxPool2d(2)
+    output, _ = GatedMaxPool(pool)(counts * v_th, None, 60)
+    # By whole numbers: sums of counts over time, their maximum in each window, its growth.
+    largest = pool(counts.cumsum(0).flatten(0, 1)).view(60, 2, 3, 3, 3)
+    growth = largest.diff(dim=0, prepend=torch.zeros_like(largest[:1]))
+    assert growth.min() == lowest
+    # To the last bit, as long as n * v_th is exact: no rounding is left where sums go up and down.
+    assert torch.allclose(output, growth * v_th, rtol=0, atol=1e-6)
+    assert torch.equal(output, growth * v_th) == (highest < 3)
 
 
 def test_the_maximum_of_spikes_is_not_what_a_gate_gives() -> None:

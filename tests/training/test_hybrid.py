@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from snn_lightning import LCP, SpikeNorm, calibrate
+from snn_lightning import LCP, Signed, SpikeNorm, calibrate
 from snn_lightning.errors import SettingsError
 from snn_lightning.training import ClassificationModule, FineTuning
 from tests.commands import SMALL, run
@@ -76,6 +76,14 @@ def test_unlabelled_images_are_refused(tmp_path: Path, spiking: bool) -> None:
         fit(tmp_path, module, DataLoader(images, 16))
     with pytest.raises(SettingsError, match="gives lists without"):
         fit(tmp_path, module, DataLoader(TensorDataset(images), 16))
+
+
+def test_neurons_without_a_surrogate_are_refused(tmp_path: Path) -> None:
+    module, images, labels = module_and_images()
+    ann = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 4)).eval()
+    module.net = calibrate(ann, [images], LCP(4, neuron=Signed()), progress=False)
+    with pytest.raises(SettingsError, match=r"kind IF\(\) only, and the network has Signed\(\)"):
+        fit(tmp_path, module, DataLoader(TensorDataset(images, labels), 16))
 
 
 @pytest.mark.parametrize(

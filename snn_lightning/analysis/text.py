@@ -1,0 +1,25 @@
+"""Numbers and tables as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def si(number: float) -> str:
+    """Return a number with three digits and a prefix: "40.8 M"."""
+    exponent = 0 if number < 999.5 else min(5, math.floor(math.log10(number * 1.0005) / 3))
+    value = number / 1000**exponent
+    digits = 0 if value >= 99.95 or exponent == 0 else 1 if value >= 9.995 else 2
+    return f"{value:.{digits}f} {' kMGTP'[exponent]}".rstrip()
+
+
+def in_bytes(number: float) -> str:
+    """Return a number of bytes with three digits and a prefix: "40.8 MB"."""
+    return f"{si(number)}B" if number >= 999.5 else f"{number:.0f} B"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the rows of a table as lines: the first column to the left, the others to the right."""
+    widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
+    return ["  ".join(f"{v:{'<>'[c > 0]}{widths[c]}}" for c, v in enumerate(row)) for row in rows]
