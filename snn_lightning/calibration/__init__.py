@@ -3,7 +3,20 @@
 from snn_lightning.calibration.api import calibrate, convert
 from snn_lightning.calibration.balance import Balance
 from snn_lightning.calibration.papers import QCFS, RMP, RNL, MaxAct, Opt, RobustNorm, SpikeNorm
-from snn_lightning.calibration.pipelines import ACP, LCP, Baseline, Bias, Pipeline, Potential, Step, Weights
+from snn_lightning.calibration.pipelines import (
+    ACP,
+    LCP,
+    Baseline,
+    Best,
+    Bias,
+    Distillation,
+    FinalStep,
+    LeastSquares,
+    Pipeline,
+    Potential,
+    Step,
+    Weights,
+)
 from snn_lightning.calibration.steps import register_step
 
 __all__ = [
@@ -14,7 +27,11 @@ __all__ = [
     "RNL",
     "Balance",
     "Baseline",
+    "Best",
     "Bias",
+    "Distillation",
+    "FinalStep",
+    "LeastSquares",
     "MaxAct",
     "Opt",
     "Pipeline",

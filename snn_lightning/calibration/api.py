@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_lightning.calibration import bias as _bias  # noqa: F401  (registers the step)
+from snn_lightning.calibration import least_squares as _least_squares  # noqa: F401
 from snn_lightning.calibration import potential as _potential  # noqa: F401
 from snn_lightning.calibration import weights as _weights  # noqa: F401
 from snn_lightning.calibration.communicator import Communicator

@@ -13,7 +13,7 @@ from snn_lightning.calibration.cache import Cache, Entry, StoredSpikes
 from snn_lightning.calibration.communicator import Communicator
 from snn_lightning.calibration.data import count_images
 from snn_lightning.errors import CalibrationError
-from snn_lightning.graph.network import Stage
+from snn_lightning.graph.network import Stage, StageNetwork
 from snn_lightning.spiking.model import SpikingModel, run_stage_in_time
 from snn_lightning.spiking.neuron import Emission, State, Unit
 
@@ -46,6 +46,8 @@ class StageContext:
     Args:
         stage: the stage.
         snn: the spiking model; its operators and unit are calibrated in place.
+        ann: the normalised ANN.
+        ann_inputs: the ANN's values that the stage reads, a chunk each, `[n, ...]`.
         activations: the ANN's activation x at the unit, a chunk each, `[n, C, ...]`.
         inputs: the SNN's values that the stage reads; temporal ones `[steps, n, ...]` for each part of time,
             static ones `[n, ...]`.
@@ -59,6 +61,8 @@ class StageContext:
 
     stage: Stage
     snn: SpikingModel
+    ann: StageNetwork
+    ann_inputs: dict[str, list[Entry]]
     activations: Sequence[Entry]
     inputs: dict[str, Stored]
     indices: list[Tensor]
@@ -153,19 +157,32 @@ class StageContext:
                 current = self._current(i, j, steps, hold=True)
                 yield current[None] if static else current
 
+    def input_rate(self, key: str, i: int) -> Tensor:
+        """Return the mean over time of a value that the stage reads, of chunk `i`, `[n, ...]`."""
+        parts = self.inputs[key][i]
+        if key not in self.snn.network.temporal:
+            return parts[0].get()
+        return cast(Tensor, sum(part.get().sum(0) for part in parts)) / self.timesteps
+
     def input_rates(self) -> dict[str, Tensor]:
         """Return the mean over time of everything the stage reads, all images of this process, `[N, ...]`.
 
         They lie in the cache's workspace.
         """
-        rates = {}
-        for key, stored in self.inputs.items():
-            if key in self.snn.network.temporal:
-                sums = (sum(part.get().sum(0) for part in parts) for parts in stored)
-                rates[key] = self._gather(cast(Tensor, total) / self.timesteps for total in sums)
-            else:
-                rates[key] = self._gather(cast(Tensor, parts[0].get()) for parts in stored)
-        return rates
+        chunks = range(len(self.indices))
+        return {key: self._gather(self.input_rate(key, i) for i in chunks) for key in self.inputs}
+
+    @torch.no_grad()
+    def operator_values(self, i: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return what the stage reads and what its operators give on chunk `i`, by name, `[n, ...]`.
+
+        Returns:
+            The ANN's values, and the means over time of the SNN's, with its present parameters.
+        """
+        ann = {key: self.ann_inputs[key][i].get() for key in self.stage.inputs}
+        snn = {key: self.input_rate(key, i) for key in self.stage.inputs}
+        operators = self.stage.operators
+        return self.ann.run_operators(operators, ann), self.snn.network.run_operators(operators, snn)
 
     def targets(self) -> Tensor:
         """Return the ANN's activations, all images of this process, `[N, C, ...]`, in the cache's workspace.

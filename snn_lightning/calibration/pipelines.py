@@ -30,7 +30,11 @@ def _positive(owner: str, name: str, value: Any, optional: bool = False) -> None
 
 
 class Step:
-    """Base of the settings of every step; `register_step` names the function that runs it."""
+    """Base of the settings of every step; `register_step` names the function that runs it in each stage."""
+
+
+class FinalStep:
+    """Base of the settings of every step on the whole network, after the walk; registered in the same way."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,58 @@ class Weights(Step):
 
 
 @dataclass(frozen=True)
+class LeastSquares(Step):
+    """Weight calibration in closed form: `argmin_W ||y - (W rate + b)||^2 + ridge ||W - W_ann||^2`.
+
+    y is the ANN's value that the synapses, all of a sum jointly, are to give, `rate` the SNN's mean input;
+    then the same with both sides clipped to the rates that the neuron can have. It takes the place of
+    `Weights`, whose loss (PC eq. 23) it minimises but for the rounding.
+
+    Args:
+        ridge: pull towards the weights of the ANN, in units of the mean of the Gram matrix's diagonal.
+        iterations: solutions in all; those after the first are of the clipped form. Each runs over the
+            images once, and only the first makes the Gram matrix.
+        images: how many calibration images it uses; None for all.
+    """
+
+    ridge: float = 0.1
+    iterations: int = 4
+    images: int | None = None
+
+    def __post_init__(self) -> None:
+        _positive("least_squares", "ridge", self.ridge)
+        _whole("least_squares", "iterations", self.iterations, optional=False)
+        _whole("least_squares", "images", self.images)
+
+
+@dataclass(frozen=True)
+class Distillation(FinalStep):
+    """The whole SNN learns the ANN's outputs on the calibration images, without labels, through its spikes.
+
+    `min ||ANN - SNN||^2 / ||ANN||^2` over all weights, biases, thresholds and potentials, by Adam with
+    surrogate gradients through all time steps.
+
+    Args:
+        iterations: steps of Adam.
+        batch_size: images a step, over all processes.
+        step_size: how far a step moves a weight, in units of its tensor's mean size; the neurons' parameters
+            move a fifth of it, in thresholds.
+        images: how many calibration images it uses; None for all.
+    """
+
+    iterations: int = 300
+    batch_size: int = 32
+    step_size: float = 0.005
+    images: int | None = None
+
+    def __post_init__(self) -> None:
+        _whole("distillation", "iterations", self.iterations, optional=False)
+        _whole("distillation", "batch_size", self.batch_size, optional=False)
+        _whole("distillation", "images", self.images)
+        _positive("distillation", "step_size", self.step_size)
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """What every pipeline has; by itself it only sets thresholds.
 
@@ -144,16 +200,28 @@ class Pipeline:
         for f in fields(self):
             default = f.default if f.default_factory is MISSING else f.default_factory()
             value = getattr(self, f.name)
-            if isinstance(default, Step) and value is not None and not isinstance(value, Step):
+            kind = next((k for k in (Step, FinalStep) if isinstance(default, k)), None)
+            if kind is not None and value is not None and not isinstance(value, kind):
                 raise SettingsError(
                     f"{f.name} must be a step such as {type(default).__name__}(), or None to leave it out, "
                     f"got {value!r}"
                 )
+        if self.final_steps and not isinstance(self.neuron, IF):
+            raise SettingsError(
+                f"neuron={self.neuron!r} has no surrogate gradient, which distillation needs: use IF(), or "
+                "distillation=None"
+            )
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """The steps after the threshold, in the order they run in each stage: that of the fields."""
         return tuple(getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Step))
+
+    @property
+    def final_steps(self) -> tuple[FinalStep, ...]:
+        """The steps on the whole network after the walk, in the order of the fields."""
+        values = (getattr(self, f.name) for f in fields(self))
+        return tuple(value for value in values if isinstance(value, FinalStep))
 
     def check_images(self, total: int) -> None:
         """Fail now, not at the stage that meets it, if a step can't work with `total` calibration images.
@@ -161,7 +229,7 @@ class Pipeline:
         Raises:
             CalibrationError: a step wants more than there are, or has fewer than a mini-batch.
         """
-        for step in self.steps:
+        for step in (*self.steps, *self.final_steps):
             count_images(getattr(step, "images", None), total, getattr(step, "batch_size", 1))
 
 
@@ -186,9 +254,23 @@ class ACP(Pipeline):
     """The advanced calibration pipeline: thresholds, weights, and what is left into initial potentials.
 
     Args:
-        weights: settings of the step; None leaves it out.
+        weights: settings of the step, `Weights` (SGD) or `LeastSquares`; None leaves it out.
         potential: settings of the step; None leaves it out.
     """
 
-    weights: Weights | None = field(default_factory=Weights)
+    weights: Weights | LeastSquares | None = field(default_factory=Weights)
     potential: Potential | None = field(default_factory=Potential)
+
+
+@dataclass(frozen=True)
+class Best(ACP):
+    """The pipeline for the fewest time steps: weights in closed form, potentials, then distillation.
+
+    Args:
+        weights: see `ACP`.
+        potential: see `ACP`.
+        distillation: settings of the last step; None leaves it out.
+    """
+
+    weights: Weights | LeastSquares | None = field(default_factory=LeastSquares)
+    distillation: Distillation | None = field(default_factory=Distillation)

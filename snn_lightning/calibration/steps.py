@@ -13,7 +13,7 @@ from snn_lightning.spiking.functional import ROUNDINGS
 from snn_lightning.spiking.neuron import IFNeuron
 from snn_lightning.thresholds import Threshold, histogram, row_maximum, squared_errors
 
-StepFunction = Callable[[Any, StageContext], StepReport]
+StepFunction = Callable[[Any, Any], StepReport]
 _STEPS: dict[type, StepFunction] = {}
 
 
@@ -27,8 +27,8 @@ def register_step(settings: type) -> Callable[[StepFunction], StepFunction]:
     return register
 
 
-def run_step(settings: Any, context: StageContext) -> StepReport:
-    """Run the step that `settings` describe.
+def run_step(settings: Any, context: Any) -> StepReport:
+    """Run the step that `settings` describe, on a `StageContext` or, a final step, a `NetworkContext`.
 
     Raises:
         CalibrationError: no function is registered for it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,8 +12,9 @@ from torch import Tensor
 from snn_lightning.calibration.cache import Cache, Entry
 from snn_lightning.calibration.communicator import Communicator
 from snn_lightning.calibration.context import RelativeError, StageContext, StepReport, Stored
+from snn_lightning.calibration.distillation import NetworkContext
 from snn_lightning.calibration.partial import PartialCheckpoint
-from snn_lightning.calibration.pipelines import Pipeline
+from snn_lightning.calibration.pipelines import FinalStep, Pipeline
 from snn_lightning.calibration.progress import Observer, StageRecord
 from snn_lightning.calibration.steps import calibrate_threshold, run_step
 from snn_lightning.errors import CalibrationError
@@ -56,6 +57,7 @@ class CalibrationLoop:
         self.indices, self.total = indices, total
         self.communicator, self.observer, self.partial = communicator, observer, partial
         self.cache = Cache(pipeline.cache_budget_gb, pipeline.cache_place)
+        self.images = chunks
         images = [self.cache.put(chunk) for chunk in chunks]
         self.ann_values: dict[str, list[Entry]] = {INPUT: images}
         self.snn_values: dict[str, Stored] = {INPUT: [[image] for image in images]}
@@ -66,8 +68,9 @@ class CalibrationLoop:
         stages = self.snn.network.stages
         try:
             finished = self._resume()
-            for index, stage in enumerate(stages):
-                self.observer.stage_started(index, len(stages), stage.name, index < finished)
+            # Where nothing but final steps is left, no stage has to fire again.
+            for index, stage in enumerate(stages if finished < len(stages) else ()):
+                self.observer.stage_started(index, self.total_steps, stage.name, index < finished)
                 started = time.perf_counter()
                 context = self._observe(index, stage)
                 record = StageRecord(index, stage.name, stage.kind, self._path(stage))
@@ -78,11 +81,48 @@ class CalibrationLoop:
                 record.seconds = time.perf_counter() - started
                 if index >= finished:
                     self._finish(record, index + 1)
+            for index, step in enumerate(self.pipeline.final_steps, len(stages)):
+                if index >= finished:
+                    self._final(index, step)
             self.snn.status = "calibrated"
             self.communicator.barrier()
         finally:
             self.cache.close()
         return self.records
+
+    @property
+    def total_steps(self) -> int:
+        """Stages, and steps on the whole network after them."""
+        return len(self.snn.network.stages) + len(self.pipeline.final_steps)
+
+    def _final(self, index: int, step: FinalStep) -> None:
+        """Run a step on the whole network."""
+        name = type(step).__name__.lower()
+        self.observer.stage_started(index, self.total_steps, name, False)
+        started = time.perf_counter()
+        record = StageRecord(index, name, "network", path="")
+        context = NetworkContext(
+            ann=self.ann,
+            snn=self.snn,
+            images=self.images,
+            total=self.total,
+            communicator=self.communicator,
+            seed=self._seed(index),
+            iteration=self._iteration(index),
+        )
+        report = run_step(step, context)
+        self._note(record, name, report)
+        record.error, record.seconds = report.after, time.perf_counter() - started
+        self._finish(record, index + 1)
+
+    def _seed(self, index: int) -> int:
+        return self.pipeline.seed * 100_003 + index
+
+    def _iteration(self, index: int) -> Callable[[int, int, float], None]:
+        def iteration(done: int, iterations: int, loss: float) -> None:
+            self.observer.iteration(index, done, iterations, loss)
+
+        return iteration
 
     def _observe(self, index: int, stage: Stage) -> StageContext:
         """Run the stage's ANN side on the cached activations."""
@@ -105,20 +145,19 @@ class CalibrationLoop:
         self.ann_values.update(exports)
         self.ann_values[stage.name] = activations
 
-        def iteration(done: int, iterations: int, loss: float) -> None:
-            self.observer.iteration(index, done, iterations, loss)
-
         return StageContext(
             stage=stage,
             snn=self.snn,
+            ann=self.ann,
+            ann_inputs={key: self.ann_values[key] for key in stage.inputs},
             activations=activations,
             inputs={key: self.snn_values[key] for key in stage.inputs},
             indices=self.indices,
             total=self.total,
             cache=self.cache,
             communicator=self.communicator,
-            seed=self.pipeline.seed * 100_003 + index,
-            iteration=iteration,
+            seed=self._seed(index),
+            iteration=self._iteration(index),
         )
 
     def _calibrate(self, context: StageContext, record: StageRecord) -> None:
@@ -181,7 +220,7 @@ class CalibrationLoop:
 
     def _finish(self, record: StageRecord, finished: int) -> None:
         self.records.append(record.to_dict())
-        self.observer.stage_finished(record, len(self.snn.network.stages))
+        self.observer.stage_finished(record, self.total_steps)
         if self.partial is not None:
             self.snn.status = "partial"
             if self.communicator.rank == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from snn_lightning.calibration.context import RelativeError, StageContext, StepReport
 from snn_lightning.calibration.data import count_images
+from snn_lightning.calibration.descent import Descent, own_rows
 from snn_lightning.calibration.pipelines import Weights
 from snn_lightning.calibration.steps import register_step
-from snn_lightning.errors import CalibrationError
 from snn_lightning.graph.operators import SYNAPSES
 from snn_lightning.spiking.neuron import IFNeuron, Readout
 
@@ -64,38 +64,17 @@ class LayerLoop:
     def run(self) -> list[tuple[int, float]]:
         """Run all iterations; returns the loss curve as some twenty (iteration, loss) pairs."""
         settings, context = self.settings, self.context
-        batch = settings.batch_size
-        count = count_images(settings.images, context.total, batch)
-        generator = torch.Generator().manual_seed(context.seed)
+        count = count_images(settings.images, context.total, settings.batch_size)
         context.communicator.barrier()
         for weight in self.weights:
             weight.requires_grad_(True)
         try:
-            rate = settings.learning_rate or settings.step_size / self.curvature(batch)
+            rate = settings.learning_rate or settings.step_size / self.curvature(settings.batch_size)
             optimizer = torch.optim.SGD(self.weights, lr=rate, momentum=settings.momentum)
-            scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.iterations)
-            losses, order = [], torch.empty(0, dtype=torch.long)
-            failure: Exception | None = None
-            every = max(1, settings.iterations // 20)
-            for iteration in range(settings.iterations):
-                if len(order) < batch:
-                    order = torch.randperm(count, generator=generator)
-                chosen, order = order[:batch], order[batch:]
-                loss, failed, failure = self._step(self._rows(chosen), batch, failure)
-                optimizer.step()
-                scheduler.step()
-                # Only now and then, and all at the same time: looking at a number waits for the device.
-                if iteration % every == 0 or iteration == settings.iterations - 1:
-                    self._raise_failures(failed, failure)
-                    losses.append((iteration, self._finite(loss)))
-                    try:
-                        context.iteration(iteration + 1, settings.iterations, losses[-1][1])
-                    except Exception as error:
-                        # The others are on their way into the next step, and hear of it there.
-                        failure = error
-            if failure is not None:
-                raise failure
-            return losses
+            name = (f"weight loss of '{context.stage.name}'", "weights.learning_rate (or weights.step_size)")
+            report = context.iteration
+            descent = Descent(optimizer, self._slope, name, context.communicator, context.seed, report)
+            return descent.run(settings.iterations, settings.batch_size, count)
         finally:
             for weight in self.weights:
                 weight.requires_grad_(False)
@@ -116,7 +95,7 @@ class LayerLoop:
         The current is linear in the weights, so that `J v` is a difference of two currents.
         """
         communicator = self.context.communicator
-        inputs, _ = self._batch(self._rows(torch.arange(images)))
+        inputs, _ = self._batch(own_rows(torch.arange(images), communicator).to(self.targets.device))
         generator = torch.Generator().manual_seed(self.context.seed)
         direction = [torch.randn(w.shape, generator=generator).to(w) for w in self.weights]
         eigenvalue = 0.0
@@ -143,58 +122,11 @@ class LayerLoop:
             eigenvalue = flat.norm().item()
         return max(eigenvalue, 1e-12)
 
-    def _step(
-        self, rows: Tensor, batch: int, failure: Exception | None
-    ) -> tuple[Tensor, Tensor, Exception | None]:
-        """Put the gradient of the mini-batch's loss, over all processes, into the weights.
-
-        A failure of this process, now or before, is told to the others with the gradient: one reduction a
-        step.
-
-        Returns:
-            The loss, how many processes have failed, both still on the device, and this process's failure.
-        """
-        sizes = [w.numel() for w in self.weights]
-        flat = torch.zeros(sum(sizes) + 2, dtype=self.targets.dtype, device=self.targets.device)
-        try:
-            if failure is not None:
-                raise failure
-            if len(rows):
-                inputs, target = self._batch(rows)
-                difference = (self._predict(inputs) - target).square()
-                positions = difference.shape[2:].numel()
-                loss = difference.sum() / (batch * positions)
-                gradients = torch.autograd.grad(loss, self.weights)
-                torch.cat([*(g.reshape(-1) for g in gradients), loss.detach()[None]], out=flat[:-1])
-        except Exception as error:
-            flat.zero_()
-            flat[-1], failure = 1.0, error
-        flat = self.context.communicator.sum_unchecked(flat)
-        for weight, part in zip(self.weights, flat[:-2].split(sizes), strict=True):
-            weight.grad = part.view_as(weight)
-        return flat[-2], flat[-1], failure
-
-    def _raise_failures(self, failed: Tensor, failure: Exception | None) -> None:
-        if failure is not None:
-            raise failure
-        if self.context.communicator.world_size > 1 and failed > 0:
-            # Raises what the process that failed has to say.
-            self.context.communicator.barrier()
-
-    def _finite(self, loss: Tensor) -> float:
-        value = loss.item()
-        if value != value or value == float("inf"):
-            raise CalibrationError(
-                f"The weight loss of '{self.context.stage.name}' is not finite: lower weights.learning_rate "
-                "(or weights.step_size)."
-            )
-        return value
-
-    def _rows(self, chosen: Tensor) -> Tensor:
-        """Return the rows of this process that hold the images `chosen` of the whole set."""
-        communicator = self.context.communicator
-        mine = chosen[chosen % communicator.world_size == communicator.rank]
-        return torch.div(mine, communicator.world_size, rounding_mode="floor").to(self.targets.device)
+    def _slope(self, rows: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        inputs, target = self._batch(rows)
+        difference = (self._predict(inputs) - target).square()
+        loss = difference.sum() / (self.settings.batch_size * difference.shape[2:].numel())
+        return loss, torch.autograd.grad(loss, self.weights)
 
     def _batch(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Return the inputs and targets of some images."""

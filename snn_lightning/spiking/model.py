@@ -161,6 +161,11 @@ class SpikingModel(nn.Module):
         Returns:
             The ANN's output structure; tensors `[N, ...]` on the ANN's output scale.
         """
+        means = self.readouts(x)
+        return tree_map(lambda leaf: means[self._outputs[leaf]], self.network.output)
+
+    def readouts(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the mean over time of each output's unit, by the unit's name, `[N, ...]`; see `forward`."""
         parts: list[dict[str, Tensor]] = []
         for chunk in self._image_chunks(x):
             total: dict[str, Tensor] = {}
@@ -168,8 +173,7 @@ class SpikingModel(nn.Module):
                 for name, value in outputs.items():
                     total[name] = total[name] + value.sum(0) if name in total else value.sum(0)
             parts.append({name: value / self.timesteps for name, value in total.items()})
-        merged = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        return tree_map(lambda leaf: merged[self._outputs[leaf]], self.network.output)
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def running_mean(self, x: Tensor) -> Any:
         """Return the mean readout after each time step t = 1...T of one simulation.
