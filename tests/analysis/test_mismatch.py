@@ -161,8 +161,13 @@ def test_chunks_of_images_and_of_time_change_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("toy_class", "max_pooling", "convert_avg_pool"),
-    [(PlainConv, "gated", True), (MaxPooled, "gated", False), (MaxPooled, "average", False)]
-    + [(MaxPooled, "keep", False), (MaxPooled, "keep", True)],
+    [
+        (PlainConv, "gated", True),
+        (MaxPooled, "gated", False),
+        (MaxPooled, "average", False),
+        (MaxPooled, "keep", False),
+        (MaxPooled, "keep", True),
+    ],
 )
 def test_the_ann_gets_the_pooling_of_the_snn(
     toy_class: type[nn.Module], max_pooling: str, convert_avg_pool: bool
