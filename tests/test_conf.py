@@ -27,7 +27,7 @@ from snn_lightning import (
     Signed,
     SpikeNorm,
 )
-from snn_lightning.calibration import Balance, Bias, Potential, Weights
+from snn_lightning.calibration import Balance, Best, Bias, LeastSquares, Potential, Weights
 from snn_lightning.experiment import Experiment
 from snn_lightning.graph.capped import Capped
 from snn_lightning.training import FineTuning
@@ -50,6 +50,8 @@ PAPER = {"rounding": "bias", "calibrate_readout": False}
         ("acp", ACP(16), 256),
         ("lcp_paper", LCP(16, **PAPER, bias=Bias(images=128)), 1024),
         ("acp_paper", ACP(16, **PAPER, weights=PAPER_WEIGHTS, potential=Potential(images=128)), 1024),
+        ("least_squares", ACP(16, weights=LeastSquares()), 256),
+        ("best", Best(16), 256),
         ("hybrid", SpikeNorm(16), 256),
         ("max_act", MaxAct(16), 256),
         ("robust_norm", RobustNorm(16), 256),
@@ -70,7 +72,7 @@ def test_pipelines_state_the_defaults_of_the_code_and_the_numbers_of_the_paper(
 
 
 def test_every_pipeline_is_tested() -> None:
-    own = ["acp", "acp_paper", "baseline", "lcp", "lcp_paper"]
+    own = ["acp", "acp_paper", "baseline", "best", "lcp", "lcp_paper", "least_squares"]
     papers = ["hybrid", "max_act", "opt", "qcfs", "rmp", "rnl", "robust_norm", "spike_norm"]
     assert group("pipeline") == sorted(own + papers)
 

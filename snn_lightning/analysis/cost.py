@@ -29,6 +29,8 @@ class Work:
         iterations: SGD steps a stage; 0 without weight calibration.
         batch_size: images an SGD step, over all processes.
         power_iterations: of the curvature estimate before the SGD; 0 with a learning rate given.
+        solutions: least squares solutions a stage; 0 without weights in closed form.
+        distilled: images that all steps of the distillation run through, one after the other; 0 without it.
         readout: whether the readout is calibrated too.
         budget: memory of the sweep's cache in bytes, None for no limit.
         processes: among which the images are shared out.
@@ -41,6 +43,8 @@ class Work:
     iterations: int = 0
     batch_size: int = 32
     power_iterations: int = 0
+    solutions: int = 0
+    distilled: int = 0
     readout: bool = True
     budget: float | None = None
     processes: int = 1
@@ -99,6 +103,7 @@ class StageCost:
         macs: of one ANN forward.
         static_macs: those of them that a simulation does once, not T times.
         gradient_macs: of one image in an SGD step: forward and backward; 0 without weights.
+        gram_macs: of one image in the Gram matrices of least squares; 0 without weights.
         weights: numbers that the SGD changes, of the stage and not of an image.
         neurons: positions of the site; 0 at gates and readouts.
         places: positions of the unit.
@@ -113,6 +118,7 @@ class StageCost:
     macs: int
     static_macs: int
     gradient_macs: int
+    gram_macs: int
     weights: int
     neurons: int
     places: int
@@ -132,6 +138,10 @@ class StageCost:
     def trained(self, work: Work) -> bool:
         """Whether the stage has weights that are calibrated."""
         return self.calibrated(work) and work.iterations > 0 and self.weights > 0
+
+    def solved(self, work: Work) -> bool:
+        """Whether the stage has weights that are solved for."""
+        return self.calibrated(work) and work.solutions > 0 and self.gram_macs > 0
 
 
 @dataclass(frozen=True)
@@ -189,6 +199,11 @@ class CostEstimate:
         return sum(self.trained_macs(index) for index in range(len(self.stages)))
 
     @property
+    def distilled_macs(self) -> int:
+        """MACs of the distillation: the simulation, forward and twice as much backward."""
+        return 3 * self.work.distilled * self.image_macs
+
+    @property
     def peak_bytes(self) -> int:
         """Bytes of one process's cache at its peak, in memory."""
         return max(self.memory(index)[0] for index in range(len(self.stages)))
@@ -208,6 +223,10 @@ class CostEstimate:
     def trained_macs(self, index: int) -> int:
         """Return the MACs of a stage's weight calibration, over all processes."""
         stage, work = self.stages[index], self.work
+        if stage.solved(work):
+            # Each time the ANN, the SNN and the product with the residual, at first the Gram matrix, and both
+            # networks again for the error before and after.
+            return work.images * ((3 * work.solutions + 4) * stage.macs + stage.gram_macs)
         if not stage.trained(work):
             return 0
         steps = work.iterations * work.batch_size * stage.gradient_macs
@@ -273,6 +292,7 @@ class CostEstimate:
                 "Cost: MACs, static MACs and neurons of one image; MACs of calibrating "
                 f"{work.images} images at T={work.timesteps}; bytes in the cache",
                 *aligned(rows),
+                *([f"Distillation: {si(self.distilled_macs)} MACs"] if work.distilled else []),
                 f"Simulation of one image: {si(self.image_macs)} MACs, "
                 f"{si(work.timesteps * self.neurons)} neuron updates",
                 f"Cache at its peak: {in_bytes(self.peak_bytes)} in memory, "
@@ -313,7 +333,7 @@ def macs_of(module: nn.Module, x: Tensor, y: Tensor) -> int:
 
 
 def _stage_cost(network: StageNetwork, stage: Stage, values: dict[str, Tensor]) -> StageCost:
-    macs = static = gradient = weights = 0
+    macs = static = gradient = gram = weights = 0
     learning: set[str] = set()
     for name in stage.operators:
         module, inputs = cast(nn.Module, network.operators[name]), network.nodes[name].inputs
@@ -323,6 +343,9 @@ def _stage_cost(network: StageNetwork, stage: Stage, values: dict[str, Tensor]) 
         upstream = any(key in learning for key in inputs)
         if isinstance(module, SYNAPSES):
             weights += module.weight.numel()
+            if not isinstance(module, TRANSPOSED):
+                groups = int(getattr(module, "groups", 1))
+                gram += count * module.weight[0].numel() * groups // module.weight.shape[0]
             # Forward and gradient of the weight; that of the input where an earlier weight learns by it.
             gradient += count * (3 if upstream else 2)
         if upstream or isinstance(module, SYNAPSES):
@@ -337,6 +360,7 @@ def _stage_cost(network: StageNetwork, stage: Stage, values: dict[str, Tensor]) 
         macs=macs,
         static_macs=static,
         gradient_macs=gradient,
+        gram_macs=gram,
         weights=weights,
         neurons=places if stage.kind == "neuron" else 0,
         places=places,

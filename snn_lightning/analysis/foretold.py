@@ -23,9 +23,11 @@ def cost_report(network: StageNetwork, sample: Tensor, work: Work, tested: int, 
     cost = estimate_cost(network, sample.shape[1:], work)
     seconds = estimate_seconds(cost, measure_prices(network, sample, work, neuron=neuron))
     snn = f"{tested} images, uncalibrated and again calibrated"
+    weights = f"{work.solutions} solutions" if work.solutions else f"{work.iterations} SGD steps"
     phases = (
         ("Calibration, simulate", f"{work.share(work.images)} images", sum(seconds.simulate)),
-        ("Calibration, weights", f"{work.iterations} SGD steps a stage", sum(seconds.weights)),
+        ("Calibration, weights", f"{weights} a stage", sum(seconds.weights)),
+        ("Distillation", f"{work.share(work.distilled)} images", seconds.distillation),
         ("Testing, ANN", f"{tested} images", tested * seconds.forward),
         ("Testing, SNN", snn, 2 * tested * seconds.simulation),
     )

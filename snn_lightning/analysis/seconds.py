@@ -101,12 +101,14 @@ class Seconds:
         weights: for each stage, its weight calibration.
         forward: one image through the ANN.
         simulation: one image through the SNN.
+        distillation: of the whole network, after all stages.
     """
 
     simulate: tuple[float, ...]
     weights: tuple[float, ...]
     forward: float
     simulation: float
+    distillation: float = 0.0
 
     @property
     def stages(self) -> list[float]:
@@ -116,7 +118,7 @@ class Seconds:
     @property
     def calibration(self) -> float:
         """Seconds of the whole calibration."""
-        return sum(self.stages)
+        return sum(self.stages) + self.distillation
 
 
 def estimate_seconds(cost: CostEstimate, prices: Sequence[Prices]) -> Seconds:
@@ -128,13 +130,13 @@ def estimate_seconds(cost: CostEstimate, prices: Sequence[Prices]) -> Seconds:
     """
     work = cost.work
     pairs = list(zip(cost.stages, prices, strict=True))
+    simulation = sum(_rows(stage, work.timesteps) * p.forward + work.timesteps * p.unit for stage, p in pairs)
     return Seconds(
         simulate=tuple(_simulate(cost, i, p) for i, p in enumerate(prices)),
-        weights=tuple(_weights(stage, p, work) for stage, p in pairs),
+        weights=tuple(_weights(cost, i, p) for i, p in enumerate(prices)),
         forward=sum(p.forward for p in prices),
-        simulation=sum(
-            _rows(stage, work.timesteps) * p.forward + work.timesteps * p.unit for stage, p in pairs
-        ),
+        simulation=simulation,
+        distillation=3 * work.share(work.distilled) * simulation,
     )
 
 
@@ -155,7 +157,11 @@ def _simulate(cost: CostEstimate, index: int, price: Prices) -> float:
     return work.share(work.images) * (price.forward + 2 * price.look + once) + corrected * again
 
 
-def _weights(stage: StageCost, price: Prices, work: Work) -> float:
+def _weights(cost: CostEstimate, index: int, price: Prices) -> float:
+    stage, work = cost.stages[index], cost.work
+    if stage.solved(work):
+        passes = cost.trained_macs(index) / (work.images * stage.macs)
+        return work.share(work.images) * passes * price.forward
     if not stage.trained(work):
         return 0.0
     # A power iteration is a step and one current more; the error is computed before and after.

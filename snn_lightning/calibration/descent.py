@@ -104,8 +104,8 @@ class Descent:
     def _finite(self, loss: Tensor) -> float:
         value = loss.item()
         if value != value or value == float("inf"):
-            loss, setting = self.name
-            raise CalibrationError(f"The {loss} is not finite: lower {setting}.")
+            name, setting = self.name
+            raise CalibrationError(f"The {name} is not finite: lower {setting}.")
         return value
 
 

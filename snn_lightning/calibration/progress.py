@@ -17,7 +17,14 @@ from torch import Tensor
 
 from snn_lightning.analysis.cost import Work, estimate_cost
 from snn_lightning.analysis.seconds import NOMINAL, estimate_seconds
-from snn_lightning.calibration.pipelines import Bias, Pipeline, Potential, Weights
+from snn_lightning.calibration.pipelines import (
+    Bias,
+    Distillation,
+    LeastSquares,
+    Pipeline,
+    Potential,
+    Weights,
+)
 from snn_lightning.calibration.weights import POWER_ITERATIONS
 from snn_lightning.graph.network import StageNetwork
 
@@ -69,6 +76,11 @@ def work_of(pipeline: Pipeline, images: int, processes: int = 1) -> Work:
         elif isinstance(step, Weights):
             numbers = {"iterations": step.iterations, "batch_size": step.batch_size}
             numbers["power_iterations"] = 0 if step.learning_rate else POWER_ITERATIONS
+        elif isinstance(step, LeastSquares):
+            numbers = {"solutions": step.iterations}
+    for last in pipeline.final_steps:
+        if isinstance(last, Distillation):
+            numbers["distilled"] = last.iterations * last.batch_size
     budget = None if pipeline.cache_budget_gb is None else pipeline.cache_budget_gb * 1e9
     return Work(
         images,
@@ -87,8 +99,8 @@ class StageCosts:
     """What the stages cost in relation to each other, in any unit.
 
     Args:
-        whole: of each stage.
-        loop: of its SGD, a part of `whole`.
+        whole: of each stage, and of the steps on the whole network after them.
+        loop: of their SGD, a part of `whole`.
     """
 
     whole: Sequence[float]
@@ -105,7 +117,8 @@ class StageCosts:
         """
         cost = estimate_cost(network, sample.shape[1:], work)
         seconds = estimate_seconds(cost, NOMINAL.get(sample.device.type, NOMINAL["cuda"]).prices(cost))
-        return cls(seconds.stages, seconds.weights)
+        last = [seconds.distillation] if work.distilled else []
+        return cls([*seconds.stages, *last], [*seconds.weights, *last])
 
 
 class TimeLeft:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from snn_lightning import ACP, LCP, Bias, Pipeline, Potential, Weights
+from snn_lightning import ACP, LCP, Best, Bias, Pipeline, Potential, Weights
 from snn_lightning.analysis.cost import CostEstimate, StageCost, Work, estimate_cost, macs_of, si
 from snn_lightning.analysis.seconds import (
     NOMINAL,
@@ -20,12 +20,24 @@ from snn_lightning.analysis.seconds import (
     spread,
 )
 from snn_lightning.calibration.cache import Cache
+from snn_lightning.calibration.least_squares import columns
 from snn_lightning.calibration.progress import work_of
 from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
 from snn_lightning.graph.operators import SYNAPSES
 from tests.calibration.support import make_loop
 from tests.families import family, images
-from tests.toys import INPUT_SHAPES, TOYS, Bottleneck, Dense, MaxPooled, PlainConv, Residual, inputs, toy
+from tests.toys import (
+    INPUT_SHAPES,
+    TOYS,
+    Bottleneck,
+    Dense,
+    MaxPooled,
+    PlainConv,
+    Residual,
+    Signal,
+    inputs,
+    toy,
+)
 
 
 class Hourglass(nn.Module):
@@ -167,6 +179,35 @@ def test_macs_of_an_sgd_step_are_half_of_torchs_flops(cls: type[nn.Module]) -> N
         assert sizes.gradient_macs == counted(step)
 
 
+@pytest.mark.parametrize("cls", [PlainConv, Bottleneck, Residual, Signal])
+def test_the_gram_matrices_of_least_squares(cls: type[nn.Module]) -> None:
+    cost = cost_of(cls, Work(10, 4, solutions=2))
+    network = network_of(toy(cls), inputs(cls))
+    values = network.run_operators(network.nodes, {INPUT: inputs(cls, 1)})
+    for stage, sizes in zip(network.stages, cost.stages, strict=True):
+        count = 0
+        for name in stage.operators:
+            module = network.operators[name]
+            if isinstance(module, SYNAPSES):
+                design = columns(module, values[network.nodes[name].inputs[0]])
+                count += counted(lambda design=design: design.mT @ design)
+        assert sizes.gram_macs == count
+
+
+def test_weights_in_closed_form_and_distillation_by_hand() -> None:
+    work = Work(100, 4, solutions=3, distilled=640, processes=2)
+    cost = cost_of(PlainConv, work)
+    stage = cost.stages[1]
+    assert cost.trained_macs(1) == 100 * (13 * stage.macs + stage.gram_macs)
+    assert cost.distilled_macs == 3 * 640 * cost.image_macs
+    prices = [Prices(forward=1.0, unit=0.1, look=0.01, hold=0.001)] * 3
+    seconds = estimate_seconds(cost, prices)
+    assert seconds.weights[1] == pytest.approx(50 * (13 + stage.gram_macs / stage.macs))
+    assert seconds.distillation == pytest.approx(3 * 320 * seconds.simulation)
+    assert seconds.calibration == pytest.approx(sum(seconds.stages) + seconds.distillation)
+    assert "Distillation: " in str(cost)
+
+
 PIPELINES: dict[str, Pipeline] = {"lcp": LCP(4), "acp": ACP(4, weights=Weights(2, batch_size=8))}
 
 
@@ -202,6 +243,7 @@ def test_a_pipeline_as_plain_numbers() -> None:
     assert work_of(pipeline, 50, 4) == Work(50, 8, 30, 20, 32, budget=2e9, processes=4)
     assert work_of(ACP(8), 50).power_iterations == 8
     assert work_of(LCP(8, bias=Bias(16)), 50).corrected == 16
+    assert work_of(Best(8), 50) == Work(50, 8, 50, solutions=4, distilled=300 * 32)
 
 
 @pytest.mark.parametrize(("batch", "processes"), [(32, 1), (32, 2), (32, 8), (32, 64), (8, 3)])
