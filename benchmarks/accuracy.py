@@ -8,23 +8,32 @@ the output file already has are not measured again; delete it to start afresh.
 """
 
 import argparse
-import json
 import logging
-import platform
 import statistics
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from rich.console import Console
 from rich.table import Table
+from rows import Rows
 
-from snn_lightning import ACP, LCP, Baseline, calibrate, convert
+from snn_lightning import (
+    ACP,
+    LCP,
+    Baseline,
+    Best,
+    LeastSquares,
+    Pipeline,
+    Signed,
+    calibrate,
+    convert,
+)
 from snn_lightning.data import Digits, FashionMNIST
-from snn_lightning.files import write_atomically
 from snn_lightning.training import ClassificationModule, load_or_train, load_weights
 
 MODELS = {
@@ -36,7 +45,14 @@ RECIPES = {
     "fashion_mnist": {"batch_size": 128, "epochs": {"resnet20": 3, "vgg16_bn": 4}, "learning_rate": 0.1},
 }
 KEYS = ("data", "model", "seed", "timesteps", "pipeline")
-PIPELINES = {"baseline": Baseline, "lcp": LCP, "acp": ACP}
+PIPELINES: dict[str, Callable[..., Pipeline]] = {
+    "baseline": Baseline,
+    "lcp": LCP,
+    "acp": ACP,
+    "least_squares": partial(ACP, weights=LeastSquares()),
+    "signed": partial(ACP, weights=LeastSquares(), neuron=Signed()),
+    "best": Best,
+}
 
 
 def data_module(name: str, seed: int, args: argparse.Namespace) -> Digits | FashionMNIST:
@@ -95,52 +111,43 @@ def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
     return (logits.argmax(1) == labels).double().mean().item()
 
 
-def measure(args: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
-    rows = json.loads(Path(args.output).read_text())["rows"] if Path(args.output).exists() else []
-    done = {tuple(row[key] for key in KEYS) for row in rows}
+def measure(args: argparse.Namespace, console: Console) -> Rows:
+    settings = {"calibration_images": args.calibration_images, "test_images": args.test_images}
+    rows = Rows(args.output, KEYS, settings, ["lightning"])
     for name in args.data:
         for model in args.models:
             for seed in args.seeds:
+                runs = [(t, p) for t in args.timesteps for p in args.pipelines]
+                runs = [run for run in runs if not rows.has(name, model, seed, *run)]
+                if not runs:
+                    continue
                 data = data_module(name, seed, args)
                 data.setup()
                 ann = trained(name, model, seed, data)
                 expected, labels = logits_and_labels(ann, data)
-                sample = next(iter(data.calibration_dataloader()))[0]
-                for timesteps in args.timesteps:
-                    runs = {"uncalibrated": lambda T=timesteps, s=sample, a=ann: convert(a, s, T)}
-                    for key in args.pipelines:
-                        pipeline = PIPELINES[key](timesteps, seed=seed)
-                        runs[key] = lambda p=pipeline, a=ann, d=data: calibrate(
-                            a, d.calibration_dataloader(), p, progress=False
-                        )
-                    for key, run in runs.items():
-                        if (name, model, seed, timesteps, key) in done:
-                            continue
-                        started = time.process_time()
-                        snn = run()
-                        seconds = time.process_time() - started
-                        row = dict(zip(KEYS, (name, model, seed, timesteps, key), strict=True))
-                        logits, _ = logits_and_labels(snn, data)
-                        row |= {"ann": accuracy(expected, labels), "snn": accuracy(logits, labels)}
-                        row |= {"logit_error": ((logits - expected).norm() / expected.norm()).item()}
-                        row |= {"cpu_seconds": seconds}
-                        rows.append(row)
-                        console.print(*row.values())
-                        save(args, rows)
+                for timesteps, key in runs:
+                    started = time.process_time()
+                    snn = converted(ann, data, timesteps, key, seed)
+                    seconds = time.process_time() - started
+                    logits, _ = logits_and_labels(snn, data)
+                    row = rows.add(
+                        (name, model, seed, timesteps, key),
+                        ann=accuracy(expected, labels),
+                        snn=accuracy(logits, labels),
+                        logit_error=((logits - expected).norm() / expected.norm()).item(),
+                        cpu_seconds=seconds,
+                    )
+                    console.print(*row.values())
     return rows
 
 
-def save(args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
-    versions = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "lightning": lightning.__version__,
-    }
-    settings = {
-        key: value for key, value in vars(args).items() if key in ("calibration_images", "test_images")
-    }
-    content = {"settings": settings, "machine": platform.machine(), "versions": versions, "rows": rows}
-    write_atomically(args.output, (json.dumps(content, indent=2) + "\n").encode())
+def converted(
+    ann: torch.nn.Module, data: Digits | FashionMNIST, timesteps: int, pipeline: str, seed: int
+) -> torch.nn.Module:
+    loader = data.calibration_dataloader()
+    if pipeline == "uncalibrated":
+        return convert(ann, next(iter(loader))[0], timesteps)
+    return calibrate(ann, loader, PIPELINES[pipeline](timesteps, seed=seed), progress=False)
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
@@ -163,9 +170,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    pipelines = ["uncalibrated", *PIPELINES]
     parser.add_argument("--data", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
-    parser.add_argument("--pipelines", nargs="+", choices=list(PIPELINES), default=list(PIPELINES))
+    parser.add_argument("--pipelines", nargs="+", choices=pipelines, default=pipelines[:4])
     parser.add_argument("--timesteps", nargs="+", type=int, default=[4, 8])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--calibration-images", type=int, default=256)

@@ -142,9 +142,9 @@ class Distillation(FinalStep):
         images: how many calibration images it uses; None for all.
     """
 
-    iterations: int = 300
+    iterations: int = 600
     batch_size: int = 32
-    step_size: float = 0.005
+    step_size: float = 0.01
     images: int | None = None
 
     def __post_init__(self) -> None:
