@@ -1,0 +1,101 @@
+"""What each ingredient of the best pipeline is worth: one taken away at a time, on validation images.
+
+python benchmarks/ablation.py --models vgg16_bn --timesteps 4 --seeds 0
+
+The ANNs are those of accuracy.py, kept in cache/benchmarks; the images are the first of the validation set,
+neither calibration nor test images. Rows that the output file already has are not measured again.
+"""
+
+import argparse
+import logging
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from accuracy import MODELS, accuracy, data_module, trained
+from rich.console import Console
+from rich.table import Table
+from rows import Rows
+from why import validation
+
+from snn_lightning import MMSE, Best, Max, Pipeline, Signed, calibrate
+
+KEYS = ("model", "seed", "timesteps", "pipeline")
+PIPELINES: dict[str, Callable[..., Pipeline]] = {
+    "best": Best,
+    "without distillation": partial(Best, distillation=None),
+    "without weights": partial(Best, weights=None),
+    "without potential": partial(Best, potential=None),
+    "largest activation as threshold": partial(Best, threshold=Max()),
+    "one threshold a layer": partial(Best, threshold=MMSE("layer")),
+    "without half a step": partial(Best, rounding="floor"),
+    "without distillation, signed neurons": partial(Best, distillation=None, neuron=Signed()),
+}
+
+
+def measure(args: argparse.Namespace, console: Console) -> Rows:
+    settings = {name: getattr(args, name) for name in ("calibration_images", "validation_images")}
+    rows = Rows(args.output, KEYS, settings)
+    for model in args.models:
+        for seed in args.seeds:
+            data = data_module("fashion_mnist", seed, args)
+            data.setup()
+            ann = trained("fashion_mnist", model, seed, data)
+            images, labels = validation(data, args.validation_images)
+            with torch.no_grad():
+                expected = ann(images)
+            for timesteps in args.timesteps:
+                for key, pipeline in PIPELINES.items():
+                    if rows.has(model, seed, timesteps, key):
+                        continue
+                    started = time.process_time()
+                    loader = data.calibration_dataloader()
+                    snn = calibrate(ann, loader, pipeline(timesteps, seed=seed), progress=False)
+                    seconds = time.process_time() - started
+                    with torch.no_grad():
+                        logits = snn(images)
+                    row = rows.add(
+                        (model, seed, timesteps, key),
+                        ann=accuracy(expected, labels),
+                        snn=accuracy(logits, labels),
+                        logit_error=((logits - expected).norm() / expected.norm()).item(),
+                        cpu_seconds=seconds,
+                    )
+                    console.print(*row.values())
+    return rows
+
+
+def table(rows: Rows) -> Table:
+    result = Table("model", "T", "pipeline", "ANN %", "SNN %", "logit error", "CPU s")
+    for key in dict.fromkeys((r["model"], r["timesteps"], r["pipeline"]) for r in rows):
+        group = [r for r in rows if (r["model"], r["timesteps"], r["pipeline"]) == key]
+        ann, snn, error, seconds = (
+            statistics.mean(r[column] for r in group)
+            for column in ("ann", "snn", "logit_error", "cpu_seconds")
+        )
+        numbers = (f"{100 * ann:.2f}", f"{100 * snn:.2f}", f"{error:.3f}", f"{seconds:.0f}")
+        result.add_row(key[0], str(key[1]), key[2], *numbers)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--timesteps", nargs="+", type=int, default=[4])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--calibration-images", type=int, default=1024)
+    parser.add_argument("--validation-images", type=int, default=2000)
+    parser.add_argument("--output", default="benchmarks/results/ablation.json")
+    parser.set_defaults(test_images=None)  # None are looked at.
+    args = parser.parse_args()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    console = Console(soft_wrap=True)
+    console.print(table(measure(args, console)))
+
+
+if __name__ == "__main__":
+    main()
