@@ -25,7 +25,7 @@ class Work:
     Args:
         images: of the calibration set, over all processes.
         timesteps: T.
-        corrected: images that a bias or potential step simulates; 0 without such a step.
+        corrected: images that the steps simulate, counted again in each step and repeat; 0 without any.
         iterations: SGD steps a stage; 0 without weight calibration.
         batch_size: images an SGD step, over all processes.
         power_iterations: of the curvature estimate before the SGD; 0 with a learning rate given.
@@ -33,6 +33,7 @@ class Work:
         budget: memory of the sweep's cache in bytes, None for no limit.
         processes: among which the images are shared out.
         spike_bits: bits of a packed spike, of a neuron and time step.
+        searched: images on which only the neurons run once more, counted for each candidate of a search.
     """
 
     images: int
@@ -45,6 +46,7 @@ class Work:
     budget: float | None = None
     processes: int = 1
     spike_bits: int = 1
+    searched: int = 0
 
     def share(self, images: int) -> int:
         """Return the largest share of `images` that a process has."""
@@ -244,7 +246,7 @@ class CostEstimate:
         if not work.corrected or not stage.calibrated(work):
             return 0
         steps = 1 if stage.static else work.timesteps
-        return FLOAT * work.share(work.corrected) * steps * stage.places
+        return FLOAT * work.share(min(work.corrected, work.images)) * steps * stage.places
 
     def _live(self, index: int, after: bool = False) -> int:
         """Bytes of all values that are alive at a stage, before or after it has fired, on one process."""

@@ -4,6 +4,7 @@ from snn_lightning.calibration.api import calibrate, convert
 from snn_lightning.calibration.balance import Balance
 from snn_lightning.calibration.papers import QCFS, RMP, RNL, MaxAct, Opt, RobustNorm, SpikeNorm
 from snn_lightning.calibration.pipelines import ACP, LCP, Baseline, Bias, Pipeline, Potential, Step, Weights
+from snn_lightning.calibration.search import NeuronSearch
 from snn_lightning.calibration.steps import register_step
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Baseline",
     "Bias",
     "MaxAct",
+    "NeuronSearch",
     "Opt",
     "Pipeline",
     "Potential",

@@ -37,14 +37,19 @@ class Step:
 class Bias(Step):
     """Bias calibration (PC eq. 19-20): `b_c += mean over images and space of (x - rate)`.
 
+    A bias moves the spikes, and the mean error with them, by more or less than itself; repeats come closer.
+
     Args:
         images: how many calibration images it uses; None for all (the paper: 128).
+        repeats: how often it simulates and corrects (the paper: once).
     """
 
     images: int | None = None
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         _whole("bias", "images", self.images)
+        _whole("bias", "repeats", self.repeats, optional=False)
 
 
 @dataclass(frozen=True)
