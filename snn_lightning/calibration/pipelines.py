@@ -103,6 +103,11 @@ class Weights(Step):
             raise SettingsError(f"weights.momentum must be in [0, 1), got {self.momentum!r}")
 
 
+def _optional_step(field_name: str, value: object, example: str) -> None:
+    if value is not None and not isinstance(value, Step):
+        raise SettingsError(f"{field_name} must be a step such as {example}, or None, got {value!r}")
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """What every pipeline has; by itself it only sets thresholds.
@@ -180,10 +185,16 @@ class LCP(Pipeline):
     """The light calibration pipeline: thresholds and biases.
 
     Args:
+        search: `NeuronSearch()` chooses thresholds and initial potentials by simulation first; None does not.
         bias: settings of the step; None leaves it out.
     """
 
+    search: Step | None = None
     bias: Bias | None = field(default_factory=Bias)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _optional_step("search", self.search, "NeuronSearch()")
 
 
 @dataclass(frozen=True)
@@ -192,8 +203,14 @@ class ACP(Pipeline):
 
     Args:
         weights: settings of the step; None leaves it out.
+        search: `NeuronSearch()` chooses thresholds and initial potentials by simulation then; None does not.
         potential: settings of the step; None leaves it out.
     """
 
     weights: Weights | None = field(default_factory=Weights)
+    search: Step | None = None
     potential: Potential | None = field(default_factory=Potential)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _optional_step("search", self.search, "NeuronSearch()")

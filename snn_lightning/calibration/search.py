@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -59,16 +59,13 @@ class NeuronSearch(Step):
         return 1 + len(self.factors) * len(self.potentials)
 
 
-def _numbers(name: str, values: object) -> tuple[float, ...]:
+def _numbers(name: str, values: Any) -> tuple[float, ...]:
     """Return `values` as a tuple.
 
     Raises:
         SettingsError: they are not finite numbers, or none.
     """
-    try:
-        result = tuple(values)  # type: ignore[arg-type]
-    except TypeError:
-        result = ()
+    result = tuple(values) if isinstance(values, Iterable) else ()
     numbers = [v for v in result if isinstance(v, int | float) and not isinstance(v, bool)]
     if not result or len(numbers) < len(result) or not all(abs(v) < float("inf") for v in numbers):
         raise SettingsError(f"{name} must be a list of finite numbers, got {values!r}")

@@ -1,6 +1,7 @@
 """Threshold and initial potential by simulation: what is chosen, and that nothing else matters."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from snn_lightning import (
+    ACP,
     IF,
+    LCP,
     MMSE,
     Bias,
     Burst,
@@ -17,12 +20,18 @@ from snn_lightning import (
     NeuronSearch,
     Potential,
     Signed,
+    Weights,
+    calibrate,
 )
+from snn_lightning.analysis.cost import Work, estimate_cost
+from snn_lightning.analysis.seconds import Prices, estimate_seconds
+from snn_lightning.calibration.api import run_calibration
 from snn_lightning.calibration.communicator import Communicator
 from snn_lightning.calibration.data import shard
-from snn_lightning.calibration.progress import Observer
+from snn_lightning.calibration.progress import Observer, work_of
 from snn_lightning.calibration.walk import CalibrationLoop
 from snn_lightning.errors import SettingsError
+from snn_lightning.graph import normalise
 from snn_lightning.spiking import Neuron
 from tests.calibration.support import Custom, Probe, largest_difference, make_loop, parameters, run, same_bits
 from tests.toys import Bottleneck, MaxPooled, PlainConv, Residual, inputs, toy
@@ -192,6 +201,57 @@ def test_the_currents_are_computed_once_and_nothing_is_left() -> None:
         assert loop.cache.used == 0 or budget is None
     # Without room for them the currents of the stage are computed once more to fire.
     assert used[1] == 2 * used[0]
+
+
+class Stop(Observer):
+    """Breaks off when stage 3 begins."""
+
+    def stage_started(self, index: int, total: int, name: str, resumed: bool) -> None:
+        if index == 3:
+            raise KeyboardInterrupt
+
+
+def test_a_killed_search_goes_on(tmp_path: Path) -> None:
+    ann, images, seen = toy(Residual), [inputs(Residual, 16)], []
+
+    class Note(Observer):
+        def stage_started(self, index: int, total: int, name: str, resumed: bool) -> None:
+            seen.append(resumed)
+
+    pipeline = LCP(4, search=FEW, bias=Bias(repeats=2))
+    with pytest.raises(KeyboardInterrupt):
+        run_calibration(ann, images, pipeline, Communicator(), Stop(), tmp_path)
+    resumed, _ = run_calibration(ann, images, pipeline, Communicator(), Note(), tmp_path)
+    assert seen == [True] * 3 + [False] * 3
+    assert same_bits(resumed, calibrate(ann, images, pipeline, progress=False))
+
+
+def test_pipelines_search_before_the_bias_and_after_the_weights() -> None:
+    ann, images = toy(PlainConv), [inputs(PlainConv, 16)]
+    lcp = calibrate(ann, images, LCP(4, search=FEW), progress=False)
+    assert list(lcp.records[0]["steps"]) == ["threshold", "neuronsearch", "bias"]
+    assert same_bits(lcp, run(ann, images[0], Custom(4, first=FEW, second=Bias())))
+    acp = calibrate(ann, images, ACP(4, weights=Weights(2, batch_size=8), search=FEW), progress=False)
+    assert list(acp.records[0]["steps"]) == ["threshold", "weights", "neuronsearch", "potential"]
+    assert list(acp.records[-1]["steps"]) == ["weights", "neuronsearch", "potential"]
+    for cls in (LCP, ACP):
+        with pytest.raises(SettingsError, match=r"search must be a step such as NeuronSearch\(\), or None"):
+            cls(4, search="on")
+
+
+def test_the_cost_model_counts_repeats_and_candidates() -> None:
+    pipeline = LCP(8, search=NeuronSearch((1.0, 1.2), (0.5,), images=10), bias=Bias(repeats=3))
+    assert work_of(pipeline, 50) == Work(50, 8, 10 + 3 * 50, searched=2 * 10)
+    network, sample = normalise(toy(PlainConv), inputs(PlainConv, 2)), inputs(PlainConv, 2)
+    costs = [estimate_cost(network, sample.shape[1:], Work(50, 8, 50, searched=s)) for s in (0, 20)]
+    # Candidates cost neurons and comparisons, and no memory.
+    assert costs[0].peak_bytes == costs[1].peak_bytes
+    prices = [Prices(forward=1.0, unit=0.1, look=0.01, hold=0.001, step=5.0)] * 3
+    without, more = (estimate_seconds(cost, prices).simulate for cost in costs)
+    assert [b - a for a, b in zip(without, more, strict=True)] == pytest.approx([20 * 0.81] * 2 + [0])
+    # Neither do repeats keep more than all images' currents.
+    twice = estimate_cost(network, sample.shape[1:], Work(50, 8, 100))
+    assert twice.peak_bytes == costs[0].peak_bytes
 
 
 class Threads(Communicator):
