@@ -120,6 +120,8 @@ def search_neuron(settings: NeuronSearch, context: StageContext) -> StepReport:
     sums = torch.zeros(len(candidates) + 1, rows, dtype=torch.float64, device=context.device)
     trial = copy.deepcopy(neuron)
     for i, inside in context.chunks(settings.images):
+        if not inside:
+            continue
         x = context.activations[i].get()[:inside]
         sums[-1] += _squares(x, rows)
         with context.held(i):

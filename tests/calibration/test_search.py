@@ -123,6 +123,19 @@ def test_potentials_of_single_neurons_keep_what_they_differ_by() -> None:
     assert changed >= 3
 
 
+@pytest.mark.parametrize("granularity", ["neuron", "channel"])
+def test_potentials_before_a_layer_wise_search_keep_their_shape(granularity: str) -> None:
+    ann, images = toy(PlainConv), inputs(PlainConv, 16)
+    settings = {"threshold": MMSE("layer"), "first": Potential(granularity=granularity)}
+    search = NeuronSearch(factors=(0.7, 0.8, 0.9, 1.1, 1.2), potentials=(0.2, 0.4, 0.6, 0.8))
+    before, after = (run(ann, images, Custom(4, **settings, **s)) for s in ({}, {"second": search}))
+    for one, two, record in zip(before.neurons.values(), after.neurons.values(), after.records, strict=False):
+        assert (one.v_th.shape, one.v_init.shape) == (two.v_th.shape, two.v_init.shape)
+        numbers = record["steps"]["neuronsearch"]
+        assert record["error"] == pytest.approx(numbers["after"], rel=1e-5)
+        assert numbers["after"] <= numbers["before"]
+
+
 @pytest.mark.parametrize("neuron", [IF(), Signed(), Burst(2), Burst(3)], ids=str)
 @pytest.mark.parametrize("granularity", ["channel", "layer"])
 @pytest.mark.parametrize("rounding", ["potential", "bias", "floor"])
