@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 def main(config: DictConfig) -> None:
     """Run one calibration."""
     # Imported here so that --help answers at once.
-    from snn_lightning.experiment import calibrate, run
+    from snn_lightning.jobs import calibrate, run
 
     run(calibrate, config)
 

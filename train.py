@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 def main(config: DictConfig) -> None:
     """Run one training."""
     # Imported here so that --help answers at once.
-    from snn_lightning.experiment import run, train
+    from snn_lightning.jobs import run, train
 
     run(train, config)
 

@@ -27,7 +27,7 @@ from snn_lightning import (
     Signed,
     SpikeNorm,
 )
-from snn_lightning.calibration import Balance, Best, Bias, LeastSquares, Potential, Weights
+from snn_lightning.calibration import Balance, Best, Bias, LeastSquares, NeuronSearch, Potential, Weights
 from snn_lightning.experiment import Experiment
 from snn_lightning.graph.capped import Capped
 from snn_lightning.training import FineTuning
@@ -157,6 +157,21 @@ def test_a_burst_takes_another_number(hydra: Path) -> None:
     assert instantiate(settings.pipeline).neuron == Burst(5)
     with pytest.raises(InstantiationException, match=r"neuron\.spikes must be a whole number from 1 to 127"):
         instantiate(config(hydra, "neuron=burst", "neuron.spikes=0").pipeline)
+
+
+def test_repeats_and_the_search_of_thresholds_and_potentials(hydra: Path) -> None:
+    settings = config(hydra, "pipeline=lcp", "pipeline.bias.repeats=2")
+    assert instantiate(settings.pipeline).bias == Bias(repeats=2)
+    target = "_target_: snn_lightning.NeuronSearch"
+    for name, cls in (("lcp", LCP), ("acp", ACP)):
+        pipeline = instantiate(config(hydra, f"pipeline={name}", f"pipeline.search={{{target}}}").pipeline)
+        assert pipeline == cls(16, search=NeuronSearch())
+    values = "{" + target + ", factors: [0.8, 1], potentials: [0.5], images: 32}"
+    pipeline = instantiate(config(hydra, "pipeline=lcp_paper", f"pipeline.search={values}").pipeline)
+    assert pipeline.search == NeuronSearch((0.8, 1), (0.5,), 32)
+    assert repr(pipeline.search) == repr(NeuronSearch((0.8, 1), (0.5,), 32))
+    with pytest.raises(InstantiationException, match=r"search must be a step such as NeuronSearch\(\)"):
+        instantiate(config(hydra, "pipeline=lcp", "pipeline.search=on").pipeline)
 
 
 def test_t_and_seed_reach_the_pipeline_and_the_data(hydra: Path) -> None:

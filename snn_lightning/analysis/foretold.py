@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from snn_lightning.analysis.cost import Work, estimate_cost
+from snn_lightning.analysis.cost import estimate_cost
 from snn_lightning.analysis.seconds import estimate_seconds, measure_prices
+from snn_lightning.analysis.work import Work
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.spiking.kinds import Neuron
 

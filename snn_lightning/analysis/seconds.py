@@ -12,7 +12,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from snn_lightning.analysis.cost import FLOAT, CostEstimate, StageCost, Work
+from snn_lightning.analysis.cost import FLOAT, CostEstimate, StageCost
+from snn_lightning.analysis.work import Work
 from snn_lightning.graph.network import INPUT, Stage, StageNetwork
 from snn_lightning.graph.operators import SYNAPSES
 from snn_lightning.spiking import kernels
@@ -154,7 +155,9 @@ def _simulate(cost: CostEstimate, index: int, price: Prices) -> float:
     again = work.timesteps * price.unit + (1 - held) * rows + price.look
     again += held * (1 if stage.static else work.timesteps) * price.hold
     corrected = work.share(work.corrected) if stage.calibrated(work) else 0
-    return work.share(work.images) * (price.forward + 2 * price.look + once) + corrected * again
+    searched = work.share(work.searched) if stage.kind == "neuron" else 0
+    again = corrected * again + searched * (work.timesteps * price.unit + price.look)
+    return work.share(work.images) * (price.forward + 2 * price.look + once) + again
 
 
 def _weights(cost: CostEstimate, index: int, price: Prices) -> float:

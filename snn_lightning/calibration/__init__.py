@@ -17,6 +17,7 @@ from snn_lightning.calibration.pipelines import (
     Step,
     Weights,
 )
+from snn_lightning.calibration.search import NeuronSearch
 from snn_lightning.calibration.steps import register_step
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "FinalStep",
     "LeastSquares",
     "MaxAct",
+    "NeuronSearch",
     "Opt",
     "Pipeline",
     "Potential",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -122,23 +123,27 @@ class StageContext:
             rate = sum(e.total for e in self.emit(i, hold, keep=False)) / self.timesteps
             yield self.activations[i].get()[:inside], cast(Tensor, rate)[:inside]
 
-    def emit(self, i: int, hold: bool = False, keep: bool = True) -> Iterator[Emission]:
+    def emit(
+        self, i: int, hold: bool = False, keep: bool = True, unit: Unit | None = None
+    ) -> Iterator[Emission]:
         """Simulate the stage on chunk `i`.
 
         Args:
             i: number of the chunk.
             hold: see `simulate`.
             keep: whether the output over time is wanted, or its sum only.
+            unit: another unit in place of the stage's own.
 
         Yields:
             What the unit gives out in consecutive parts of time.
         """
         state: State = None
+        unit = unit or self.unit
         static = self.stage.current not in self.snn.network.temporal
         for j, steps in enumerate(parts_of_time(self.snn, len(self.indices[i]))):
             if j == 0 or not static:
                 current = self._current(i, j, steps, hold)
-            emission = self.unit.emit(current, state, steps, static, keep)
+            emission = unit.emit(current, state, steps, static, keep)
             state = emission.state
             yield emission
 
@@ -156,6 +161,23 @@ class StageContext:
             for j, steps in enumerate(parts[:1] if static else parts):
                 current = self._current(i, j, steps, hold=True)
                 yield current[None] if static else current
+
+    @contextmanager
+    def held(self, i: int) -> Iterator[None]:
+        """Compute the currents on chunk `i` once for all simulations inside the context.
+
+        Those that the cache has no room for lie on disk, until the context is left.
+        """
+        static = self.stage.current not in self.snn.network.temporal
+        parts, spilled = parts_of_time(self.snn, len(self.indices[i])), []
+        for j, steps in enumerate(parts[:1] if static else parts):
+            current = self._current(i, j, steps, hold=True)
+            if (i, j) not in self._currents:
+                self._currents[i, j] = self.cache.put(current)
+                spilled.append((i, j))
+        yield
+        for key in spilled:
+            self._currents.pop(key).free()
 
     def input_rate(self, key: str, i: int) -> Tensor:
         """Return the mean over time of a value that the stage reads, of chunk `i`, `[n, ...]`."""

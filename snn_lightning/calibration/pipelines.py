@@ -41,14 +41,19 @@ class FinalStep:
 class Bias(Step):
     """Bias calibration (PC eq. 19-20): `b_c += mean over images and space of (x - rate)`.
 
+    A bias moves the spikes, and the mean error with them, by more or less than itself; repeats come closer.
+
     Args:
         images: how many calibration images it uses; None for all (the paper: 128).
+        repeats: how often it simulates and corrects (the paper: once).
     """
 
     images: int | None = None
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         _whole("bias", "images", self.images)
+        _whole("bias", "repeats", self.repeats, optional=False)
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,11 @@ class Weights(Step):
         _positive("weights", "step_size", self.step_size)
         if not isinstance(self.momentum, int | float) or not 0 <= self.momentum < 1:
             raise SettingsError(f"weights.momentum must be in [0, 1), got {self.momentum!r}")
+
+
+def _optional_step(field_name: str, value: object, example: str) -> None:
+    if value is not None and not isinstance(value, Step):
+        raise SettingsError(f"{field_name} must be a step such as {example}, or None, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -243,10 +253,16 @@ class LCP(Pipeline):
     """The light calibration pipeline: thresholds and biases.
 
     Args:
+        search: `NeuronSearch()` chooses thresholds and initial potentials by simulation first; None does not.
         bias: settings of the step; None leaves it out.
     """
 
+    search: Step | None = None
     bias: Bias | None = field(default_factory=Bias)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _optional_step("search", self.search, "NeuronSearch()")
 
 
 @dataclass(frozen=True)
@@ -255,11 +271,17 @@ class ACP(Pipeline):
 
     Args:
         weights: settings of the step, `Weights` (SGD) or `LeastSquares`; None leaves it out.
+        search: `NeuronSearch()` chooses thresholds and initial potentials by simulation then; None does not.
         potential: settings of the step; None leaves it out.
     """
 
     weights: Weights | LeastSquares | None = field(default_factory=Weights)
+    search: Step | None = None
     potential: Potential | None = field(default_factory=Potential)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _optional_step("search", self.search, "NeuronSearch()")
 
 
 @dataclass(frozen=True)
@@ -268,6 +290,7 @@ class Best(ACP):
 
     Args:
         weights: see `ACP`.
+        search: see `ACP`.
         potential: see `ACP`.
         distillation: settings of the last step; None leaves it out.
     """

@@ -15,8 +15,9 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 from torch import Tensor
 
-from snn_lightning.analysis.cost import Work, estimate_cost
+from snn_lightning.analysis.cost import estimate_cost
 from snn_lightning.analysis.seconds import NOMINAL, estimate_seconds
+from snn_lightning.analysis.work import Work
 from snn_lightning.calibration.pipelines import (
     Bias,
     Distillation,
@@ -25,6 +26,7 @@ from snn_lightning.calibration.pipelines import (
     Potential,
     Weights,
 )
+from snn_lightning.calibration.search import NeuronSearch
 from snn_lightning.calibration.weights import POWER_ITERATIONS
 from snn_lightning.graph.network import StageNetwork
 
@@ -69,10 +71,12 @@ def work_of(pipeline: Pipeline, images: int, processes: int = 1) -> Work:
         images: of the calibration set, over all processes.
         processes: number of processes.
     """
-    corrected, numbers = 0, dict[str, int]()
+    corrected, searched, numbers = 0, 0, dict[str, int]()
     for step in pipeline.steps:
-        if isinstance(step, Bias | Potential):
-            corrected += images if step.images is None else step.images
+        if isinstance(step, Bias | Potential | NeuronSearch):
+            used = images if step.images is None else step.images
+            corrected += used * (step.repeats if isinstance(step, Bias) else 1)
+            searched += used * (step.candidates - 1) if isinstance(step, NeuronSearch) else 0
         elif isinstance(step, Weights):
             numbers = {"iterations": step.iterations, "batch_size": step.batch_size}
             numbers["power_iterations"] = 0 if step.learning_rate else POWER_ITERATIONS
@@ -90,6 +94,7 @@ def work_of(pipeline: Pipeline, images: int, processes: int = 1) -> Work:
         budget=budget,
         processes=processes,
         spike_bits=pipeline.neuron.build().spike_bits,
+        searched=searched,
         **numbers,
     )
 

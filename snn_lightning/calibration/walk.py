@@ -166,12 +166,13 @@ class CalibrationLoop:
             with torch.no_grad():
                 report = calibrate_threshold(self.pipeline.threshold, self.pipeline.rounding, context)
             self._note(record, "threshold", report)
-            record.threshold = (context.unit.v_th.min().item(), context.unit.v_th.max().item())
         elif context.stage.kind == "gate" or not self.pipeline.calibrate_readout:
             return
         for step in self.pipeline.steps:
             report = run_step(step, context)
             self._note(record, type(step).__name__.lower(), report)
+        if isinstance(context.unit, IFNeuron):
+            record.threshold = (context.unit.v_th.min().item(), context.unit.v_th.max().item())
 
     def _note(self, record: StageRecord, name: str, report: StepReport) -> None:
         record.steps[name] = {"before": report.before, "after": report.after, **report.details}

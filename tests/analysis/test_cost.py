@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from snn_lightning import ACP, LCP, Best, Bias, Pipeline, Potential, Weights
-from snn_lightning.analysis.cost import CostEstimate, StageCost, Work, estimate_cost, macs_of, si
+from snn_lightning.analysis.cost import CostEstimate, StageCost, estimate_cost, macs_of, si
 from snn_lightning.analysis.seconds import (
     NOMINAL,
     Machine,
@@ -19,6 +19,7 @@ from snn_lightning.analysis.seconds import (
     measure_prices,
     spread,
 )
+from snn_lightning.analysis.work import Work
 from snn_lightning.calibration.cache import Cache
 from snn_lightning.calibration.least_squares import columns
 from snn_lightning.calibration.progress import work_of

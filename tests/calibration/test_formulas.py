@@ -8,7 +8,7 @@ from snn_lightning import ACP, LCP, Bias, Max, Potential, Weights, calibrate
 from snn_lightning.calibration.bias import channel_sum
 from snn_lightning.calibration.communicator import Communicator
 from snn_lightning.calibration.context import RelativeError
-from snn_lightning.errors import CalibrationError
+from snn_lightning.errors import CalibrationError, SettingsError
 from tests.calibration.support import Custom, Probe, activations, literal_simulation, make_loop
 from tests.toys import PlainConv, Residual, Vector, inputs, toy
 
@@ -179,3 +179,36 @@ def test_potential_of_each_neuron_needs_images_of_one_size():
 def test_weights_need_images_of_one_size():
     with pytest.raises(CalibrationError, match="weight calibration needs images of one size"):
         calibrate(Pooled(), two_sizes(), ACP(4, weights=Weights(2, batch_size=4)), progress=False)
+
+
+def test_repeats_of_the_bias_are_so_many_bias_steps():
+    ann, images = toy(Residual), inputs(Residual, 12)
+    repeated = calibrate(ann, [images], LCP(4, bias=Bias(images=7, repeats=3)), progress=False)
+    pipeline = Custom(4, first=Bias(7), second=Bias(7), third=Bias(7), calibrate_readout=False)
+    single = calibrate(ann, [images], pipeline, progress=False)
+    for name, neuron in repeated.neurons.items():
+        assert torch.equal(neuron.bias, single.neurons[name].bias)
+    once = calibrate(ann, [images], LCP(4, bias=Bias(images=7)), progress=False)
+    assert not torch.equal(repeated.neurons["relu"].bias, once.neurons["relu"].bias)
+    # The report has the error before the first of them, which the first stage has without any.
+    steps = [model.records[0]["steps"]["bias"] for model in (repeated, once)]
+    assert steps[0]["before"] == steps[1]["before"]
+
+
+def test_repeats_of_the_bias_by_hand():
+    # At T=2 and threshold 1 the rates of 1 and 0.7 are 1 and 0.5, those of 0.3 and 0.1 are 0.5 and 0: the
+    # bias becomes 0.025 and changes no spike, and 0.025 again makes 0.1 + 0.05 no spike either.
+    biases = []
+    for repeats in (1, 2, 3):
+        pipeline = LCP(2, threshold=Max(), bias=Bias(repeats=repeats))
+        model = calibrate(unit_network(), [IMAGES], pipeline, progress=False)
+        biases.append(next(iter(model.neurons.values())).bias.item())
+        assert model.records[0]["steps"]["bias"]["largest"] == pytest.approx(abs(biases[-1]))
+    # With 0.05, 2 * 0.75 + 0.5 is 2 spikes: the third time the mean error is 0.025 - 0.5 / 4.
+    assert biases == pytest.approx([0.025, 0.05, 0.05 + 0.025 - 0.125])
+
+
+@pytest.mark.parametrize("repeats", [0, -1, 1.5, True, None])
+def test_bad_repeats_of_the_bias(repeats):
+    with pytest.raises(SettingsError, match=r"bias\.repeats must be a whole number of at least 1, got"):
+        Bias(repeats=repeats)

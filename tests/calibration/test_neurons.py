@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from snn_lightning import ACP, IF, LCP, Baseline, Burst, Pipeline, Signed, SpikingModel, Weights, calibrate
-from snn_lightning.analysis.cost import Work
+from snn_lightning.analysis.work import Work
 from snn_lightning.calibration.cache import StoredSpikes
 from snn_lightning.calibration.context import StageContext
 from snn_lightning.calibration.progress import work_of

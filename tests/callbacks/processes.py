@@ -14,7 +14,17 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers.logger import DummyLogger
 
-from snn_lightning import ACP, LCP, Baseline, CalibrationCallback, Pipeline, Potential, Weights
+from snn_lightning import (
+    ACP,
+    LCP,
+    Baseline,
+    Bias,
+    CalibrationCallback,
+    NeuronSearch,
+    Pipeline,
+    Potential,
+    Weights,
+)
 from snn_lightning.calibration.context import StepReport
 from snn_lightning.calibration.pipelines import Step
 from snn_lightning.calibration.steps import register_step
@@ -29,6 +39,7 @@ PIPELINES: dict[str, tuple[Pipeline, int]] = {
     "acp, default learning rate": (ACP(4, weights=Weights(10, batch_size=15)), 41),
     "lcp": (LCP(4), 48),
     "lcp, odd number of images": (LCP(4), 41),
+    "lcp, search and repeats": (LCP(4, search=NeuronSearch(images=30), bias=Bias(repeats=2)), 41),
     "baseline, layer-wise bias rounding": (Baseline(4, rounding="bias"), 33),
 }
 

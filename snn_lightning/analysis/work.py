@@ -1,0 +1,61 @@
+"""What a calibration does, as the plain numbers that its cost follows from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done, as plain numbers.
+
+    Args:
+        images: of the calibration set, over all processes.
+        timesteps: T.
+        corrected: images that the steps simulate, counted again in each step and repeat; 0 without any.
+        iterations: SGD steps a stage; 0 without weight calibration.
+        batch_size: images an SGD step, over all processes.
+        power_iterations: of the curvature estimate before the SGD; 0 with a learning rate given.
+        solutions: least squares solutions a stage; 0 without weights in closed form.
+        distilled: images that all steps of the distillation run through, one after the other; 0 without it.
+        readout: whether the readout is calibrated too.
+        budget: memory of the sweep's cache in bytes, None for no limit.
+        processes: among which the images are shared out.
+        spike_bits: bits of a packed spike, of a neuron and time step.
+        searched: images on which only the neurons run once more, counted for each candidate of a search.
+    """
+
+    images: int
+    timesteps: int
+    corrected: int = 0
+    iterations: int = 0
+    batch_size: int = 32
+    power_iterations: int = 0
+    solutions: int = 0
+    distilled: int = 0
+    readout: bool = True
+    budget: float | None = None
+    processes: int = 1
+    spike_bits: int = 1
+    searched: int = 0
+
+    def share(self, images: int) -> int:
+        """Return the largest share of `images` that a process has."""
+        return -(-images // self.processes)
+
+    @property
+    def largest_batch(self) -> float:
+        """Images that the busiest process has of a mini-batch, on average over the SGD steps.
+
+        A mini-batch is drawn from the whole set, and each process works on those of its images that are in
+        it; all wait for the one with most of them.
+        """
+        if self.processes == 1:
+            return float(self.batch_size)
+        p, expected, below, term = 1 / self.processes, 0.0, 0.0, 0.0
+        for k in range(self.batch_size):
+            term = math.comb(self.batch_size, k) * p**k * (1 - p) ** (self.batch_size - k)
+            below = min(1.0, below + term)
+            expected += 1 - below**self.processes
+        return expected
