@@ -18,8 +18,11 @@ from snn_lightning import (
     ACP,
     LCP,
     Baseline,
+    Best,
     Bias,
     CalibrationCallback,
+    Distillation,
+    LeastSquares,
     NeuronSearch,
     Pipeline,
     Potential,
@@ -40,6 +43,8 @@ PIPELINES: dict[str, tuple[Pipeline, int]] = {
     "lcp": (LCP(4), 48),
     "lcp, odd number of images": (LCP(4), 41),
     "lcp, search and repeats": (LCP(4, search=NeuronSearch(images=30), bias=Bias(repeats=2)), 41),
+    "least squares": (ACP(4, weights=LeastSquares(images=30)), 41),
+    "best": (Best(4, distillation=Distillation(6, batch_size=16)), 41),
     "baseline, layer-wise bias rounding": (Baseline(4, rounding="bias"), 33),
 }
 
