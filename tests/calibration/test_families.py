@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from snn_lightning import ACP, LCP, Baseline, Weights, calibrate
+from snn_lightning import ACP, LCP, Baseline, LeastSquares, Weights, calibrate
 from snn_lightning.graph import StageNetwork, normalise
 from snn_lightning.graph.operators import SYNAPSES
 from snn_lightning.spiking.model import SpikingModel
@@ -19,6 +19,7 @@ PIPELINES = {
     "baseline": Baseline(timesteps=TIMESTEPS),
     "lcp": LCP(timesteps=TIMESTEPS),
     "acp": ACP(timesteps=TIMESTEPS, weights=Weights(iterations=20, batch_size=8)),
+    "least_squares": ACP(timesteps=TIMESTEPS, weights=LeastSquares(), potential=None),
 }
 RESIDUAL = ("resnet_basic", "resnet_bottleneck", "resnext", "wide_resnet", "regnet_x")
 
@@ -52,6 +53,14 @@ def synapses(model: SpikingModel, operators: tuple[str, ...]) -> list[str]:
 def test_lcp_lowers_the_error_of_the_readout(name: str) -> None:
     x = images(name, IMAGES)
     assert readout_error(name, "lcp", x) < readout_error(name, "baseline", x)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_least_squares_lower_the_error_of_the_readout(name: str) -> None:
+    x = images(name, IMAGES)
+    assert readout_error(name, "least_squares", x) < 0.8 * readout_error(name, "baseline", x)
+    steps = [record["steps"] for record in calibrated(name, "least_squares").records]
+    assert all(numbers["leastsquares"]["left"] == 0 for numbers in steps if "leastsquares" in numbers)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
