@@ -11,7 +11,8 @@ again; delete it to start afresh.
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import skimage
@@ -27,7 +28,7 @@ from torch.nn import functional as F
 from torchvision.models import EfficientNet_B0_Weights
 from torchvision.transforms.functional import center_crop
 
-from snn_lightning import ACP, LCP, Baseline, calibrate, convert
+from snn_lightning import ACP, LCP, Baseline, LeastSquares, Pipeline, calibrate, convert
 
 SIZE = 224
 BLOCKS = (
@@ -56,7 +57,12 @@ SKLEARN = ("china", "flower")
 KNOWN = {"chelsea": range(281, 286), "coffee": (967, 968), "rocket": (657, 744, 812), "camera": (872,)}
 """ImageNet's labels of what some photographs show: a cat, an espresso, a rocket, a tripod."""
 KEYS = ("timesteps", "pipeline")
-PIPELINES = {"baseline": Baseline, "lcp": LCP, "acp": ACP}
+PIPELINES: dict[str, Callable[..., Pipeline]] = {
+    "baseline": Baseline,
+    "lcp": LCP,
+    "acp": ACP,
+    "least_squares": partial(ACP, weights=LeastSquares()),
+}
 
 
 def same_padding(x: Tensor, kernel: int) -> Tensor:

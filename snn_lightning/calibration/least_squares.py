@@ -11,6 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
 
 from snn_lightning.calibration.communicator import Communicator
 from snn_lightning.calibration.context import RelativeError, StageContext, StepReport
@@ -24,6 +25,7 @@ from snn_lightning.spiking.neuron import IFNeuron, Readout
 
 LARGEST = 16384
 """Columns of a Gram matrix that fits into 2 GB; synapses with more inputs are left as they are."""
+CONVOLUTION_WEIGHTS = (conv1d_weight, conv2d_weight, conv3d_weight)
 AT_ONCE = 1 << 26
 """Numbers of the design matrix that are laid out at once."""
 
@@ -104,11 +106,29 @@ def columns(synapse: nn.Module, x: Tensor) -> Tensor:
     return patches.flatten(3).flatten(1, 2)
 
 
-def rows(synapse: nn.Module, y: Tensor) -> Tensor:
-    """Return values at a synapse's output, `[n, O, ...]`, as `[g, n * positions, O / g]`; see `columns`."""
+def weight_moment(synapse: nn.Module, x: Tensor, residual: Tensor) -> Tensor:
+    """Return `columns(x)^T r`, the gradient of the weight, without laying the columns out.
+
+    Args:
+        synapse: a convolution or linear layer.
+        x: its input `[n, C, ...]`.
+        residual: r at its output, `[n, O, ...]`.
+
+    Returns:
+        `[g, C / g * kernel, O / g]`.
+    """
     if isinstance(synapse, nn.Linear):
-        return y.flatten(0, -2)[None]
-    return y.flatten(2).unflatten(1, (_groups(synapse), -1)).permute(1, 0, 3, 2).flatten(1, 2)
+        return (x.flatten(0, -2).mT @ residual.flatten(0, -2))[None]
+    assert isinstance(synapse, CONVOLUTIONS)
+    gradient = CONVOLUTION_WEIGHTS[residual.dim() - 3](
+        _padded(synapse, x),
+        synapse.weight.shape,
+        residual,
+        stride=synapse.stride,
+        dilation=synapse.dilation,
+        groups=synapse.groups,
+    )
+    return gradient.flatten(1).unflatten(0, (synapse.groups, -1)).mT
 
 
 def _groups(synapse: nn.Module) -> int:
@@ -164,16 +184,24 @@ class RidgeProblem:
             values: what the synapses read, `[n, C, ...]` by name.
             residual: r, what is to be added to their sum, `[n, O, ...]`.
         """
-        positions = residual.numel() // (max(len(residual), 1) * self.moment.shape[-1] * self.groups)
-        images = max(1, AT_ONCE // (positions * self.width * self.groups))
-        for start in range(0, len(residual), images):
-            part = slice(start, start + images)
-            parts = [columns(m, values[k][part]) for m, k in zip(self.synapses, self.inputs, strict=True)]
-            ones = parts[0].new_ones(*parts[0].shape[:2], self.width - sum(self.sizes))
-            design = torch.cat([*parts, ones], 2)
-            if self.factor is None:
-                self.gram += design.mT @ design
-            self.moment += design.mT @ rows(self.synapses[0], residual[part])
+        read = [values[key] for key in self.inputs]
+        if self.factor is None:
+            positions = residual.numel() // (max(len(residual), 1) * self.moment.shape[-1] * self.groups)
+            images = max(1, AT_ONCE // (positions * self.width * self.groups))
+            for start in range(0, len(residual), images):
+                self._add_gram([x[start : start + images] for x in read])
+        parts = [weight_moment(m, x, residual) for m, x in zip(self.synapses, read, strict=True)]
+        if self.width > sum(self.sizes):
+            over = residual.flatten(0, -2) if isinstance(self.synapses[0], nn.Linear) else residual
+            channels = [d for d in range(over.dim()) if d != 1]
+            parts.append(over.sum(channels).view(self.groups, 1, -1))
+        self.moment += torch.cat(parts, 1)
+
+    def _add_gram(self, read: list[Tensor]) -> None:
+        parts = [columns(m, x) for m, x in zip(self.synapses, read, strict=True)]
+        ones = parts[0].new_ones(*parts[0].shape[:2], self.width - sum(self.sizes))
+        design = torch.cat([*parts, ones], 2)
+        self.gram += design.mT @ design
 
     def solve(self, ridge: float, communicator: Communicator) -> None:
         """Change weights and bias to the solution for what was counted since the last time.

@@ -8,7 +8,13 @@ from torch import nn
 from snn_lightning import ACP, LeastSquares, Max, calibrate
 from snn_lightning.calibration import least_squares
 from snn_lightning.calibration.communicator import Communicator
-from snn_lightning.calibration.least_squares import RidgeProblem, SynapseSum, columns, rows, synapse_sums
+from snn_lightning.calibration.least_squares import (
+    RidgeProblem,
+    SynapseSum,
+    columns,
+    synapse_sums,
+    weight_moment,
+)
 from snn_lightning.errors import CalibrationError, SettingsError
 from snn_lightning.graph import normalise, prepare
 from snn_lightning.spiking.neuron import Readout
@@ -41,16 +47,25 @@ SYNAPSES = {
 }
 
 
+def rows(module, y):
+    """Values at the synapse's output, a row a position, `[groups, rows, outputs / groups]`."""
+    if isinstance(module, nn.Linear):
+        return y.flatten(0, -2)[None]
+    return y.flatten(2).unflatten(1, (module.groups, -1)).permute(1, 0, 3, 2).flatten(1, 2)
+
+
 @pytest.mark.parametrize("name", SYNAPSES)
 def test_columns_times_weight_is_the_synapse(name):
     module, shape = SYNAPSES[name]
     x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
     groups = getattr(module, "groups", 1)
     weight = module.weight.detach().flatten(1).unflatten(0, (groups, -1))
-    product = columns(module, x) @ weight.mT + module.bias.detach().view(groups, 1, -1)
-    torch.testing.assert_close(product, rows(module, module(x)).detach(), atol=1e-5, rtol=1e-5)
-    nothing = columns(module, x[:0])
-    assert nothing.shape == (groups, 0, weight.shape[2])
+    output, design = module(x).detach(), columns(module, x)
+    product = design @ weight.mT + module.bias.detach().view(groups, 1, -1)
+    torch.testing.assert_close(product, rows(module, output), atol=1e-5, rtol=1e-5)
+    moment = weight_moment(module, x, output)
+    torch.testing.assert_close(moment, design.mT @ rows(module, output), atol=1e-4, rtol=1e-4)
+    assert columns(module, x[:0]).shape == (groups, 0, weight.shape[2])
 
 
 def test_the_solution_is_that_of_the_ridge_regression():
