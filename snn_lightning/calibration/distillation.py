@@ -16,6 +16,7 @@ from snn_lightning.calibration.data import count_images
 from snn_lightning.calibration.descent import Descent
 from snn_lightning.calibration.pipelines import Distillation
 from snn_lightning.calibration.steps import register_step
+from snn_lightning.errors import CalibrationError
 from snn_lightning.graph.network import INPUT, StageNetwork, tree_leaves
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.neuron import IFNeuron
@@ -74,10 +75,18 @@ class NetworkLoop:
     Args:
         settings: of the step.
         context: the network.
+
+    Raises:
+        CalibrationError: the images differ in size.
     """
 
     def __init__(self, settings: Distillation, context: NetworkContext) -> None:
         self.settings, self.context = settings, context
+        if len({chunk.shape[1:] for chunk in context.images}) > 1:
+            raise CalibrationError(
+                "The calibration images differ in size, and distillation needs images of one size. Crop them, "
+                "or leave it out with distillation=None."
+            )
         self.images = torch.cat(list(context.images))
         self.leaves = list(dict.fromkeys(tree_leaves(context.ann.output)))
         with torch.no_grad():
