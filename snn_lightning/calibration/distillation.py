@@ -84,8 +84,8 @@ class NetworkLoop:
         self.settings, self.context = settings, context
         if len({chunk.shape[1:] for chunk in context.images}) > 1:
             raise CalibrationError(
-                "The calibration images differ in size, and distillation needs images of one size. Crop them, "
-                "or leave it out with distillation=None."
+                "The calibration images differ in size: distillation needs images of one size. Crop them, or "
+                "leave it out with distillation=None."
             )
         self.images = torch.cat(list(context.images))
         self.leaves = list(dict.fromkeys(tree_leaves(context.ann.output)))
