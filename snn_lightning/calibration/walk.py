@@ -68,9 +68,11 @@ class CalibrationLoop:
         stages = self.snn.network.stages
         try:
             finished = self._resume()
-            # Where nothing but final steps is left, no stage has to fire again.
-            for index, stage in enumerate(stages if finished < len(stages) else ()):
+            for index, stage in enumerate(stages):
                 self.observer.stage_started(index, self.total_steps, stage.name, index < finished)
+                if finished >= len(stages):
+                    # Nothing but final steps is left: no stage has to fire again.
+                    continue
                 started = time.perf_counter()
                 context = self._observe(index, stage)
                 record = StageRecord(index, stage.name, stage.kind, self._path(stage))
