@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from accuracy import MODELS, accuracy, data_module, trained
+from accuracy import MODELS, data_module, scores, trained
 from rich.console import Console
 from rich.table import Table
 from rows import Rows
@@ -58,10 +58,8 @@ def measure(args: argparse.Namespace, console: Console) -> Rows:
                         logits = snn(images)
                     row = rows.add(
                         (model, seed, timesteps, key),
-                        ann=accuracy(expected, labels),
-                        snn=accuracy(logits, labels),
-                        logit_error=((logits - expected).norm() / expected.norm()).item(),
                         cpu_seconds=seconds,
+                        **scores(logits, expected, labels),
                     )
                     console.print(*row.values())
     return rows

@@ -111,6 +111,12 @@ def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
     return (logits.argmax(1) == labels).double().mean().item()
 
 
+def scores(logits: torch.Tensor, expected: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    """The accuracies of ANN and SNN, and how far the SNN's logits are from the ANN's (`expected`)."""
+    error = ((logits - expected).norm() / expected.norm()).item()
+    return {"ann": accuracy(expected, labels), "snn": accuracy(logits, labels), "logit_error": error}
+
+
 def measure(args: argparse.Namespace, console: Console) -> Rows:
     settings = {"calibration_images": args.calibration_images, "test_images": args.test_images}
     rows = Rows(args.output, KEYS, settings, ["lightning"])
@@ -132,10 +138,8 @@ def measure(args: argparse.Namespace, console: Console) -> Rows:
                     logits, _ = logits_and_labels(snn, data)
                     row = rows.add(
                         (name, model, seed, timesteps, key),
-                        ann=accuracy(expected, labels),
-                        snn=accuracy(logits, labels),
-                        logit_error=((logits - expected).norm() / expected.norm()).item(),
                         cpu_seconds=seconds,
+                        **scores(logits, expected, labels),
                     )
                     console.print(*row.values())
     return rows

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accuracy import MODELS, PIPELINES, RECIPES, accuracy, data_module, logits_and_labels
+from accuracy import MODELS, PIPELINES, RECIPES, accuracy, data_module, logits_and_labels, scores
 from lightning.pytorch import Trainer, seed_everything
 from rich.console import Console
 from rich.table import Table
@@ -113,10 +113,8 @@ def measure(args: argparse.Namespace, console: Console) -> Rows:
                     logits, _ = logits_and_labels(snn, data)
                     row = rows.add(
                         (treatment, seed, timesteps, key),
-                        ann=accuracy(expected, labels),
-                        snn=accuracy(logits, labels),
-                        logit_error=((logits - expected).norm() / expected.norm()).item(),
                         cpu_seconds=seconds,
+                        **scores(logits, expected, labels),
                     )
                     console.print(*row.values())
     return rows

@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 import torch
-from accuracy import KEYS, MODELS, RECIPES, accuracy, data_module, logits_and_labels, table, trained
+from accuracy import KEYS, MODELS, RECIPES, data_module, logits_and_labels, scores, table, trained
 from lightning.pytorch import Trainer
 from rich.console import Console
 from rows import Rows
@@ -109,10 +109,8 @@ def measure(args: argparse.Namespace, console: Console) -> Rows:
                         logits, _ = logits_and_labels(snn, data)
                         row = rows.add(
                             key,
-                            ann=accuracy(expected, labels),
-                            snn=accuracy(logits, labels),
-                            logit_error=((logits - expected).norm() / expected.norm()).item(),
                             cpu_seconds=seconds,
+                            **scores(logits, expected, labels),
                         )
                         console.print(*row.values())
     return rows
