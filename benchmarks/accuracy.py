@@ -39,10 +39,19 @@ from snn_lightning.training import ClassificationModule, load_or_train, load_wei
 MODELS = {
     "resnet20": {"name": "resnet20", "width": 16},
     "vgg16_bn": {"name": "vgg16_bn", "width": 0.25},
+    "mobilenet": {"name": "mobilenet", "width": 0.5},
 }
 RECIPES = {
-    "digits": {"batch_size": 64, "epochs": {"resnet20": 15, "vgg16_bn": 8}, "learning_rate": 0.05},
-    "fashion_mnist": {"batch_size": 128, "epochs": {"resnet20": 3, "vgg16_bn": 4}, "learning_rate": 0.1},
+    "digits": {
+        "batch_size": 64,
+        "epochs": {"resnet20": 15, "vgg16_bn": 8, "mobilenet": 15},
+        "learning_rate": 0.05,
+    },
+    "fashion_mnist": {
+        "batch_size": 128,
+        "epochs": {"resnet20": 3, "vgg16_bn": 4, "mobilenet": 4},
+        "learning_rate": 0.1,
+    },
 }
 KEYS = ("data", "model", "seed", "timesteps", "pipeline")
 PIPELINES: dict[str, Callable[..., Pipeline]] = {

@@ -8,23 +8,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from snn_lightning import ACP, LCP, Best, Bias, Pipeline, Potential, Weights
-from snn_lightning.analysis.cost import CostEstimate, StageCost, estimate_cost, macs_of, si
+from snn_lightning import ACP, LCP, Pipeline, Weights
+from snn_lightning.analysis.cost import StageCost, estimate_cost, macs_of
 from snn_lightning.analysis.seconds import (
-    NOMINAL,
     Machine,
     Prices,
     estimate_seconds,
-    interpolate,
-    measure_prices,
-    spread,
 )
 from snn_lightning.analysis.work import Work
 from snn_lightning.calibration.cache import Cache
 from snn_lightning.calibration.least_squares import columns
 from snn_lightning.calibration.progress import work_of
-from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
+from snn_lightning.graph import INPUT
 from snn_lightning.graph.operators import SYNAPSES
+from tests.analysis.support import cost_of, network_of
 from tests.calibration.support import make_loop
 from tests.families import family, images
 from tests.toys import (
@@ -52,14 +49,6 @@ class Hourglass(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.along(F.relu(self.up(F.relu(self.down(x)))))
-
-
-def network_of(ann: nn.Module, x: Tensor) -> StageNetwork:
-    return prepare(normalise(ann, x), x)
-
-
-def cost_of(cls: type[nn.Module], work: Work) -> CostEstimate:
-    return estimate_cost(network_of(toy(cls), inputs(cls)), INPUT_SHAPES[cls], work)
 
 
 def counted(function: Any) -> int:
@@ -237,27 +226,6 @@ def test_the_cache_of_a_real_sweep(
     assert cost.disk_bytes == 0
 
 
-def test_a_pipeline_as_plain_numbers() -> None:
-    assert work_of(LCP(8), 50) == Work(50, 8, 50)
-    assert work_of(LCP(8, bias=None, calibrate_readout=False), 50) == Work(50, 8, readout=False)
-    pipeline = ACP(8, weights=Weights(20, 0.1), potential=Potential(30), cache_budget_gb=2)
-    assert work_of(pipeline, 50, 4) == Work(50, 8, 30, 20, 32, budget=2e9, processes=4)
-    assert work_of(ACP(8), 50).power_iterations == 8
-    assert work_of(LCP(8, bias=Bias(16)), 50).corrected == 16
-    assert work_of(Best(8), 50) == Work(50, 8, 50, solutions=4, distilled=600 * 32)
-
-
-@pytest.mark.parametrize(("batch", "processes"), [(32, 1), (32, 2), (32, 8), (32, 64), (8, 3)])
-def test_the_largest_share_of_a_mini_batch(batch: int, processes: int) -> None:
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.randint(processes, (4000, batch), generator=generator)
-    counts = torch.nn.functional.one_hot(drawn, processes).sum(1)
-    expected = counts.amax(1).double().mean().item()
-    assert Work(1, 1, batch_size=batch, processes=processes).largest_batch == pytest.approx(
-        expected, rel=0.08
-    )
-
-
 def test_several_processes_share_images_and_reduce_gradients() -> None:
     work = Work(100, 4, iterations=10, processes=8)
     assert work.share(100) == 13
@@ -272,65 +240,6 @@ def test_several_processes_share_images_and_reduce_gradients() -> None:
     assert steps[1] == pytest.approx(0.5 + work.largest_batch * 2 * FIRST / 1e6 + link, rel=1e-3)
 
 
-def test_seconds_by_hand() -> None:
-    work = Work(100, 4, corrected=50, iterations=10, power_iterations=8)
-    cost = cost_of(PlainConv, work)
-    prices = [Prices(forward=1.0, unit=0.1, look=0.01, hold=0.001, step=5.0)] * 3
-    seconds = estimate_seconds(cost, prices)
-    # ANN, two looks, the simulation; then the neurons again, on currents that were kept.
-    static = 100 * (1 + 0.02 + 1 + 0.4) + 50 * (0.4 + 0.01 + 0.001)
-    temporal = 100 * (1 + 0.02 + 4 + 0.4) + 50 * (0.4 + 0.01 + 0.004)
-    assert seconds.simulate == pytest.approx((static, temporal, temporal))
-    assert seconds.weights == pytest.approx([10 * 5 + 8 * (5 + 32) + 200] * 3)
-    assert seconds.calibration == pytest.approx(sum(seconds.simulate) + sum(seconds.weights))
-    assert seconds.stages[0] == pytest.approx(static + 10 * 5 + 8 * 37 + 200)
-    assert (seconds.forward, seconds.simulation) == pytest.approx((3.0, 1 + 0.4 + 2 * 4.4))
-
-
-@pytest.mark.parametrize("cls", [Residual, MaxPooled])
-def test_a_measurement_leaves_everything_as_it_is(cls: type[nn.Module]) -> None:
-    x = inputs(cls)
-    network = network_of(toy(cls), x)
-    before = {key: value.clone() for key, value in network.state_dict().items()}
-    work = work_of(ACP(4), 64)
-    torch.manual_seed(3)
-    state = torch.get_rng_state()
-    prices = measure_prices(network, x, work, seconds=0.2)
-    cost = estimate_cost(network, x.shape[1:], work)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
-    assert not any(p.requires_grad or p.grad is not None for p in network.parameters())
-    assert len(prices) == len(network.stages)
-    for stage, price in zip(cost.stages, prices, strict=True):
-        assert price.forward > 0
-        assert (price.step > 0) == (stage.weights > 0 and stage.kind != "gate")
-        assert (price.unit > 0) == (stage.kind != "readout")
-    assert estimate_seconds(cost, prices).calibration > 0
-
-
-def test_more_work_is_foreseen_to_take_longer() -> None:
-    machine = NOMINAL["cpu"]
-    pipelines = LCP(4), LCP(8), ACP(8), ACP(8, weights=Weights(200))
-    costs = [cost_of(Residual, work_of(pipeline, 64)) for pipeline in pipelines]
-    seconds = [estimate_seconds(cost, machine.prices(cost)).calibration for cost in costs]
-    assert seconds == sorted(seconds)
-    assert 1.8 < seconds[3] / seconds[2] < 2.1
-
-
-def test_spreading() -> None:
-    assert spread(0) == []
-    assert spread(1) == [0]
-    assert spread(2) == [1, 0]
-    assert spread(9) == [8, 0, 4, 2, 6, 1, 3, 5, 7]
-    assert all(sorted(spread(n)) == list(range(n)) for n in range(40))
-
-
-def test_interpolation() -> None:
-    points = [(4.0, 8.0), (1.0, 2.0)]
-    assert [interpolate(x, points) for x in (0, 1, 2, 4, 9)] == [2, 2, 4, 8, 8]
-    assert interpolate(3.0, []) == 0
-
-
 def test_the_table() -> None:
     work = Work(64, 4, 64, iterations=100)
     shown = str(cost_of(Residual, work)).splitlines()
@@ -340,14 +249,6 @@ def test_the_table() -> None:
     assert shown[-3].startswith("total")
     assert "neuron updates" in shown[-2]
     assert shown[-1].endswith("0 B on disk")
-
-
-@pytest.mark.parametrize(
-    ("number", "shown"),
-    [(0, "0"), (640, "640"), (999.6, "1.00 k"), (16384, "16.4 k"), (999_400, "999 k"), (40.8e6, "40.8 M")],
-)
-def test_prefixes(number: float, shown: str) -> None:
-    assert si(number) == shown
 
 
 def test_operators_without_weights_count_as_none() -> None:
