@@ -10,7 +10,7 @@ from snn_lightning.calibration.data import count_images
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph.build import MAX_POOLING
 from snn_lightning.spiking.functional import ROUNDINGS
-from snn_lightning.spiking.kinds import IF, Neuron, check_neuron
+from snn_lightning.spiking.kinds import IF, Neuron, check_neuron, check_surrogate
 from snn_lightning.spiking.model import check_timesteps
 from snn_lightning.thresholds import MMSE, Threshold
 
@@ -216,11 +216,8 @@ class Pipeline:
                     f"{f.name} must be a step such as {type(default).__name__}(), or None to leave it out, "
                     f"got {value!r}"
                 )
-        if self.final_steps and not isinstance(self.neuron, IF):
-            raise SettingsError(
-                f"neuron={self.neuron!r} has no surrogate gradient, which distillation needs: use IF(), or "
-                "distillation=None"
-            )
+        if self.final_steps:
+            check_surrogate(self.neuron, "distillation")
 
     @property
     def steps(self) -> tuple[Step, ...]:

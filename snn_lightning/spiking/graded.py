@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from snn_lightning.errors import SettingsError
+from snn_lightning.spiking import surrogate
 from snn_lightning.spiking.functional import burst_integrate_and_fire, signed_integrate_and_fire
 from snn_lightning.spiking.neuron import Emission, IFNeuron, State
 from snn_lightning.spiking.packing import SpikeTrain
@@ -56,7 +57,26 @@ class GradedNeuron(IFNeuron):
         return counts, v_th, end
 
 
-class SignedNeuron(GradedNeuron):
+class StaircaseNeuron(GradedNeuron):
+    """Base of graded neurons that fire as `surrogate.simulate` does, so that gradients pass."""
+
+    def begin(self, start: Tensor) -> Tensor:
+        """Return the state at the start of an inference, given the initial potential."""
+        return start
+
+    def forward(
+        self, current: Tensor, state: State, steps: int, static: bool = False, overwrite: bool = False
+    ) -> tuple[Tensor, State]:
+        """Return spikes `[T, N, C, ...]` with values `n * v_th`; see `IFNeuron.forward`."""
+        start, v_th, bias = self._shaped(current if static else current[0])
+        state = self.begin(start) if state is None else state
+        if surrogate.wanted(current, state, v_th, bias):
+            bounds = {"lowest": self.lowest, "highest": self.highest}
+            return surrogate.simulate(current, state, v_th, bias, steps, static=static, **bounds)
+        return super().forward(current, state, steps, static, overwrite)
+
+
+class SignedNeuron(StaircaseNeuron):
     """Neurons that take spikes back: spikes are {-1, 0, 1} times v_th.
 
     `v += current + bias; n = (v >= v_th) - (v < 0 and fired > 0); v -= n * v_th; fired += n`, from
@@ -70,15 +90,19 @@ class SignedNeuron(GradedNeuron):
 
     lowest = -1
 
+    def begin(self, start: Tensor) -> Tensor:
+        """See `StaircaseNeuron.begin`."""
+        return torch.stack([start, torch.zeros_like(start)])
+
     def fire(self, current: Tensor, state: State, steps: int, static: bool) -> tuple[Tensor, Tensor]:
         """See `GradedNeuron.fire`."""
         start, v_th, _ = self._shaped(current if static else current[0])
-        potential, fired = (start, torch.zeros_like(start)) if state is None else state.unbind(0)
+        potential, fired = (self.begin(start) if state is None else state).unbind(0)
         counts, v, fired = signed_integrate_and_fire(current, potential, fired, v_th, steps, static=static)
         return counts, torch.stack([v, fired])
 
 
-class BurstNeuron(GradedNeuron):
+class BurstNeuron(StaircaseNeuron):
     """Neurons that fire up to so many spikes in one time step.
 
     `v += current + bias; n = clip(floor(v / v_th), 0, highest); v -= n * v_th`, from `v = v_init` (burst

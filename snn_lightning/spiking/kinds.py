@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from snn_lightning.errors import CheckpointError, SettingsError
 from snn_lightning.spiking.graded import LARGEST_BURST, BurstNeuron, SignedNeuron
@@ -13,7 +13,13 @@ from snn_lightning.spiking.neuron import IFNeuron
 
 @dataclass(frozen=True)
 class Neuron:
-    """Base of all kinds of neurons; its fields are plain numbers and strings, which a checkpoint keeps."""
+    """Base of all kinds of neurons; its fields are plain numbers and strings, which a checkpoint keeps.
+
+    Attributes:
+        surrogate: whether gradients pass its units; see `spiking.surrogate`.
+    """
+
+    surrogate: ClassVar[bool] = False
 
     def build(self) -> IFNeuron:
         """Return a unit of this kind, with threshold 1."""
@@ -35,6 +41,8 @@ def register_neuron(kind: Kind) -> Kind:
 class IF(Neuron):
     """Integrate-and-fire: at most one spike a time step; see `IFNeuron`."""
 
+    surrogate = True
+
     def build(self) -> IFNeuron:
         """Return an `IFNeuron`."""
         return IFNeuron()
@@ -44,6 +52,8 @@ class IF(Neuron):
 @dataclass(frozen=True)
 class Signed(Neuron):
     """Spikes {-1, 0, 1}: a neuron can take back what it has fired; see `SignedNeuron`."""
+
+    surrogate = True
 
     def build(self) -> IFNeuron:
         """Return a `SignedNeuron`."""
@@ -59,6 +69,7 @@ class Burst(Neuron):
         spikes: most spikes a time step, from 1 (the same as `IF`) to 127.
     """
 
+    surrogate = True
     spikes: int = 2
 
     def __post_init__(self) -> None:
@@ -84,6 +95,20 @@ def check_neuron(neuron: object) -> Neuron:
     if _KINDS.get(type(neuron).__name__) is not type(neuron):
         raise SettingsError(f"neuron {neuron!r} is not registered: put @register_neuron on its class")
     return neuron
+
+
+def check_surrogate(neuron: Neuron, purpose: str) -> None:
+    """Refuse a kind of neuron that gradients don't pass.
+
+    Raises:
+        SettingsError: it has no surrogate gradient, which `purpose` needs.
+    """
+    if not neuron.surrogate:
+        raise SettingsError(
+            f"neuron={neuron!r} has no surrogate gradient, which {purpose} needs: use IF(), Signed() or "
+            f"Burst(), or leave {purpose} out; or, if its units pass gradients as those do (see "
+            f"spiking/surrogate.py), set surrogate = True on the class {type(neuron).__name__}"
+        )
 
 
 def neuron_spec(neuron: Neuron) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class IFNeuron(Unit):
         """
         start, v_th, bias = self._shaped(current if static else current[0])
         start = start if state is None else state
-        if torch.is_grad_enabled() and any(p.requires_grad for p in (current, start, v_th, bias)):
+        if surrogate.wanted(current, start, v_th, bias):
             return surrogate.simulate(current, start, v_th, bias, steps, static=static)
         return kernels.simulate(current, start, v_th, bias, steps, static=static, overwrite=overwrite)
 

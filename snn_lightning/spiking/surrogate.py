@@ -1,4 +1,4 @@
-"""Integrate-and-fire neurons that gradients pass through, by a surrogate of the spike's derivative."""
+"""Neurons that gradients pass through, by a surrogate of the spikes' derivative."""
 
 from __future__ import annotations
 
@@ -8,46 +8,78 @@ import torch
 from torch import Tensor
 
 
-def triangle(distance: Tensor) -> Tensor:
-    """Return the derivative that stands for a spike's, `max(0, 1 - |distance|)` (Bellec et al. 2018).
+def slope(level: Tensor, lowest: Tensor | int, highest: int) -> Tensor:
+    """Return the derivative that stands for that of the number of spikes: a triangle for every spike.
+
+    With `lowest` 0 and `highest` 1 it is `max(0, 1 - |level - 1|)`, around the threshold (Bellec et al.
+    2018). The steps of a neuron that fires several spikes, or takes some back, lie a threshold apart, and the
+    sum of their triangles is 1 from the first step to the last: `clip(min(level - lowest, highest + 1 -
+    level), 0, 1)`.
 
     Args:
-        distance: of the potential from the threshold, in thresholds: `v / v_th - 1`.
+        level: the potential before the reset, in thresholds: `v / v_th`.
+        lowest: the fewest spikes that the neuron could fire in this time step, 0 or less.
+        highest: the most.
     """
-    return distance.abs().neg_().add_(1).clamp_(min=0)
+    return torch.minimum(level - lowest, highest + 1 - level).clamp_(0, 1)
 
 
-class _IntegrateAndFire(torch.autograd.Function):
-    """`integrate_and_fire`, whose step from no spike to a spike has the slope `triangle`."""
+def _fewest(fired: Tensor, lowest: int) -> Tensor:
+    """Return the fewest spikes that neurons which have fired `fired` more than taken back can fire now."""
+    return fired.clamp(max=-lowest).neg_()
+
+
+class _Staircase(torch.autograd.Function):
+    """The simulation whose steps from one number of spikes to the next have the slope `slope`."""
 
     @staticmethod
     def forward(
-        ctx: Any, current: Tensor, start: Tensor, v_th: Tensor, bias: Tensor, steps: int, static: bool
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any,
+        current: Tensor,
+        start: Tensor,
+        v_th: Tensor,
+        bias: Tensor,
+        fired: Tensor | None,
+        steps: int,
+        static: bool,
+        lowest: int,
+        highest: int,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         v = torch.empty_like(current if static else current[0]).copy_(start)
         spikes = torch.empty((steps, *v.shape), dtype=v.dtype, device=v.device)
-        distances = torch.empty_like(spikes)
+        levels = torch.empty_like(spikes)
         for t in range(steps):
             v.add_((current if static else current[t]) + bias)
-            torch.div(v, v_th, out=distances[t]).sub_(1)
-            torch.ge(v, v_th, out=spikes[t]).mul_(v_th)
+            torch.div(v, v_th, out=levels[t])
+            counts = levels[t].floor().clamp_(lowest, highest)
+            if fired is not None:
+                counts = torch.maximum(counts, _fewest(fired, lowest))
+                fired = fired + counts
+            torch.mul(counts, v_th, out=spikes[t])
             v.sub_(spikes[t])
-        ctx.save_for_backward(distances, spikes, start, v_th, bias)
-        ctx.static = static
-        return spikes, v
+        ctx.save_for_backward(levels, spikes, start, v_th, bias, fired)
+        ctx.static, ctx.lowest, ctx.highest = static, lowest, highest
+        if fired is not None:
+            ctx.mark_non_differentiable(fired)
+        return spikes, v, fired
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, at_end: Tensor) -> tuple[Tensor | None, ...]:
-        distances, spikes, start, v_th, bias = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor, at_end: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+        levels, spikes, start, v_th, bias, fired = ctx.saved_tensors
         # The gradient of the potential after the reset; in the loop, then, before the integration.
         after = at_end
-        to_current = torch.empty_like(distances)
+        to_current = torch.empty_like(levels)
         to_threshold = torch.zeros_like(at_end)
-        for t in reversed(range(len(distances))):
-            slope = triangle(distances[t])
+        lowest: Tensor | int = 0
+        for t in reversed(range(len(levels))):
+            counts = (spikes[t] / v_th).round_()
+            if fired is not None:
+                fired = fired - counts
+                lowest = _fewest(fired, ctx.lowest)
+            inside = slope(levels[t], lowest, ctx.highest)
             to_spike = gradient[t] - after
-            to_threshold += to_spike * ((spikes[t] != 0).to(slope) - slope * (distances[t] + 1))
-            after = torch.addcmul(after, to_spike, slope)
+            to_threshold += to_spike * (counts - inside * levels[t])
+            after = torch.addcmul(after, to_spike, inside)
             to_current[t] = after
         over_time = to_current.sum(0)
         return (
@@ -55,30 +87,48 @@ class _IntegrateAndFire(torch.autograd.Function):
             after.sum_to_size(start.shape),
             to_threshold.sum_to_size(v_th.shape),
             over_time.sum_to_size(bias.shape),
-            None,
-            None,
+            *[None] * 5,
         )
 
 
-def simulate(
-    current: Tensor, start: Tensor, v_th: Tensor, bias: Tensor, steps: int, *, static: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Simulate integrate-and-fire neurons with soft reset (PC eq. 2-4) so that gradients pass.
+def wanted(*tensors: Tensor) -> bool:
+    """Return whether a gradient is to pass from what is computed from `tensors`."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
-    Forward it is `kernels.simulate`; backward, through all time steps and resets, the step from no spike to
-    a spike has the slope `triangle`.
+
+def simulate(
+    current: Tensor,
+    state: Tensor,
+    v_th: Tensor,
+    bias: Tensor,
+    steps: int,
+    *,
+    static: bool = False,
+    lowest: int = 0,
+    highest: int = 1,
+) -> tuple[Tensor, Tensor]:
+    """Simulate neurons with soft reset so that gradients pass.
+
+    `v += current + bias; n = clip(floor(v / v_th), -min(fired, -lowest), highest); v -= n * v_th; fired +=
+    n`: integrate-and-fire (PC eq. 2-4) by default, `SignedNeuron` with `lowest` -1, `BurstNeuron` with
+    `highest` above 1. Forward it is what they do; backward, through all time steps and resets, n has the
+    derivative `slope`. How much there is to take back, `fired`, passes no gradient.
 
     Args:
         current: `[T, N, C, ...]`, or `[N, C, ...]` if `static`; activation units a time step.
-        start: potential before the first step, broadcastable against `[N, C, ...]`.
+        state: potential before the first step, broadcastable against `[N, C, ...]`; where `lowest` is below
+            0, that and the net number of spikes fired, `[2, ...]`.
         v_th: threshold, broadcastable against `[N, C, ...]`, activation units.
         bias: added to the current at every step, broadcastable against `[N, C, ...]`.
         steps: T.
         static: the same current comes at every step.
+        lowest: the fewest spikes in one time step, 0 or less.
+        highest: the most.
 
     Returns:
-        Spikes `[T, N, C, ...]` with values {0, v_th}, and the potential after the last step; gradients go
-        from both to the first four arguments.
+        Spikes `[T, N, C, ...]` with values `n * v_th`, and the state after the last step; gradients go from
+        both to the first four arguments.
     """
-    spikes, end = _IntegrateAndFire.apply(current, start, v_th, bias, steps, static)
-    return spikes, end
+    start, fired = state.unbind(0) if lowest < 0 else (state, None)
+    spikes, end, fired = _Staircase.apply(current, start, v_th, bias, fired, steps, static, lowest, highest)
+    return spikes, end if fired is None else torch.stack([end, fired])

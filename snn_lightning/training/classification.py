@@ -14,7 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from snn_lightning.errors import SettingsError
 from snn_lightning.models import create_model
 from snn_lightning.spiking.checkpoint import SpikingCheckpoint
-from snn_lightning.spiking.kinds import IF
+from snn_lightning.spiking.kinds import check_surrogate
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.training.metrics import AccuracyOverTime
 from snn_lightning.training.plain import plain
@@ -109,11 +109,8 @@ class ClassificationModule(SpikingCheckpoint, LightningModule):
             SettingsError: its neurons are of a kind that gradients don't pass.
         """
         if isinstance(self.net, SpikingModel):
-            if stage == "fit" and not isinstance(self.net.neuron, IF):
-                raise SettingsError(
-                    f"Gradients pass neurons of the kind IF() only, and the network has {self.net.neuron}: "
-                    "calibrate it with neuron=if, or don't train it."
-                )
+            if stage == "fit":
+                check_surrogate(self.net.neuron, "training")
             self.net.requires_grad_(stage == "fit")
 
     def on_fit_end(self) -> None:

@@ -1,13 +1,16 @@
 """The last step: the whole network learns the ANN's outputs."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
 
-from snn_lightning import ACP, Best, Distillation, Pipeline, Signed, calibrate
+from snn_lightning import ACP, Best, Burst, Distillation, IFNeuron, Pipeline, Signed, calibrate
 from snn_lightning.calibration.partial import PartialCheckpoint
 from snn_lightning.calibration.progress import Observer
 from snn_lightning.errors import CalibrationError, SettingsError
+from snn_lightning.spiking import Neuron, register_neuron
 from tests.calibration.support import make_loop, run, same_bits
 from tests.toys import Bottleneck, Dense, MaxPooled, Residual, Vector, inputs, toy
 
@@ -115,10 +118,33 @@ def test_goes_on_after_the_walk_when_killed_in_it(tmp_path):
     assert same_bits(loop.snn, whole.snn)
 
 
+@pytest.mark.parametrize("neuron", [Signed(), Burst(2)], ids=str)
+@pytest.mark.parametrize("cls", [Residual, MaxPooled])
+def test_other_kinds_of_neurons_learn_too(cls, neuron):
+    settings = Distillation(60, batch_size=16)
+    pipeline = Best(4, neuron=neuron, weights=None, potential=None, distillation=settings)
+    model = run(toy(cls), inputs(cls, 48), pipeline)
+    numbers = model.records[-1]["steps"]["distillation"]
+    assert numbers["kept"] == 1.0
+    assert numbers["after"] < 0.8 * numbers["before"]
+    lowest = min(train.min().item() for train in model.spikes(inputs(cls, 48)).values())
+    assert (lowest < 0) == isinstance(neuron, Signed)
+
+
+@register_neuron
+@dataclass(frozen=True)
+class Opaque(Neuron):
+    """A kind that does not say that gradients pass."""
+
+    def build(self):
+        return IFNeuron()
+
+
 def test_refusals():
-    with pytest.raises(SettingsError, match=r"neuron=Signed\(\) has no surrogate gradient"):
-        Best(4, neuron=Signed())
-    assert Best(4, neuron=Signed(), distillation=None).final_steps == ()
+    message = r"Opaque\(\) has no surrogate gradient, which distillation needs: use .* surrogate = True"
+    with pytest.raises(SettingsError, match=message):
+        Best(4, neuron=Opaque())
+    assert Best(4, neuron=Opaque(), distillation=None).final_steps == ()
     with pytest.raises(SettingsError, match=r"distillation must be a step such as Distillation\(\)"):
         Best(4, distillation=3)
     with pytest.raises(SettingsError, match="weights must be a step such as Weights"):

@@ -1,5 +1,6 @@
 """Training a converted network as a whole: `fit` on a module that holds an SNN."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from snn_lightning import LCP, Signed, SpikeNorm, calibrate
+from snn_lightning import LCP, IFNeuron, SpikeNorm, calibrate
 from snn_lightning.errors import SettingsError
+from snn_lightning.spiking import Neuron, register_neuron
 from snn_lightning.training import ClassificationModule, FineTuning
 from tests.commands import SMALL, run
 from tests.toys import TOYS, inputs, toy
@@ -78,11 +80,22 @@ def test_unlabelled_images_are_refused(tmp_path: Path, spiking: bool) -> None:
         fit(tmp_path, module, DataLoader(TensorDataset(images), 16))
 
 
+@register_neuron
+@dataclass(frozen=True)
+class Untrainable(Neuron):
+    """A kind that does not say that gradients pass."""
+
+    def build(self) -> IFNeuron:
+        return IFNeuron()
+
+
 def test_neurons_without_a_surrogate_are_refused(tmp_path: Path) -> None:
     module, images, labels = module_and_images()
     ann = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 4)).eval()
-    module.net = calibrate(ann, [images], LCP(4, neuron=Signed()), progress=False)
-    with pytest.raises(SettingsError, match=r"kind IF\(\) only, and the network has Signed\(\)"):
+    module.net = calibrate(ann, [images], LCP(4, neuron=Untrainable()), progress=False)
+    with pytest.raises(
+        SettingsError, match=r"Untrainable\(\) has no surrogate gradient, which training needs"
+    ):
         fit(tmp_path, module, DataLoader(TensorDataset(images, labels), 16))
 
 
