@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snn_lightning.spiking import kernels
+from snn_lightning.spiking.kernels import Layout
+
 
 def slope(level: Tensor, lowest: Tensor | int, highest: int) -> Tensor:
     """Return the derivative that stands for that of the number of spikes: a triangle for every spike.
@@ -46,7 +49,8 @@ class _Staircase(torch.autograd.Function):
         highest: int,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         v = torch.empty_like(current if static else current[0]).copy_(start)
-        spikes = torch.empty((steps, *v.shape), dtype=v.dtype, device=v.device)
+        # In the memory order of the currents: convolutions and sums then need no copies.
+        _, spikes = Layout.of(v).empty(v, steps)
         levels = torch.empty_like(spikes)
         for t in range(steps):
             v.add_((current if static else current[t]) + bias)
@@ -91,6 +95,35 @@ class _Staircase(torch.autograd.Function):
         )
 
 
+class _Fused(torch.autograd.Function):
+    """`_Staircase` of neurons that fire one spike at most, by the kernels; nothing but its inputs is kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, current: Tensor, start: Tensor, v_th: Tensor, bias: Tensor, steps: int, static: bool
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(current, start, v_th, bias)
+        ctx.steps, ctx.static = steps, static
+        current, start, v_th, bias = (x.detach() for x in (current, start, v_th, bias))
+        return kernels.simulate(current, start, v_th, bias, steps, static=static)
+
+    @staticmethod
+    def backward(ctx: Any, to_spikes: Tensor, to_end: Tensor) -> tuple[Tensor | None, ...]:
+        current, start, v_th, bias = (x.detach() for x in ctx.saved_tensors)
+        to_current, to_start, to_v_th = kernels.gradients(
+            current, start, v_th, bias, ctx.steps, ctx.static, to_spikes, to_end
+        )
+        over_time = to_current.sum(0)
+        return (
+            over_time if ctx.static else to_current,
+            to_start.sum_to_size(start.shape),
+            to_v_th.sum_to_size(v_th.shape),
+            over_time.sum_to_size(bias.shape),
+            None,
+            None,
+        )
+
+
 def wanted(*tensors: Tensor) -> bool:
     """Return whether a gradient is to pass from what is computed from `tensors`."""
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
@@ -129,6 +162,9 @@ def simulate(
         Spikes `[T, N, C, ...]` with values `n * v_th`, and the state after the last step; gradients go from
         both to the first four arguments.
     """
+    inputs = (current, state, v_th, bias)
+    if (lowest, highest) == (0, 1) and kernels.has_gradients(*(x.detach() for x in inputs)):
+        return _Fused.apply(current, state, v_th, bias, steps, static)
     start, fired = state.unbind(0) if lowest < 0 else (state, None)
     spikes, end, fired = _Staircase.apply(current, start, v_th, bias, fired, steps, static, lowest, highest)
     return spikes, end if fired is None else torch.stack([end, fired])

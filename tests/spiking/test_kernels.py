@@ -14,7 +14,7 @@ from torch import Tensor
 
 from snn_lightning import ACP, LCP, Weights, calibrate, convert
 from snn_lightning.errors import SettingsError
-from snn_lightning.spiking import kernels
+from snn_lightning.spiking import kernels, surrogate
 from snn_lightning.spiking.kernels import cpu, native, reference
 from snn_lightning.spiking.kernels.layout import SMALL, Layout
 from tests.toys import TOYS, MaxPooled, Residual, inputs, toy
@@ -86,6 +86,28 @@ def test_the_cpu_kernel_counts_and_packs_bit_for_bit(case: dict[str, Any]) -> No
         back = module.unpack(bits, case["v_th"], layout)
         assert torch.equal(back, spikes)
         assert Layout.of(back[0]) == layout
+
+
+@needs_compiler
+@settings(max_examples=100, deadline=None)
+@given(cases(), st.integers(0, 99))
+def test_the_cpu_kernels_gradients_are_those_of_the_plain_version(case: dict[str, Any], seed: int) -> None:
+    case = {key: x.double() if isinstance(x, Tensor) else x for key, x in case.items()}
+    generator = torch.Generator().manual_seed(seed)
+    steps, static = case["steps"], case["static"]
+    shape = case["current"].shape[0 if static else 1 :]
+    weights = torch.randn(steps + 1, *shape, generator=generator, dtype=torch.float64)
+    results = []
+    for kernel in kernels.KERNELS:
+        leaves = [case[name].clone().requires_grad_() for name in ("current", "start", "v_th", "bias")]
+        with kernels.use_kernel(kernel):
+            spikes, end = surrogate.simulate(*leaves, steps, static=static)
+            loss = (weights[:-1] * spikes).sum() + (weights[-1] * end).sum()
+            results.append([spikes.detach(), end.detach(), *torch.autograd.grad(loss, leaves)])
+        assert (type(spikes.grad_fn).__name__ == "_FusedBackward") == (kernel == "auto")
+    assert results[0][0].stride() == results[1][0].stride()
+    for fast, plain in zip(*results, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-11)
 
 
 @needs_compiler
@@ -217,7 +239,7 @@ def test_the_kernel_is_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         kernels.chosen_kernel()
 
 
-def test_gradients_take_the_plain_version() -> None:
+def test_what_the_cpu_kernel_cannot_work_on() -> None:
     assert not cpu.usable(torch.ones(2, 2, requires_grad=True))
     assert not cpu.usable(torch.ones(2, 2, dtype=torch.bfloat16))
     assert not cpu.usable(torch.ones(2, 2, device="meta"))

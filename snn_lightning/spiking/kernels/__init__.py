@@ -15,7 +15,18 @@ from snn_lightning.errors import SettingsError
 from snn_lightning.spiking.kernels import cpu, reference
 from snn_lightning.spiking.kernels.layout import Layout
 
-__all__ = ["KERNELS", "Layout", "chosen_kernel", "count", "histogram", "simulate", "unpack", "use_kernel"]
+__all__ = [
+    "KERNELS",
+    "Layout",
+    "chosen_kernel",
+    "count",
+    "gradients",
+    "has_gradients",
+    "histogram",
+    "simulate",
+    "unpack",
+    "use_kernel",
+]
 
 KERNELS = ("auto", "reference")
 
@@ -100,6 +111,34 @@ def count(
         and the potential after the last step.
     """
     return _module(current).count(current, start, v_th, bias, steps, static, pack)
+
+
+def has_gradients(*tensors: Tensor) -> bool:
+    """Whether `gradients` can work on `tensors`."""
+    return _module(*tensors) is cpu
+
+
+def gradients(
+    current: Tensor,
+    start: Tensor,
+    v_th: Tensor,
+    bias: Tensor,
+    steps: int,
+    static: bool,
+    to_spikes: Tensor,
+    to_end: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of `simulate` by the surrogate of `spiking.surrogate`; other arguments as there.
+
+    Args:
+        to_spikes: the gradient of the spikes, `[T, N, C, ...]`.
+        to_end: that of the potential after the last step, `[N, C, ...]`.
+
+    Returns:
+        The gradients of the current at each step, `[T, N, C, ...]`, of the potential before the first one and
+        of the threshold, `[N, C, ...]`. That of the bias is the sum of the first over time.
+    """
+    return cpu.gradients(current, start, v_th, bias, steps, static, to_spikes, to_end)
 
 
 def unpack(bits: Tensor, v_th: Tensor, layout: Layout) -> Tensor:

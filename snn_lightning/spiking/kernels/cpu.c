@@ -74,6 +74,49 @@ void integrate_and_fire_##SUFFIX(const REAL *current, whole time_stride, const R
     }                                                                                                         \
 }                                                                                                             \
                                                                                                               \
+/* Gradients of integrate_and_fire, backward in time; the number of spikes has the derivative                 \
+ * max(0, 1 - |v / v_th - 1|), as surrogate.py tells.                                                         \
+ * gradient: of the spikes, [steps, images, places]; after: of the last potentials, [images, places], and on  \
+ * return of the first. Outputs: to_current [steps, images, places], to_v_th [images, places]. */             \
+void backward_##SUFFIX(const REAL *current, whole time_stride, const REAL *start, whole start_stride,         \
+                       const REAL *v_th, const REAL *bias, whole steps, whole images, whole places,           \
+                       const REAL *gradient, REAL *after, REAL *to_current, REAL *to_v_th, int threads) {     \
+    const whole blocks = (places + BLOCK - 1) / BLOCK, time = images * places;                                \
+    _Pragma("omp parallel for collapse(2) num_threads(threads) schedule(static) if (threads > 1)")            \
+    for (whole block = 0; block < blocks; block++) {                                                          \
+        for (whole n = 0; n < images; n++) {                                                                  \
+            const whole first = block * BLOCK, here = n * places + first;                                     \
+            const whole size = places - first < BLOCK ? places - first : BLOCK;                               \
+            const REAL *th = v_th + first, *b = bias + first;                                                 \
+            REAL v[BLOCK], to_th[BLOCK];                                                                      \
+            memcpy(v, start + n * start_stride + first, size * sizeof(REAL));                                 \
+            memset(to_th, 0, sizeof to_th);                                                                   \
+            for (whole t = 0; t < steps; t++) {                                                               \
+                const REAL *in = current + t * time_stride + here;                                            \
+                REAL *level = to_current + t * time + here;                                                   \
+                for (whole i = 0; i < size; i++) {                                                            \
+                    const REAL x = v[i] + (in[i] + b[i]);                                                     \
+                    v[i] = x - (x >= th[i] ? th[i] : (REAL)0);                                                \
+                    level[i] = x / th[i];                                                                     \
+                }                                                                                             \
+            }                                                                                                 \
+            for (whole t = steps - 1; t >= 0; t--) {                                                          \
+                const REAL *g = gradient + t * time + here;                                                   \
+                REAL *out = to_current + t * time + here, *a = after + here;                                  \
+                for (whole i = 0; i < size; i++) {                                                            \
+                    const REAL level = out[i], fired = level >= (REAL)1 ? (REAL)1 : (REAL)0;                  \
+                    const REAL side = level < (REAL)2 - level ? level : (REAL)2 - level;                      \
+                    const REAL slope = side > (REAL)0 ? side : (REAL)0, to_spike = g[i] - a[i];               \
+                    to_th[i] += to_spike * (fired - slope * level);                                           \
+                    a[i] += to_spike * slope;                                                                 \
+                    out[i] = a[i];                                                                            \
+                }                                                                                             \
+            }                                                                                                 \
+            memcpy(to_v_th + here, to_th, size * sizeof(REAL));                                               \
+        }                                                                                                     \
+    }                                                                                                         \
+}                                                                                                             \
+                                                                                                              \
 /* bits [rows, (places + 7) / 8] to spikes [rows, places] of the value v_th [places]. */                      \
 void unpack_##SUFFIX(const uint8_t *bits, const REAL *v_th, whole rows, whole places, REAL *spikes,           \
                      int threads) {                                                                           \

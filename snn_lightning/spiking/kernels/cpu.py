@@ -55,6 +55,38 @@ simulate = partial(fused.simulate, launch)
 count = partial(fused.count, launch)
 
 
+def gradients(
+    current: Tensor,
+    start: Tensor,
+    v_th: Tensor,
+    bias: Tensor,
+    steps: int,
+    static: bool,
+    to_spikes: Tensor,
+    to_end: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return gradients; see `kernels.gradients`."""
+    layout = Layout.of(current if static else current[0])
+    dense, to_spikes, after = layout.dense(current), layout.dense(to_spikes), layout.dense(to_end).clone()
+    (inward, to_current), (upward, to_v_th) = layout.empty(current, steps), layout.empty(current)
+    time_stride, start, start_stride, v_th, bias, steps = fused.arguments(
+        layout, dense, start, v_th, bias, steps, static
+    )
+    function = getattr(library(), f"backward_{SUFFIXES[current.dtype]}")
+    function(
+        _pointer(dense),
+        *_whole(time_stride),
+        _pointer(start),
+        *_whole(start_stride),
+        _pointer(v_th),
+        _pointer(bias),
+        *_whole(steps, layout.rows, layout.places),
+        *map(_pointer, (to_spikes, after, inward, upward)),
+        _threads(),
+    )
+    return to_current, layout.view(after), to_v_th
+
+
 def unpack(bits: Tensor, v_th: Tensor, layout: Layout) -> Tensor:
     """Unpack; see `kernels.unpack`."""
     values = layout.parameter(v_th, v_th.dtype)

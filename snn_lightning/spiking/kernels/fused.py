@@ -50,9 +50,7 @@ def simulate(
     else:
         memory, spikes = layout.empty(current, steps)
     end, ended = layout.empty(current)
-    launch(
-        layout, dense, *_arguments(layout, dense, start, v_th, bias, steps, static), end=end, spikes=memory
-    )
+    launch(layout, dense, *arguments(layout, dense, start, v_th, bias, steps, static), end=end, spikes=memory)
     return spikes, ended
 
 
@@ -72,14 +70,15 @@ def count(
     (counts, counted), (end, ended) = layout.empty(current), layout.empty(current)
     size = (steps, layout.rows, (layout.places + 7) // 8)
     bits = torch.empty(size, dtype=torch.uint8, device=current.device) if pack else None
-    arguments = _arguments(layout, dense, start, v_th, bias, steps, static)
-    launch(layout, dense, *arguments, end=end, counts=counts, bits=bits)
+    values = arguments(layout, dense, start, v_th, bias, steps, static)
+    launch(layout, dense, *values, end=end, counts=counts, bits=bits)
     return counted, bits, ended
 
 
-def _arguments(
+def arguments(
     layout: Layout, current: Tensor, start: Tensor, v_th: Tensor, bias: Tensor, steps: int, static: bool
 ) -> tuple[Any, ...]:
+    """Return what kernels take between the currents and the outputs, in the memory order of `layout`."""
     dtype = current.dtype
     if start.dim() == len(layout.shape):
         start, start_stride = layout.dense(start.to(dtype).expand(layout.shape)), layout.places
