@@ -98,13 +98,13 @@ def measure(args: argparse.Namespace, console: Console) -> Rows:
                 anns = {"ann": accuracy(ann(images), labels), "ann_bf16": accuracy(rounded(images), labels)}
             for timesteps in args.timesteps:
                 for key in args.pipelines:
-                    if all(rows.has(model, seed, timesteps, key, name) for name in VARIANTS):
+                    if all(rows.has(model, seed, timesteps, key, name) for name in args.variants):
                         continue
                     loader = data.calibration_dataloader()
                     reference = None
                     for name, snn in variants(ann, loader, PIPELINES[key], timesteps, seed):
                         reference = reference or snn
-                        if rows.has(model, seed, timesteps, key, name):
+                        if name not in args.variants or rows.has(model, seed, timesteps, key, name):
                             continue
                         started = time.process_time()
                         logits = snn(images.to(next(snn.parameters()).dtype))
@@ -151,6 +151,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--pipelines", nargs="+", choices=list(PIPELINES), default=["acp"])
     parser.add_argument("--timesteps", nargs="+", type=int, default=[4, 8, 32])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--calibration-images", type=int, default=256)
     parser.add_argument("--validation-images", type=int, default=2000)
