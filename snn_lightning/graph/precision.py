@@ -67,8 +67,9 @@ def own_precision(precision: str, device: torch.device) -> Iterator[None]:
     An autocast would take currents, and with them potentials and thresholds, along.
     """
     kind = device.type
-    outside = torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
-    with outside, float32_products(precision):
+    # The meta device, on which costs are counted, has none.
+    around = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    with torch.autocast(kind, enabled=False) if around else nullcontext(), float32_products(precision):
         yield
 
 

@@ -180,6 +180,12 @@ def test_an_autocast_around_changes_nothing() -> None:
             assert torch.is_autocast_enabled("cpu")
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_shapes_are_known_on_the_meta_device(precision: str) -> None:
+    y = compute(nn.Conv2d(3, 5, 3, device="meta"), (torch.empty(2, 3, 8, 8, device="meta"),), precision)
+    assert (y.shape, y.dtype) == ((2, 5, 6, 6), torch.float32)
+
+
 @pytest.mark.parametrize("wrong", ["fp16", "BF16", 16, None, "32-true"])
 def test_an_unknown_precision_is_refused(wrong: object) -> None:
     with pytest.raises(SettingsError, match=f"precision must be one of float32, tf32, bf16, got {wrong!r}"):
