@@ -107,6 +107,7 @@ def calibrate(config: DictConfig) -> Results | None:
             _sample(experiment),
             pipeline.timesteps,
             neuron=pipeline.neuron,
+            precision=pipeline.precision,
             **pooling,
         )
         experiment.console.print(module.net.report.summary, highlight=False)
@@ -202,6 +203,7 @@ def _cost_report(experiment: Experiment, pipeline: Pipeline) -> str:
     device = trainer.strategy.root_device
     network = normalise(experiment.module.net, sample)
     network = prepare(network, sample, pipeline.max_pooling, pipeline.convert_avg_pool).to(device)
+    network.precision = pipeline.precision
     work = work_of(pipeline, len(_calibration_loader(experiment).dataset), trainer.world_size)
     experiment.data.setup("test")
     tested = work.share(len(experiment.data.test_dataloader().dataset))

@@ -48,6 +48,7 @@ def assert_refused(done: Finished, *parts: str) -> None:
         (["+pipeline.foo=1"], ["foo"]),
         (["+trainer.foo=1"], ["foo"]),
         (["pipeline.rounding=up"], ["Error: rounding must be one of", "potential", "bias", "floor", "'up'"]),
+        (["pipeline.precision=bf16-mixed"], ["Error: precision must be one of float32, tf32, bf16, got"]),
         (["pipeline.weights.iterations=0"], ["Error: weights.iterations must be a whole number"]),
         (["threshold.granularity=pixel"], ["granularity", "'pixel'"]),
         (["threshold=percentile", "threshold.percentile=101"], ["percentile", "101"]),

@@ -71,6 +71,16 @@ def test_pipelines_state_the_defaults_of_the_code_and_the_numbers_of_the_paper(
     assert settings.pipeline_name == name
 
 
+@pytest.mark.parametrize("name", group("pipeline"))
+def test_every_pipeline_takes_a_precision(hydra: Path, name: str) -> None:
+    assert config(hydra, f"pipeline={name}").pipeline.precision == "float32"
+    for precision in ("tf32", "bf16"):
+        settings = config(hydra, f"pipeline={name}", f"pipeline.precision={precision}")
+        assert instantiate(settings.pipeline).precision == precision
+    with pytest.raises(InstantiationException, match=r"precision must be one of .*, got 'bf16-mixed'"):
+        instantiate(config(hydra, f"pipeline={name}", "pipeline.precision=bf16-mixed").pipeline)
+
+
 def test_every_pipeline_is_tested() -> None:
     own = ["acp", "acp_paper", "baseline", "best", "lcp", "lcp_paper", "least_squares"]
     papers = ["hybrid", "max_act", "opt", "qcfs", "rmp", "rnl", "robust_norm", "spike_norm"]

@@ -16,6 +16,7 @@ from snn_lightning.analysis.cost import FLOAT, CostEstimate, StageCost
 from snn_lightning.analysis.work import Work
 from snn_lightning.graph.network import INPUT, Stage, StageNetwork
 from snn_lightning.graph.operators import SYNAPSES
+from snn_lightning.graph.precision import compute
 from snn_lightning.spiking import kernels
 from snn_lightning.spiking.kinds import IF, Neuron
 from snn_lightning.spiking.neuron import GatedMaxPool, IFNeuron
@@ -329,7 +330,8 @@ def _step_seconds(
     def step() -> None:
         results = {key: value[rows] for key, value in inputs.items()}
         for name in stage.operators:
-            results[name] = modules[name](*(results[key] for key in network.nodes[name].inputs))
+            read = tuple(results[key] for key in network.nodes[name].inputs)
+            results[name] = compute(modules[name], read, network.precision)
         current = results[stage.current]
         rate = neuron.expected_rate(current, 8) if stage.kind == "neuron" else current
         loss = (rate - target[rows]).square().sum() / batch

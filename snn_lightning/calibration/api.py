@@ -22,6 +22,7 @@ from snn_lightning.calibration.progress import Observer, RichObserver, StageCost
 from snn_lightning.calibration.walk import CalibrationLoop
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
+from snn_lightning.graph.precision import check_precision, own_precision
 from snn_lightning.spiking.kinds import IF, Neuron
 from snn_lightning.spiking.model import SpikingModel, check_timesteps
 from snn_lightning.thresholds import Max, Threshold, histogram, row_maximum
@@ -37,6 +38,7 @@ def convert(
     rounding: str = "potential",
     max_pooling: str = "gated",
     convert_avg_pool: bool = False,
+    precision: str = "float32",
 ) -> SpikingModel:
     """Convert an ANN without calibrating it.
 
@@ -49,6 +51,7 @@ def convert(
         rounding: "potential", "bias" or "floor".
         max_pooling: "gated", "average" or "keep".
         convert_avg_pool: give average pooling neurons of its own.
+        precision: of the synapses, "float32", "tf32" or "bf16".
 
     Returns:
         A SpikingModel on the ANN's output scale.
@@ -57,9 +60,11 @@ def convert(
         ConversionError: lists everything that can't be converted.
     """
     check_timesteps(timesteps)
+    check_precision(precision)
     threshold = threshold or Max()
     with torch.random.fork_rng():
         network = prepare(normalise(ann, sample), sample, max_pooling, convert_avg_pool)
+    network.precision = precision
     model = _spiking_copy(network, timesteps, neuron or IF()).to(sample.device)
     with torch.no_grad():
         values = network.run_operators(network.nodes, {INPUT: sample})
@@ -146,7 +151,8 @@ def run_calibration(
         loop = CalibrationLoop(network, model, pipeline, chunks, indices, total, communicator, observer, keep)
         work = work_of(pipeline, total, communicator.world_size)
         observer.begin(StageCosts.modelled(network, sample, work))
-        with observer, torch.enable_grad():
+        # Gradients of the synapses too.
+        with observer, torch.enable_grad(), own_precision(pipeline.precision, device):
             model.records = loop.run()
     return model, keep
 

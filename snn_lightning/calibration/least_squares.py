@@ -20,6 +20,7 @@ from snn_lightning.calibration.steps import register_step
 from snn_lightning.errors import CalibrationError
 from snn_lightning.graph.network import Stage, StageNetwork
 from snn_lightning.graph.operators import CONVOLUTIONS, SYNAPSES, Add, channels_lead
+from snn_lightning.graph.precision import float32_products
 from snn_lightning.spiking.functional import per_channel
 from snn_lightning.spiking.neuron import IFNeuron, Readout
 
@@ -239,6 +240,7 @@ class RidgeProblem:
 
 
 @register_step(LeastSquares)
+@float32_products("float32")  # Of the Gram matrix; the synapses have their own.
 def calibrate_least_squares(settings: LeastSquares, context: StageContext) -> StepReport:
     """Solve for the weights of every sum of synapses in the stage, the ANN's value there as target.
 

@@ -9,6 +9,7 @@ from snn_lightning.calibration.cache import PLACES
 from snn_lightning.calibration.data import count_images
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph.build import MAX_POOLING
+from snn_lightning.graph.precision import check_precision
 from snn_lightning.spiking.functional import ROUNDINGS
 from snn_lightning.spiking.kinds import IF, Neuron, check_neuron, check_surrogate
 from snn_lightning.spiking.model import check_timesteps
@@ -176,6 +177,8 @@ class Pipeline:
         max_pooling: "gated", "average" or "keep"; see `graph.prepare`.
         convert_avg_pool: give average pooling neurons of its own (FL appendix B).
         calibrate_readout: whether the steps also correct the readout.
+        precision: in which the synapses of ANN and SNN compute, then and afterwards: "float32", "tf32" or
+            "bf16"; see `graph.precision`. Potentials, thresholds and biases stay float32.
         cache_budget_gb: memory for the sweep's cache in GB; what is more goes to disk. None for no limit.
         cache_place: "device", "host" (the host's memory) or "disk".
         seed: of the private generators; the same seed gives the same SNN.
@@ -188,6 +191,7 @@ class Pipeline:
     max_pooling: str = "gated"
     convert_avg_pool: bool = False
     calibrate_readout: bool = True
+    precision: str = "float32"
     cache_budget_gb: float | None = None
     cache_place: str = "device"
     seed: int = 0
@@ -203,6 +207,7 @@ class Pipeline:
             raise SettingsError(
                 f"max_pooling must be one of {', '.join(MAX_POOLING)}, got {self.max_pooling!r}"
             )
+        check_precision(self.precision)
         _positive("pipeline", "cache_budget_gb", self.cache_budget_gb, optional=True)
         if self.cache_place not in PLACES:
             raise SettingsError(f"cache_place must be one of {', '.join(PLACES)}, got {self.cache_place!r}")

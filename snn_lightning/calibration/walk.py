@@ -54,6 +54,7 @@ class CalibrationLoop:
         partial: PartialCheckpoint | None = None,
     ) -> None:
         self.ann, self.snn, self.pipeline = ann, snn, pipeline
+        ann.precision = snn.precision = pipeline.precision
         self.indices, self.total = indices, total
         self.communicator, self.observer, self.partial = communicator, observer, partial
         self.cache = Cache(pipeline.cache_budget_gb, pipeline.cache_place)

@@ -15,6 +15,7 @@ from snn_lightning.graph.fold import fold_batch_norms
 from snn_lightning.graph.lowering import Lowering
 from snn_lightning.graph.network import StageNetwork, require_sites
 from snn_lightning.graph.operators import MAX_POOLS
+from snn_lightning.graph.precision import own_precision
 from snn_lightning.graph.trace import trace, unwrap
 
 TOLERANCE = 1e-4
@@ -46,7 +47,7 @@ def normalise(ann: nn.Module, sample: Tensor) -> StageNetwork:
     training = {module: module.training for module in ann.modules()}
     ann.eval()
     try:
-        with torch.no_grad(), plain_activations(ann):
+        with torch.no_grad(), plain_activations(ann), own_precision("float32", sample.device):
             for part in (sample[:1], sample):
                 _check_equal(ann(part.clone()), network(part), "output")
     finally:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from snn_lightning.errors import CheckpointError, ConversionError
 from snn_lightning.graph.operators import build
+from snn_lightning.graph.precision import compute
 
 INPUT = "input"
 """The name of the value that enters the network."""
@@ -95,7 +96,10 @@ class StageNetwork(nn.Module):
     Attributes:
         stages: the stages in topological order, readouts last.
         temporal: names of the values that depend on a unit; all others are static.
+        precision: in which the synapses compute; see `graph.precision`.
     """
+
+    precision: str = "float32"
 
     def __init__(
         self,
@@ -131,6 +135,10 @@ class StageNetwork(nn.Module):
         """Names of the sites, in topological order."""
         return tuple(stage.name for stage in self.stages if stage.kind == "neuron")
 
+    def run_operator(self, name: str, *inputs: Tensor) -> Tensor:
+        """Run one operator on tensors `[B, ...]`, in the network's precision."""
+        return compute(self.operators[name], inputs, self.precision)
+
     def run_operators(self, names: Iterable[str], values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run the operators `names` on top of `values`.
 
@@ -144,7 +152,7 @@ class StageNetwork(nn.Module):
         results = dict(values)
         for name in names:
             node = self.nodes[name]
-            results[name] = self.operators[name](*(results[key] for key in node.inputs))
+            results[name] = self.run_operator(name, *(results[key] for key in node.inputs))
         return results
 
     def run_stage(self, stage: Stage, values: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,12 +11,16 @@ from torch import Tensor, nn
 
 from snn_lightning.errors import CheckpointError, ConversionError, SettingsError
 from snn_lightning.graph.network import INPUT, Stage, StageNetwork, tree_leaves, tree_map
+from snn_lightning.graph.precision import check_precision
 from snn_lightning.graph.report import ConversionReport, site_caps, stage_table
 from snn_lightning.spiking.kinds import IF, Neuron, check_neuron, neuron_from_spec, neuron_spec
 from snn_lightning.spiking.neuron import GatedMaxPool, IFNeuron, Readout, State, Unit
 
-FORMAT = 2
-"""Version of the description in a checkpoint; format 1 said nothing of the neurons, which were all `IF`."""
+FORMAT = 3
+"""Version of the description in a checkpoint.
+
+Format 1 said nothing of the neurons, which were all `IF`, and 2 nothing of the precision, which was float32.
+"""
 
 
 def check_timesteps(timesteps: object) -> int:
@@ -70,7 +74,7 @@ def run_stage_in_time(
                 if key not in network.temporal:
                     value = value.expand(steps, *value.shape)
                 flat.append(value.flatten(0, 1))
-            results[name] = network.operators[name](*flat).unflatten(0, (steps, flat[0].shape[0] // steps))
+            results[name] = network.run_operator(name, *flat).unflatten(0, (steps, flat[0].shape[0] // steps))
     return results, stage.current not in network.temporal
 
 
@@ -136,6 +140,15 @@ class SpikingModel(nn.Module):
 
     def _last_readers(self) -> dict[str, int]:
         return {key: index for index, stage in enumerate(self.network.stages) for key in stage.inputs}
+
+    @property
+    def precision(self) -> str:
+        """In which the synapses compute, "float32", "tf32" or "bf16", see `graph.precision`; may be set."""
+        return self.network.precision
+
+    @precision.setter
+    def precision(self, precision: str) -> None:
+        self.network.precision = check_precision(precision)
 
     @property
     def images_at_once(self) -> int:
@@ -278,13 +291,14 @@ class SpikingModel(nn.Module):
             "network": self.network.spec(),
             "timesteps": self.timesteps,
             "neuron": neuron_spec(self.neuron),
+            "precision": self.precision,
             "status": self.status,
         }
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> SpikingModel:
         """Rebuild a model from `spec()`; load its parameters with `load_state_dict`."""
-        if spec.get("format") not in (1, FORMAT):
+        if spec.get("format") not in range(1, FORMAT + 1):
             raise CheckpointError(
                 f"The checkpoint describes its network in format {spec.get('format')!r}, and this version of "
                 f"snn_lightning reads formats 1 to {FORMAT}: it is damaged or of another version; calibrate "
@@ -294,4 +308,8 @@ class SpikingModel(nn.Module):
         with torch.random.fork_rng(devices=[]):
             model = cls(StageNetwork.from_spec(spec["network"]), spec["timesteps"], neuron)
         model.status = spec["status"]
+        try:
+            model.precision = spec.get("precision", "float32")
+        except SettingsError as error:
+            raise CheckpointError(f"The checkpoint is damaged or of another version: {error}.") from error
         return model.eval()

@@ -84,7 +84,7 @@ def literal_simulation(model: SpikingModel, images: Tensor) -> dict[str, Tensor]
         for name, node in network.nodes.items():
             inputs = [values[key] for key in node.inputs]
             if name not in model.neurons:
-                values[name] = network.operators[name](*inputs)
+                values[name] = network.run_operator(name, *inputs)
                 continue
             neuron, current = model.neurons[name], inputs[0]
             v_th = by_channel(neuron.v_th, current)

@@ -50,7 +50,7 @@ def _integrate_and_fire(
     v = tl.load(start + row * start_stride + place, mask=inside, other=0)
     count = tl.zeros_like(v)
     byte = block * (SIZE // 8) + tl.arange(0, SIZE // 8)
-    weight = tl.exp2(tl.arange(0, 8).to(tl.float32)).to(tl.int32)
+    weight = tl.full((8,), 1, tl.int32) << tl.arange(0, 8)
     current += neuron
     spikes += neuron
     bits += row * row_bytes + byte

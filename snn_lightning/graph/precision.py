@@ -1,0 +1,100 @@
+"""The precision in which synapses compute, whatever the process has set for other work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from snn_lightning.errors import SettingsError
+from snn_lightning.graph.operators import SYNAPSES
+
+PRECISIONS = ("float32", "tf32", "bf16")
+
+_backends: Any = torch.backends
+_SWITCHES = (
+    _backends,
+    _backends.cudnn,
+    _backends.mkldnn,
+    _backends.cuda.matmul,
+    _backends.cudnn.conv,
+    _backends.mkldnn.matmul,
+    _backends.mkldnn.conv,
+)
+"""PyTorch's switches of float32 products, those that others follow first."""
+
+
+def check_precision(precision: object) -> str:
+    """Return `precision` if it is one of `PRECISIONS`.
+
+    Raises:
+        SettingsError: it is anything else.
+    """
+    if not isinstance(precision, str) or precision not in PRECISIONS:
+        raise SettingsError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    return precision
+
+
+@contextmanager
+def float32_products(precision: str) -> Iterator[None]:
+    """Multiply float32 tensors in TF32 inside the context if `precision` is "tf32", else in float32 itself.
+
+    Both have to be said: by PyTorch's default convolutions on CUDA use TF32 and matrix products do not.
+    Afterwards every switch is as it was.
+    """
+    wanted, before = "tf32" if precision == "tf32" else "ieee", []
+    try:
+        for switch in _SWITCHES:
+            # One that nobody has set follows those in front of it. To set it would cut it off from them for
+            # good: convolutions can't be unset.
+            if (old := switch.fp32_precision) != wanted:
+                before.append((switch, old))
+                switch.fp32_precision = wanted
+        yield
+    finally:
+        for switch, old in reversed(before):
+            switch.fp32_precision = old
+
+
+@contextmanager
+def own_precision(precision: str, device: torch.device) -> Iterator[None]:
+    """Let neither the process' switches nor an autocast reach what runs inside the context.
+
+    An autocast would take currents, and with them potentials and thresholds, along.
+    """
+    kind = device.type
+    # The meta device, on which costs are counted, has none.
+    around = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    with torch.autocast(kind, enabled=False) if around else nullcontext(), float32_products(precision):
+        yield
+
+
+def compute(operator: nn.Module, inputs: Sequence[Tensor], precision: str) -> Tensor:
+    """Run an operator; a synapse in `precision`, all others in the type of their inputs.
+
+    "bf16" rounds inputs and weights to bfloat16, and the sums of their products too. What comes back is in
+    the type of the weights, and the bias is added in it.
+
+    Args:
+        operator: of `graph.operators`.
+        inputs: `[B, ...]` each.
+        precision: one of `PRECISIONS`.
+    """
+    if not isinstance(operator, SYNAPSES):
+        return cast(Tensor, operator(*inputs))
+    (x,) = inputs
+    with own_precision(precision, x.device):
+        return _in_bfloat16(operator, x) if precision == "bf16" else cast(Tensor, operator(x))
+
+
+def _in_bfloat16(synapse: nn.Module, x: Tensor) -> Tensor:
+    weight, bias = cast(Tensor, synapse.weight), cast("Tensor | None", synapse.bias)
+    rounded: dict[str, Any] = {"weight": weight.to(torch.bfloat16), "bias": None}
+    y = cast(Tensor, functional_call(synapse, rounded, x.to(torch.bfloat16))).to(weight.dtype)
+    if bias is None:
+        return y
+    return y.add_(bias if isinstance(synapse, nn.Linear) else bias.view(-1, *[1] * (weight.dim() - 2)))
