@@ -331,7 +331,7 @@ def _step_seconds(
         results = {key: value[rows] for key, value in inputs.items()}
         for name in stage.operators:
             read = tuple(results[key] for key in network.nodes[name].inputs)
-            results[name] = compute(modules[name], read, network.precision)
+            results[name] = compute(modules[name], read, network.precision_of(name))
         current = results[stage.current]
         rate = neuron.expected_rate(current, 8) if stage.kind == "neuron" else current
         loss = (rate - target[rows]).square().sum() / batch

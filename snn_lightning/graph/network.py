@@ -96,7 +96,7 @@ class StageNetwork(nn.Module):
     Attributes:
         stages: the stages in topological order, readouts last.
         temporal: names of the values that depend on a unit; all others are static.
-        precision: in which the synapses compute; see `graph.precision`.
+        precision: in which the temporal synapses compute; see `graph.precision`.
     """
 
     precision: str = "float32"
@@ -136,8 +136,15 @@ class StageNetwork(nn.Module):
         return tuple(stage.name for stage in self.stages if stage.kind == "neuron")
 
     def run_operator(self, name: str, *inputs: Tensor) -> Tensor:
-        """Run one operator on tensors `[B, ...]`, in the network's precision."""
-        return compute(self.operators[name], inputs, self.precision)
+        """Run one operator on tensors `[B, ...]`, in its precision."""
+        return compute(self.operators[name], inputs, self.precision_of(name))
+
+    def precision_of(self, name: str) -> str:
+        """Return the precision of an operator: the network's, or float32 where its value is static.
+
+        Static values are computed once, whatever T is, and their rounding would be the same at every step.
+        """
+        return self.precision if name in self.temporal else "float32"
 
     def run_operators(self, names: Iterable[str], values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run the operators `names` on top of `values`.

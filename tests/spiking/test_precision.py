@@ -26,7 +26,7 @@ def exact(cls: type[nn.Module], precision: str) -> tuple[SpikingModel, Tensor]:
 
 @torch.no_grad()
 def literal(snn: SpikingModel, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """Simulate step by step, with everything that the synapses multiply rounded by hand."""
+    """Simulate step by step, with everything that the temporal synapses multiply rounded by hand."""
     network, potentials, trains, total = snn.network, {}, {}, 0.0
     (leaf,) = [stage.current for stage in network.stages if stage.kind == "readout"]
     for _ in range(snn.timesteps):
@@ -34,7 +34,7 @@ def literal(snn: SpikingModel, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         for name, node in network.nodes.items():
             read = [values[key] for key in node.inputs]
             operator = network.operators[name]
-            if isinstance(operator, SYNAPSES):
+            if isinstance(operator, SYNAPSES) and name in network.temporal:
                 plain, bias = copy.deepcopy(operator).double(), operator.bias
                 plain.weight.data, plain.bias = operator.weight.bfloat16().double(), None
                 y = plain(read[0].bfloat16().double()).bfloat16().float()
