@@ -113,7 +113,8 @@ class NetworkLoop:
             context.iteration,
             self._constrain,
         )
-        return descent.run(settings.iterations, settings.batch_size, count)
+        iterations = settings.iterations_at(context.snn.timesteps)
+        return descent.run(iterations, settings.batch_size, count)
 
     @torch.no_grad()
     def error(self) -> float:

@@ -146,23 +146,28 @@ class Distillation(FinalStep):
     surrogate gradients through all time steps.
 
     Args:
-        iterations: steps of Adam.
+        iterations: steps of Adam; None for 2400 / T, at least 100: the fewer time steps, the more is to be
+            learnt, and it costs the same at every T.
         batch_size: images a step, over all processes.
         step_size: how far a step moves a weight, in units of its tensor's mean size; the neurons' parameters
             move a fifth of it, in thresholds.
         images: how many calibration images it uses; None for all.
     """
 
-    iterations: int = 600
+    iterations: int | None = None
     batch_size: int = 32
     step_size: float = 0.01
     images: int | None = None
 
     def __post_init__(self) -> None:
-        _whole("distillation", "iterations", self.iterations, optional=False)
+        _whole("distillation", "iterations", self.iterations)
         _whole("distillation", "batch_size", self.batch_size, optional=False)
         _whole("distillation", "images", self.images)
         _positive("distillation", "step_size", self.step_size)
+
+    def iterations_at(self, timesteps: int) -> int:
+        """Return the steps of Adam at T time steps."""
+        return self.iterations or max(100, round(2400 / timesteps))
 
 
 @dataclass(frozen=True)

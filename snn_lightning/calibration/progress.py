@@ -84,7 +84,7 @@ def work_of(pipeline: Pipeline, images: int, processes: int = 1) -> Work:
             numbers = {"solutions": step.iterations}
     for last in pipeline.final_steps:
         if isinstance(last, Distillation):
-            numbers["distilled"] = last.iterations * last.batch_size
+            numbers["distilled"] = last.iterations_at(pipeline.timesteps) * last.batch_size
     budget = None if pipeline.cache_budget_gb is None else pipeline.cache_budget_gb * 1e9
     return Work(
         images,

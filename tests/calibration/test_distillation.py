@@ -176,3 +176,11 @@ def test_images_of_different_sizes():
 def test_bad_settings(settings, message):
     with pytest.raises(SettingsError, match=message):
         Distillation(**settings)
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "iterations"), [(1, 2400), (4, 600), (7, 343), (16, 150), (24, 100), (1000, 100)]
+)
+def test_fewer_time_steps_get_more_iterations(timesteps, iterations):
+    assert Distillation().iterations_at(timesteps) == iterations
+    assert Distillation(iterations=5).iterations_at(timesteps) == 5
