@@ -65,6 +65,7 @@ class Cache:
 
     def workspace(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Return fresh memory that counts towards the budget until `release`; the oldest values make room."""
+        self._retired.clear()
         tensor = torch.empty(shape, dtype=like.dtype, device=like.device)
         if tensor.dim() == 4:
             tensor = tensor.contiguous(memory_format=torch.channels_last)
@@ -75,7 +76,8 @@ class Cache:
         return tensor
 
     def release(self) -> None:
-        """Count the workspaces no longer."""
+        """Count the workspaces no longer, and give retired memory back."""
+        self._retired.clear()
         self.used -= self._work
         self._work = 0
 
@@ -101,8 +103,8 @@ class Cache:
             self.used -= entry.size
 
     def close(self) -> None:
-        """Delete what lies on disk, and give retired memory back."""
-        self._retired.clear()
+        """Delete what lies on disk."""
+        self.release()
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None

@@ -83,6 +83,7 @@ class CalibrationLoop:
                 record.seconds = time.perf_counter() - started
                 if index >= finished:
                     self._finish(record, index + 1)
+            self.cache.release()
             for index, step in enumerate(self.pipeline.final_steps, len(stages)):
                 if index >= finished:
                     self._final(index, step)
