@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from typing import cast
 
-import torch
 from torch import Tensor
 
 from snn_lightning.calibration.context import RelativeError, StageContext, StepReport
 from snn_lightning.calibration.pipelines import Bias
 from snn_lightning.calibration.steps import register_step
 from snn_lightning.spiking.neuron import IFNeuron, Readout
-
-
-def channel_sum(error: Tensor) -> Tensor:
-    """Return the sum over images of the spatial mean of `error` `[N, C, ...]` (PC eq. 19), `[C]`, float64."""
-    space = list(range(2, error.dim()))
-    return (error.mean(space) if space else error).sum(0, dtype=torch.float64)
 
 
 @register_step(Bias)
@@ -33,8 +26,7 @@ def calibrate_bias(settings: Bias, context: StageContext) -> StepReport:
     for repeat in range(settings.repeats if isinstance(unit, IFNeuron) else 1):
         error, total = RelativeError(context.device), None
         for x, rate in context.simulate(settings.images, hold=True):
-            error.add(x, rate)
-            part = channel_sum(x - rate)
+            part = error.add(x, rate)
             total = part if total is None else total + part
         assert total is not None
         mean = context.communicator.sum(total) / context.count(settings.images)

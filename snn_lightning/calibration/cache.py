@@ -36,6 +36,7 @@ class Cache:
         self._parent = directory
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._files = 0
+        self._retired: list[Tensor] = []
 
     def put(self, tensor: Tensor) -> Entry:
         """Store `tensor`; read it back with `Entry.get`."""
@@ -64,6 +65,7 @@ class Cache:
 
     def workspace(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Return fresh memory that counts towards the budget until `release`; the oldest values make room."""
+        self._retired.clear()
         tensor = torch.empty(shape, dtype=like.dtype, device=like.device)
         if tensor.dim() == 4:
             tensor = tensor.contiguous(memory_format=torch.channels_last)
@@ -74,9 +76,26 @@ class Cache:
         return tensor
 
     def release(self) -> None:
-        """Count the workspaces no longer."""
+        """Count the workspaces no longer, and give retired memory back."""
+        self._retired.clear()
         self.used -= self._work
         self._work = 0
+
+    def retire(self, entry: Entry) -> None:
+        """Free an entry whose memory another like it will soon want; it is given back as `reuse` asks.
+
+        Much memory freed at once goes back to the system, and each of its pages costs a fault when it comes
+        again. Without a budget and on the CPU only: a GPU keeps its memory by itself.
+        """
+        if self.budget is None and entry.tensor is not None and entry.tensor.device.type == "cpu":
+            self._retired.append(entry.tensor)
+        entry.free()
+
+    def reuse(self, tensor: Tensor) -> None:
+        """Give retired memory back for the next tensor as large as `tensor`."""
+        size = _size(tensor)
+        while self._retired and size > 0:
+            size -= _size(self._retired.pop())
 
     def forget(self, entry: Entry) -> None:
         """Count an entry that leaves the memory no longer."""
@@ -85,6 +104,7 @@ class Cache:
 
     def close(self) -> None:
         """Delete what lies on disk."""
+        self.release()
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None

@@ -15,6 +15,7 @@ from snn_lightning.calibration.communicator import Communicator
 from snn_lightning.calibration.data import count_images
 from snn_lightning.errors import CalibrationError
 from snn_lightning.graph.network import Stage, StageNetwork
+from snn_lightning.spiking import kernels
 from snn_lightning.spiking.model import SpikingModel, run_stage_in_time
 from snn_lightning.spiking.neuron import Emission, State, Unit
 
@@ -120,8 +121,11 @@ class StageContext:
             The ANN's activation `[n, C, ...]` and the simulated rate `[n, C, ...]` of each chunk.
         """
         for i, inside in self.chunks(images):
-            rate = sum(e.total for e in self.emit(i, hold, keep=False)) / self.timesteps
-            yield self.activations[i].get()[:inside], cast(Tensor, rate)[:inside]
+            total: Tensor | None = None
+            for emission in self.emit(i, hold, keep=False):
+                total = emission.total if total is None else total.add_(emission.total)
+            assert total is not None
+            yield self.activations[i].get()[:inside], total.div_(self.timesteps)[:inside]
 
     def emit(
         self, i: int, hold: bool = False, keep: bool = True, unit: Unit | None = None
@@ -232,7 +236,7 @@ class StageContext:
     def forget_currents(self) -> None:
         """Free the held currents; to be called when the stage's operators have changed."""
         for entry in self._currents.values():
-            entry.free()
+            self.cache.retire(entry)
         self._currents.clear()
         for stored in self.exports.values():
             for parts in stored:
@@ -261,6 +265,7 @@ class StageContext:
         current = results[stage.current]
         if hold and self.cache.has_room(current):
             self._currents[i, j] = self.cache.put(current)
+            self.cache.reuse(current)
         return current
 
 
@@ -276,10 +281,17 @@ class RelativeError:
     def __init__(self, device: torch.device) -> None:
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)
 
-    def add(self, x: Tensor, rate: Tensor) -> None:
-        """Count a chunk of activations and rates of equal shape."""
-        norms = [torch.linalg.vector_norm(part, dtype=torch.float64) for part in (x - rate, x)]
-        self.sums += torch.stack(norms).square()
+    def add(self, x: Tensor, rate: Tensor) -> Tensor:
+        """Count a chunk of activations and rates of equal shape, `[N, C, ...]`.
+
+        Returns:
+            The sum over images of the spatial mean of x - rate (PC eq. 19), `[C]`, float64.
+        """
+        # Values without channels are one channel.
+        shape = x.shape if x.dim() > 1 else (*x.shape, 1)
+        sums = kernels.compare(x.view(shape), rate.view(shape))
+        self.sums += sums[1:].sum(1)
+        return (sums[0] / x.shape[2:].numel()).view(x.shape[1:2])
 
     def value(self, communicator: Communicator) -> float:
         """Return the error over all processes."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from snn_lightning.calibration.bias import calibrate_bias, channel_sum
+from snn_lightning.calibration.bias import calibrate_bias
 from snn_lightning.calibration.context import RelativeError, StageContext, StepReport
 from snn_lightning.calibration.pipelines import Bias, Potential
 from snn_lightning.calibration.steps import register_step
@@ -24,8 +25,9 @@ def calibrate_potential(settings: Potential, context: StageContext) -> StepRepor
         return calibrate_bias(Bias(settings.images), context)
     error, total = RelativeError(context.device), None
     for x, rate in context.simulate(settings.images, hold=True):
-        error.add(x, rate)
-        part = (x - rate).double().sum(0) if settings.granularity == "neuron" else channel_sum(x - rate)
+        part = error.add(x, rate)
+        if settings.granularity == "neuron":
+            part = (x - rate).sum(0, dtype=torch.float64)
         if total is not None and total.shape != part.shape:
             raise _sizes_differ(context, part)
         total = part if total is None else total + part

@@ -84,6 +84,7 @@ class CalibrationLoop:
                 record.seconds = time.perf_counter() - started
                 if index >= finished:
                     self._finish(record, index + 1)
+            self.cache.release()
             for index, step in enumerate(self.pipeline.final_steps, len(stages)):
                 if index >= finished:
                     self._final(index, step)
@@ -190,14 +191,14 @@ class CalibrationLoop:
         for i in range(len(self.indices)):
             total, parts = None, []
             for emission in context.emit(i, keep=stage.kind != "readout"):
-                total = emission.total if total is None else total + emission.total
+                total = emission.total if total is None else total.add_(emission.total)
                 if emission.counts is not None:
                     fired[0] += emission.counts.sum(dtype=torch.float64)
                 if emission.output is not None:
                     parts.append(self.cache.put_output(emission.output))
             assert total is not None
             fired[1] += total.numel()
-            error.add(context.activations[i].get(), total / self.snn.timesteps)
+            error.add(context.activations[i].get(), total.div_(self.snn.timesteps))
             outputs.append(parts)
         self.snn_values.update(context.exports)
         self.snn_values[stage.name] = outputs

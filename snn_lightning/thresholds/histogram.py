@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -47,11 +47,20 @@ class Histogram:
 
 def row_maximum(chunks: Iterable[Tensor], channelwise: bool) -> Tensor:
     """Return the largest activation of each row, `[R]`, never below 0."""
-    maxima = []
+    largest = torch.stack([kernels.extent(x)[0] for x in chunks]).amax(0)
+    return largest if channelwise else largest.amax().view(1)
+
+
+def _joined(chunks: Iterable[Tensor], least: int = 1 << 20) -> Iterator[Tensor]:
+    """Join chunks of few activations: few would meet the same bins while those lie in the cache."""
+    waiting: list[Tensor] = []
     for x in chunks:
-        others = [d for d in range(x.dim()) if d != 1]
-        maxima.append(x.amax(others) if channelwise else x.amax().view(1))
-    return torch.stack(maxima).amax(0).clamp(min=0)
+        if waiting and (waiting[0].shape[1:] != x.shape[1:] or sum(w.numel() for w in waiting) >= least):
+            yield torch.cat(waiting) if len(waiting) > 1 else waiting[0]
+            waiting = []
+        waiting.append(x)
+    if waiting:
+        yield torch.cat(waiting) if len(waiting) > 1 else waiting[0]
 
 
 def histogram(chunks: Iterable[Tensor], maximum: Tensor, channelwise: bool, bins: int = BINS) -> Histogram:
@@ -67,11 +76,11 @@ def histogram(chunks: Iterable[Tensor], maximum: Tensor, channelwise: bool, bins
     table = torch.zeros(size, bins, 2, dtype=torch.float64, device=device)
     second, total = (torch.zeros(size, dtype=torch.float64, device=device) for _ in range(2))
     scale = torch.where(maximum > 0, bins / maximum.clamp(min=torch.finfo(maximum.dtype).tiny), 0.0)
-    for x in chunks:
-        others = [d for d in range(x.dim()) if d != 1]
-        squares = torch.linalg.vector_norm(x, dim=others, dtype=torch.float64).square()
+    for x in _joined(chunks):
+        squares = kernels.extent(x)[1]
         second += squares if channelwise else squares.sum()
         total += x.numel() // size
         line = torch.arange(x.shape[1], dtype=torch.int32, device=device) * int(channelwise)
         kernels.histogram(x, line, scale.expand(x.shape[1]), table)
-    return Histogram(maximum, table.cumsum_(1), second, total)
+    kernels.cumulate(table)
+    return Histogram(maximum, table, second, total)

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from snn_lightning.errors import SettingsError
+from snn_lightning.spiking import kernels
 from snn_lightning.thresholds.histogram import BINS, Histogram
 
 GRANULARITIES = ("channel", "layer")
-AT_ONCE = 1 << 16
-"""Rounding boundaries of all rows and candidates looked up at once."""
 
 
 @dataclass(frozen=True)
@@ -189,39 +188,20 @@ def squared_errors(histogram: Histogram, fractions: Tensor, timesteps: int, half
     Returns:
         Sums of squared errors `[R, G]`, float64, activation units squared.
     """
-    size, bins, _ = histogram.below.shape
     levels = torch.arange(1, timesteps + 1, dtype=torch.float64, device=fractions.device)
-    errors = []
-    # As many candidates at once as keep the work in the cache.
-    for part in fractions.split(max(1, AT_ONCE // (size * timesteps)), dim=-1):
-        boundaries = (levels - (0.5 if half_step else 0.0)) * (part[..., None] / timesteps)
-        # How many activations lie above each boundary, and their sum.
-        above = histogram.below[:, -1:] - _look_up(histogram.below, (boundaries * bins).flatten(-2))
-        counts, sums = above.view(size, -1, timesteps, 2).unbind(-1)
-        step = part * histogram.maximum.double()[:, None] / timesteps
-        # The k-th boundary passed turns an error (x - (k - 1) step)^2 into (x - k step)^2.
-        gained = (counts @ (2 * levels - 1)) * step**2 - 2 * step * sums.sum(2)
-        errors.append(histogram.second[:, None] + gained)
-    return torch.cat(errors, dim=1)
-
-
-def _look_up(below: Tensor, position: Tensor) -> Tensor:
-    """Return what is below the positions `[P]` or `[R, P]`, in bins and linear inside one, `[R, P, 2]`."""
+    boundaries = (levels - (0.5 if half_step else 0.0)) * (fractions[..., None] / timesteps)
+    bins = histogram.below.shape[1]
+    position = boundaries * bins
     # A boundary that is an edge must not fall beside it by rounding.
     edge = position.round()
-    position = torch.where((position - edge).abs() < 1e-6, edge, position).clamp_(max=below.shape[1])
-    low = position.long()
-    weight, parts = (position - low)[..., None], []
-    for index in (low, (low + 1).clamp_(max=below.shape[1])):
-        inside = (index - 1).clamp_(min=0)
-        if index.dim() == 1:
-            values = below.index_select(1, inside)
-        else:
-            values = below.gather(1, inside[..., None].expand(-1, -1, 2))
-        parts.append(values * (index > 0)[..., None])
-        if not weight.any():
-            return parts[0]
-    return torch.lerp(parts[0], parts[1], weight)
+    position = torch.where((position - edge).abs() < 1e-6, edge, position).clamp_(max=bins)
+    # The k-th boundary passed turns an error (x - (k - 1) step)^2 into (x - k step)^2.
+    weight = 2 * levels - 1
+    below = kernels.pick(histogram.below, position, weight)
+    whole = histogram.below[:, -1:] * torch.stack([weight.sum(), weight.new_tensor(timesteps)])
+    counts, sums = (whole - below).unbind(-1)
+    step = fractions * histogram.maximum.double()[:, None] / timesteps
+    return histogram.second[:, None] + counts * step**2 - 2 * step * sums
 
 
 def positive(v_th: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import tempfile
+import weakref
 
 import pytest
 import torch
@@ -201,3 +202,25 @@ def test_many_time_steps_are_cut_into_parts():
     # Sums over time are added in another order.
     for name, value in loop.snn.state_dict().items():
         assert torch.allclose(value, parts.state_dict()[name], atol=1e-6), name
+
+
+def test_retired_memory_is_given_back_as_it_is_wanted_again():
+    cache = Cache()
+    entries = [cache.put(torch.ones(10)) for _ in range(4)]
+    memory = [weakref.ref(entry.get()) for entry in entries]
+    for entry in entries:
+        cache.retire(entry)
+    assert cache.used == 0
+    assert sum(kept() is not None for kept in memory) == 4
+    cache.reuse(torch.ones(11))
+    assert sum(kept() is not None for kept in memory) == 2
+    cache.workspace((1,), torch.ones(1))
+    assert all(kept() is None for kept in memory)
+
+
+def test_a_budget_keeps_no_retired_memory():
+    cache = Cache(budget_gb=1.0)
+    entry = cache.put(torch.ones(10))
+    memory = weakref.ref(entry.get())
+    cache.retire(entry)
+    assert memory() is None

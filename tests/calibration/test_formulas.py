@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from snn_lightning import ACP, LCP, Bias, Max, Potential, Weights, calibrate
-from snn_lightning.calibration.bias import channel_sum
 from snn_lightning.calibration.communicator import Communicator
 from snn_lightning.calibration.context import RelativeError
 from snn_lightning.errors import CalibrationError, SettingsError
@@ -13,12 +12,17 @@ from tests.calibration.support import Custom, Probe, activations, literal_simula
 from tests.toys import PlainConv, Residual, Vector, inputs, toy
 
 
-def test_channel_sum_is_the_sum_over_images_of_the_spatial_mean():
+def test_the_error_of_a_channel_is_the_sum_over_images_of_the_spatial_mean():
+    def channels(error):
+        x = torch.rand(error.shape).round(decimals=2)
+        return RelativeError(torch.device("cpu")).add(x + error, x)
+
     error = torch.tensor([[[[1.0, 3.0]], [[0.0, 4.0]]], [[[5.0, 7.0]], [[-2.0, 2.0]]]])
     # Channel 0: (1 + 3) / 2 + (5 + 7) / 2 = 8; channel 1: (0 + 4) / 2 + (-2 + 2) / 2 = 2.
-    assert channel_sum(error).tolist() == [8.0, 2.0]
-    assert channel_sum(torch.tensor([[1.0, 2.0], [3.0, -5.0]])).tolist() == [4.0, -3.0]
-    assert channel_sum(torch.zeros(0, 2, 3, 3)).tolist() == [0.0, 0.0]
+    assert channels(error).tolist() == pytest.approx([8.0, 2.0], rel=1e-5)
+    assert channels(torch.tensor([[1.0, 2.0], [3.0, -5.0]])).tolist() == pytest.approx([4.0, -3.0], rel=1e-5)
+    assert channels(torch.zeros(0, 2, 3, 3)).tolist() == [0.0, 0.0]
+    assert channels(torch.tensor([1.0, 2.0])).item() == pytest.approx(3.0, rel=1e-5)
 
 
 def test_relative_error_adds_up_over_chunks():

@@ -162,6 +162,56 @@ def test_the_histograms_are_equal(shape: tuple[int, ...], last: bool, dtype: tor
     assert torch.allclose(*tables, rtol=1e-12)
 
 
+@needs_compiler
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(
+        [(4, 3), (70, 40), (3, 6, 5, 5), (2, 2, 700), (5, 24, 4, 4), (2, 33, 30, 30), (0, 3, 2, 2)]
+    ),
+    st.booleans(),
+    st.sampled_from([torch.float32, torch.float64]),
+    st.integers(0, 99),
+)
+def test_the_sums_of_activations_are_equal(
+    shape: tuple[int, ...], last: bool, dtype: torch.dtype, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x, y = (torch.randn(shape, generator=generator, dtype=dtype) - 1 for _ in range(2))
+    if last and x.dim() == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(cpu.compare(x, y), reference.compare(x, y), rtol=1e-12, atol=1e-9)
+    if len(x):
+        for got, expected in zip(cpu.extent(x), reference.extent(x), strict=True):
+            assert torch.allclose(got, expected, rtol=1e-12)
+
+
+@needs_compiler
+def test_sums_of_activations_are_float64() -> None:
+    x = torch.full((4096, 3), 1e-25)
+    x[0] = 3e25
+    sums = cpu.compare(x, torch.zeros_like(x))
+    assert torch.allclose(sums[1:], torch.full_like(sums[1:], 9e50), rtol=1e-6)
+    assert cpu.extent(torch.tensor([[float("nan"), 1.0]]))[1].isnan().tolist() == [True, False]
+
+
+@needs_compiler
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 9), st.booleans(), st.booleans(), st.integers(0, 99))
+def test_picked_entries_are_equal(lines: int, bins: int, alike: bool, edges: bool, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    tables = [torch.rand(lines, bins, 2, generator=generator, dtype=torch.float64)] * 2
+    for table, module in zip(tables := [t.clone() for t in tables], (cpu, reference), strict=True):
+        module.cumulate(table)
+    assert torch.allclose(*tables, rtol=1e-12)
+    shape = (7, 3) if alike else (lines, 7, 3)
+    position = torch.rand(shape, generator=generator, dtype=torch.float64) * bins
+    position = position.round() if edges else position
+    position[..., 0, 0], position[..., 1, 0] = 0, bins
+    weight = torch.tensor([1.0, 3.0, 5.0], dtype=torch.float64)
+    sums = [module.pick(tables[0], position, weight) for module in (cpu, reference)]
+    assert torch.allclose(*sums, rtol=1e-12)
+
+
 def triton_kernel(**environment: str) -> str:
     command = [sys.executable, "-m", "tests.spiking.triton_interpreted"]
     done = subprocess.run(

@@ -19,10 +19,14 @@ __all__ = [
     "KERNELS",
     "Layout",
     "chosen_kernel",
+    "compare",
     "count",
+    "cumulate",
+    "extent",
     "gradients",
     "has_gradients",
     "histogram",
+    "pick",
     "simulate",
     "unpack",
     "use_kernel",
@@ -161,8 +165,50 @@ def histogram(x: Tensor, line: Tensor, scale: Tensor, table: Tensor) -> None:
         scale: number of bins over the largest activation of each channel, `[C]`.
         table: `[lines, bins, 2]`, float64: how many activations are in the bin, and their sum.
     """
-    # The GPU has its own good `bincount`.
-    (cpu if _module(x) is cpu else reference).histogram(x, line, scale, table)
+    _statistics(x).histogram(x, line, scale, table)
+
+
+def compare(x: Tensor, y: Tensor) -> Tensor:
+    """Return the sums of `x - y`, `(x - y)^2` and `x^2` over each channel, `[3, C]`, float64.
+
+    Args:
+        x, y: `[N, C, ...]`, of equal shape.
+    """
+    return (_statistics(x, y) if x.dtype == y.dtype else reference).compare(x, y)
+
+
+def extent(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the maximum of each channel, never below 0, and its sum of squares (float64), both `[C]`.
+
+    Args:
+        x: `[N, C, ...]`.
+    """
+    return _statistics(x).extent(x)
+
+
+def cumulate(table: Tensor) -> None:
+    """Cumulate histograms over their bins, in place; `table`: `[lines, bins, 2]`, float64, contiguous."""
+    _statistics(table).cumulate(table)
+
+
+def pick(table: Tensor, position: Tensor, weight: Tensor) -> Tensor:
+    """Return what lies below positions in cumulated histograms, added up over `size` positions.
+
+    Args:
+        table: `[lines, bins, 2]`, float64, contiguous, from `cumulate`.
+        position: `[groups, size]` for all lines or `[lines, groups, size]`, float64, from 0 to the number of
+            bins; p is below the first p bins, linear inside one.
+        weight: of the first number of each pair, `[size]`, float64.
+
+    Returns:
+        `[lines, groups, 2]`, float64.
+    """
+    return _statistics(table).pick(table, position, weight)
+
+
+def _statistics(*tensors: Tensor) -> ModuleType:
+    # A GPU's own reductions are good.
+    return cpu if _module(*tensors) is cpu else reference
 
 
 def _module(*tensors: Tensor) -> ModuleType:

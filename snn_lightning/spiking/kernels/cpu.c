@@ -10,6 +10,7 @@
 
 #define BLOCK 1024
 #define GROUP 64
+#define LANES 32
 
 typedef int64_t whole;
 
@@ -173,7 +174,109 @@ void histogram_##SUFFIX(const REAL *x, const int32_t *line, const REAL *scale, w
                                  scale + first + c, 0, bins, table);                                          \
         }                                                                                                     \
     }                                                                                                         \
+}                                                                                                             \
+                                                                                                              \
+/* Sums [3, LANES] over rows of x - y, (x - y)^2 and x^2; without y of x^2 alone, and the rows' maxima. */    \
+static inline void lanes_##SUFFIX(const REAL *x, const REAL *y, whole rows, whole stride, whole width,        \
+                           double *sums, REAL *maxima) {                                                      \
+    double error[LANES] = {0}, squares[LANES] = {0}, norms[LANES] = {0};                                      \
+    for (whole r = 0; r < rows; r++) {                                                                        \
+        const REAL *in = x + r * stride, *other = y ? y + r * stride : x;                                     \
+        for (whole i = 0; i < width; i++) {                                                                   \
+            const double value = in[i];                                                                       \
+            norms[i] += value * value;                                                                        \
+            if (y) {                                                                                          \
+                const double off = (REAL)(in[i] - other[i]);                                                  \
+                error[i] += off;                                                                              \
+                squares[i] += off * off;                                                                      \
+            } else {                                                                                          \
+                maxima[i] = in[i] > maxima[i] ? in[i] : maxima[i];                                            \
+            }                                                                                                 \
+        }                                                                                                     \
+    }                                                                                                         \
+    memcpy(sums, error, sizeof error);                                                                        \
+    memcpy(sums + LANES, squares, sizeof squares);                                                            \
+    memcpy(sums + 2 * LANES, norms, sizeof norms);                                                            \
+}                                                                                                             \
+                                                                                                              \
+/* The same over x [rows, channels], for each channel, on top of sums [3, all] and maxima. */                 \
+static void columns_##SUFFIX(const REAL *x, const REAL *y, whole rows, whole channels, whole all,             \
+                      double *sums, REAL *maxima) {                                                           \
+    /* Rows of few channels are taken several at a time, in lanes of their own. */                            \
+    const whole many = channels < LANES ? LANES / channels : 1;                                               \
+    for (whole first = 0; first < channels; first += LANES) {                                                 \
+        const whole some = channels - first < LANES ? channels - first : LANES;                               \
+        for (whole start = 0, step = many; start < rows; start += rows / step * step, step = 1) {             \
+            const whole place = start * channels + first, width = some * step;                                \
+            const whole count = (rows - start) / step;                                                        \
+            const REAL *other = y ? y + place : NULL;                                                         \
+            double lanes[3 * LANES];                                                                          \
+            REAL largest[LANES] = {0};                                                                        \
+            if (count == 0) continue;                                                                         \
+            if (width == LANES)                                                                               \
+                lanes_##SUFFIX(x + place, other, count, step * channels, LANES, lanes, largest);              \
+            else                                                                                              \
+                lanes_##SUFFIX(x + place, other, count, step * channels, width, lanes, largest);              \
+            for (whole i = 0; i < width; i++) {                                                               \
+                const whole c = first + i % some;                                                             \
+                for (int k = 0; k < 3; k++) sums[k * all + c] += lanes[k * LANES + i];                        \
+                if (maxima && largest[i] > maxima[c]) maxima[c] = largest[i];                                 \
+            }                                                                                                 \
+        }                                                                                                     \
+    }                                                                                                         \
+}                                                                                                             \
+                                                                                                              \
+/* x, y: [outer, channels, inner], y NULL where it isn't wanted. Outputs, on top of what is there: sums       \
+ * [3, channels] of x - y, (x - y)^2 and x^2; without y of x^2 alone, and maxima [channels]. */               \
+void moments_##SUFFIX(const REAL *x, const REAL *y, whole outer, whole channels, whole inner, double *sums,   \
+               REAL *maxima) {                                                                                \
+    if (inner == 1) {                                                                                         \
+        columns_##SUFFIX(x, y, outer, channels, channels, sums, maxima);                                      \
+        return;                                                                                               \
+    }                                                                                                         \
+    for (whole i = 0; i < outer * channels; i++) {                                                            \
+        const whole c = i % channels, place = i * inner;                                                      \
+        columns_##SUFFIX(x + place, y ? y + place : NULL, inner, 1, channels, sums + c,                       \
+                  maxima ? maxima + c : NULL);                                                                \
+    }                                                                                                         \
 }
 
 DEFINE(float, uint32_t, float32)
 DEFINE(double, uint64_t, float64)
+
+/* Cumulates a histogram table [lines, bins, 2] over its bins, in place. */
+void cumulate(double *table, whole lines, whole bins) {
+    for (whole line = 0; line < lines; line++) {
+        double *entry = table + 2 * line * bins;
+        for (whole b = 1; b < bins; b++, entry += 2) {
+            entry[2] += entry[0];
+            entry[3] += entry[1];
+        }
+    }
+}
+
+/* Sums [lines, groups, 2] over entries of a cumulated table [lines, bins, 2], the first number of each times a
+ * weight. position: [groups, size] for each line, or line_stride 0 where all are alike; position p is the sum of
+ * the first p bins, linear between whole numbers. weight: [size]. */
+void pick(const double *table, const double *position, whole line_stride, const double *weight, whole lines,
+          whole bins, whole groups, whole size, double *sums) {
+    for (whole line = 0; line < lines; line++) {
+        const double *row = table + 2 * line * bins;
+        for (whole g = 0; g < groups; g++) {
+            const double *at = position + line * line_stride + g * size;
+            double first = 0, second = 0;
+            for (whole k = 0; k < size; k++) {
+                const whole low = (whole)at[k];
+                const double part = at[k] - (double)low;
+                double pair[2] = {0, 0};
+                if (low > 0) memcpy(pair, row + 2 * low - 2, sizeof pair);
+                if (part > 0)
+                    for (int i = 0; i < 2; i++) pair[i] += part * (row[2 * low + i] - pair[i]);
+                first += weight[k] * pair[0];
+                second += pair[1];
+            }
+            *sums++ = first;
+            *sums++ = second;
+        }
+    }
+}

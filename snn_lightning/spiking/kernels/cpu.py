@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from snn_lightning.spiking.kernels import fused
-from snn_lightning.spiking.kernels.layout import Layout
+from snn_lightning.spiking.kernels.layout import SMALL, Layout
 from snn_lightning.spiking.kernels.native import library
 
 SUFFIXES = {torch.float32: "float32", torch.float64: "float64"}
@@ -37,7 +38,7 @@ def launch(
     bits: Tensor | None = None,
 ) -> None:
     """Run the kernel; see `fused.Launch`."""
-    function = getattr(library(), f"integrate_and_fire_{SUFFIXES[current.dtype]}")
+    function = _function("integrate_and_fire", current.dtype)
     function(
         _pointer(current),
         *_whole(time_stride),
@@ -91,7 +92,7 @@ def unpack(bits: Tensor, v_th: Tensor, layout: Layout) -> Tensor:
     """Unpack; see `kernels.unpack`."""
     values = layout.parameter(v_th, v_th.dtype)
     memory, spikes = layout.empty(v_th, bits.shape[0])
-    function = getattr(library(), f"unpack_{SUFFIXES[v_th.dtype]}")
+    function = _function("unpack", v_th.dtype)
     rows = bits.shape[0] * layout.rows
     function(_pointer(bits), _pointer(values), *_whole(rows, layout.places), _pointer(memory), _threads())
     return spikes
@@ -99,21 +100,68 @@ def unpack(bits: Tensor, v_th: Tensor, layout: Layout) -> Tensor:
 
 def histogram(x: Tensor, line: Tensor, scale: Tensor, table: Tensor) -> None:
     """Add activations to histograms; see `kernels.histogram`."""
-    if x.dim() > 2 and Layout.of(x).order[-1] == 1:
-        x = x.movedim(1, -1).contiguous()
-        sizes = (x[..., 0].numel(), x.shape[-1], 1)
-    else:
-        x = x.contiguous()
-        sizes = (x.shape[0], x.shape[1], x[0, 0].numel())
     line, scale = line.contiguous(), scale.to(x.dtype).contiguous()
-    function = getattr(library(), f"histogram_{SUFFIXES[x.dtype]}")
-    function(
-        _pointer(x),
-        _pointer(line),
-        _pointer(scale),
-        *_whole(*sizes, table.shape[1]),
-        _pointer(table),
+    (x,), sizes = _channels(x)
+    function = _function("histogram", x.dtype)
+    function(*map(_pointer, (x, line, scale)), *_whole(*sizes, table.shape[1]), _pointer(table))
+
+
+def compare(x: Tensor, y: Tensor) -> Tensor:
+    """Compare activations; see `kernels.compare`."""
+    sums = torch.zeros(3, x.shape[1], dtype=torch.float64)
+    _moments(sums, None, x, y)
+    return sums
+
+
+def extent(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return maxima and sums of squares; see `kernels.extent`."""
+    sums, maxima = torch.zeros(3, x.shape[1], dtype=torch.float64), torch.zeros(x.shape[1], dtype=x.dtype)
+    _moments(sums, maxima, x)
+    return maxima, sums[2]
+
+
+def cumulate(table: Tensor) -> None:
+    """Cumulate a histogram; see `kernels.cumulate`."""
+    _function("cumulate")(_pointer(table), *_whole(*table.shape[:2]))
+
+
+def pick(table: Tensor, position: Tensor, weight: Tensor) -> Tensor:
+    """Add up entries of cumulated histograms; see `kernels.pick`."""
+    position, groups = position.contiguous(), position.shape[-2]
+    sums = table.new_empty(len(table), groups, 2)
+    _function("pick")(
+        *map(_pointer, (table, position)),
+        *_whole(0 if position.dim() == 2 else position[0].numel()),
+        _pointer(weight),
+        *_whole(*table.shape[:2], groups, len(weight)),
+        _pointer(sums),
     )
+    return sums
+
+
+def _moments(sums: Tensor, maxima: Tensor | None, *values: Tensor) -> None:
+    values, sizes = _channels(*values)
+    function = _function("moments", values[0].dtype)
+    other = values[1] if len(values) > 1 else None
+    function(*map(_pointer, (values[0], other)), *_whole(*sizes), *map(_pointer, (sums, maxima)))
+
+
+def _channels(*values: Tensor) -> tuple[tuple[Tensor, ...], tuple[int, int, int]]:
+    """Return tensors `[N, C, ...]` as contiguous memory in one order, and how the channels lie in it.
+
+    Returns:
+        The tensors, and the sizes of what stands before, in and behind the channels.
+    """
+    x = values[0]
+    # Channels of a few places each are worth no loop.
+    if x.dim() > 2 and (Layout.of(x).order[-1] == 1 or x.shape[2:].numel() < SMALL):
+        values = tuple(value.movedim(1, -1).contiguous() for value in values)
+        return values, (values[0][..., 0].numel(), x.shape[1], 1)
+    return tuple(value.contiguous() for value in values), (x.shape[0], x.shape[1], x.shape[2:].numel())
+
+
+def _function(name: str, dtype: torch.dtype | None = None) -> Any:
+    return getattr(library(), name if dtype is None else f"{name}_{SUFFIXES[dtype]}")
 
 
 def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:

@@ -8,6 +8,9 @@ from torch import Tensor
 from snn_lightning.spiking.functional import integrate_and_fire
 from snn_lightning.spiking.kernels.layout import Layout
 
+AT_ONCE = 1 << 16
+"""Entries of histograms added up at once."""
+
 
 def simulate(
     current: Tensor, start: Tensor, v_th: Tensor, bias: Tensor, steps: int, static: bool, overwrite: bool
@@ -55,3 +58,45 @@ def histogram(x: Tensor, line: Tensor, scale: Tensor, table: Tensor) -> None:
     index, values = index[rows > 0], rows[rows > 0].double()
     flat[:, 0] += torch.bincount(index, minlength=len(flat))
     flat[:, 1] += torch.bincount(index, weights=values, minlength=len(flat))
+
+
+def compare(x: Tensor, y: Tensor) -> Tensor:
+    """Compare activations; see `kernels.compare`."""
+    error, others = x - y, [d for d in range(x.dim()) if d != 1]
+    squares = [torch.linalg.vector_norm(v, dim=others, dtype=torch.float64).square() for v in (error, x)]
+    return torch.stack([error.sum(others, dtype=torch.float64), *squares])
+
+
+def extent(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return maxima and sums of squares; see `kernels.extent`."""
+    others = [d for d in range(x.dim()) if d != 1]
+    squares = torch.linalg.vector_norm(x, dim=others, dtype=torch.float64).square()
+    return x.amax(others).clamp(min=0), squares
+
+
+def cumulate(table: Tensor) -> None:
+    """Cumulate a histogram; see `kernels.cumulate`."""
+    table.cumsum_(1)
+
+
+def pick(table: Tensor, position: Tensor, weight: Tensor) -> Tensor:
+    """Add up entries of cumulated histograms; see `kernels.pick`."""
+    lines, bins, _ = table.shape
+    sums = []
+    # As many groups at once as keep the work in the cache.
+    for part in position.split(max(1, AT_ONCE // (lines * len(weight))), dim=-2):
+        low = part.long()
+        below, above = (_cumulated(table, index) for index in (low, (low + 1).clamp_(max=bins)))
+        values = torch.lerp(below, above, (part - low)[..., None])
+        sums.append(torch.stack([values[..., 0] @ weight, values[..., 1].sum(2)], dim=2))
+    return torch.cat(sums, dim=1)
+
+
+def _cumulated(table: Tensor, index: Tensor) -> Tensor:
+    """Return the sum of the first `index` bins, `[groups, size]` or `[lines, groups, size]`, of each line."""
+    inside = (index - 1).clamp_(min=0)
+    if index.dim() == 2:
+        values = table.index_select(1, inside.flatten())
+    else:
+        values = table.gather(1, inside.flatten(1)[..., None].expand(-1, -1, 2))
+    return values.unflatten(1, index.shape[-2:]) * (index > 0)[..., None]
