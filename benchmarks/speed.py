@@ -40,7 +40,7 @@ from snn_lightning.models import create_model
 
 MODELS: dict[str, dict[str, Any]] = {"vgg16_bn": {}, "resnet20": {"width": 16}, "mobilenet": {}}
 NARROW = {"vgg16_bn": {"width": 0.25}, "mobilenet": {"width": 0.5}}
-"""The calibrated ones: narrower, and so with a larger part of what isn't convolution."""
+"""Calibrated beside those: narrower, and so with a larger part of what isn't convolution."""
 
 BATCH = 128
 """Images and time steps at once, of the ANN's forward passes as of the SNN's."""
@@ -144,14 +144,15 @@ def spikingjelly(
 
 def calibration(args: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
-    for name in args.models:
-        ann = build(name, **NARROW.get(name, {}))
+    for name, narrow in [(n, narrow) for n in args.models for narrow in (False, True)[: 1 + (n in NARROW)]]:
+        settings = MODELS[name] | (NARROW[name] if narrow else {})
+        ann = build(name, **settings)
         for timesteps in (8, 32):
             x = images(args.images or (256 if timesteps == 8 else 128))
             snn = convert(ann, x[:BATCH], timesteps)
             runs = {"baseline": lcp(ann, x, Baseline(timesteps)), "lcp": lcp(ann, x, LCP(timesteps))}
             seconds = medians(args.repeats, snn=partial(snn, x), **runs)
-            row = {"model": name, "T": timesteps, "images": len(x)}
+            row = {"model": name, "width": settings.get("width", 1), "T": timesteps, "images": len(x)}
             rows.append({**row, **{f"{key} / simulation": seconds[key] / seconds["snn"] for key in runs}})
     return rows
 
