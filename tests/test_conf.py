@@ -16,6 +16,7 @@ from snn_lightning import (
     QCFS,
     RMP,
     RNL,
+    TSC,
     Baseline,
     Burst,
     Cap,
@@ -26,6 +27,7 @@ from snn_lightning import (
     RobustNorm,
     Signed,
     SpikeNorm,
+    Switch,
 )
 from snn_lightning.calibration import Balance, Best, Bias, LeastSquares, NeuronSearch, Potential, Weights
 from snn_lightning.experiment import Experiment
@@ -58,6 +60,7 @@ PAPER = {"rounding": "bias", "calibrate_readout": False}
         ("spike_norm", SpikeNorm(16), 256),
         ("rmp", RMP(16), 256),
         ("rnl", RNL(16), 256),
+        ("tsc", TSC(16), 256),
         ("opt", Opt(16), 256),
         ("qcfs", QCFS(16), 256),
     ],
@@ -83,7 +86,7 @@ def test_every_pipeline_takes_a_precision(hydra: Path, name: str) -> None:
 
 def test_every_pipeline_is_tested() -> None:
     own = ["acp", "acp_paper", "baseline", "best", "lcp", "lcp_paper", "least_squares"]
-    papers = ["hybrid", "max_act", "opt", "qcfs", "rmp", "rnl", "robust_norm", "spike_norm"]
+    papers = ["hybrid", "max_act", "opt", "qcfs", "rmp", "rnl", "robust_norm", "spike_norm", "tsc"]
     assert group("pipeline") == sorted(own + papers)
 
 
@@ -155,10 +158,12 @@ def test_the_threshold_of_caps_is_one_for_the_layer(hydra: Path) -> None:
     assert instantiate(config(hydra, "threshold=cap").pipeline).threshold == Cap() == Cap("layer")
 
 
-@pytest.mark.parametrize(("name", "expected"), [("if", IF()), ("signed", Signed()), ("burst", Burst())])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("if", IF()), ("signed", Signed()), ("burst", Burst()), ("switch", Switch())]
+)
 @pytest.mark.parametrize("pipeline", ["baseline", "lcp_paper", "acp"])
 def test_neurons(hydra: Path, pipeline: str, name: str, expected: IF) -> None:
-    assert group("neuron") == ["burst", "if", "signed"]
+    assert group("neuron") == ["burst", "if", "signed", "switch"]
     assert instantiate(config(hydra, f"pipeline={pipeline}", f"neuron={name}").pipeline).neuron == expected
 
 

@@ -17,6 +17,7 @@ from snn_lightning.errors import SettingsError
 from snn_lightning.graph.network import Node
 from snn_lightning.graph.operators import MAX_POOLS, SYNAPSES, Affine, Elementwise, Mean, Scale, Sum
 from snn_lightning.spiking.functional import per_channel
+from snn_lightning.spiking.graded import switches
 from snn_lightning.spiking.model import SpikingModel, run_static
 from snn_lightning.spiking.neuron import GatedMaxPool, IFNeuron
 from snn_lightning.spiking.packing import multiples
@@ -224,12 +225,15 @@ def counting(snn: SpikingModel) -> Iterator[dict[str, Tensor]]:
         By name the sum over images and time steps, `[C, ...]`, float64; filled by the simulation.
     """
     counts: dict[str, Tensor] = {}
+    windowed = any(unit.windowed for unit in snn.neurons.values())
+    at_once = snn.timesteps if windowed else 1
 
     def watch(name: str, module: nn.Module) -> RemovableHandle:
         def count(module: nn.Module, args: Any, output: Any) -> None:
             # A unit gives its output over time and its state, an operator [T * N, ...].
-            values = output[0] if isinstance(output, tuple) else output[None]
-            spikes = spikes_in(values, module).sum((0, 1), dtype=torch.float64)
+            values = output[0] if isinstance(output, tuple) else output.unflatten(0, (at_once, -1))
+            spikes = switches(values) if windowed else spikes_in(values, module)
+            spikes = spikes.sum((0, 1), dtype=torch.float64)
             counts[name] = counts[name] + spikes if name in counts else spikes
 
         return module.register_forward_hook(count)

@@ -2,7 +2,7 @@
 
 from snn_lightning.calibration.api import calibrate, convert
 from snn_lightning.calibration.balance import Balance
-from snn_lightning.calibration.papers import QCFS, RMP, RNL, MaxAct, Opt, RobustNorm, SpikeNorm
+from snn_lightning.calibration.papers import QCFS, RMP, RNL, TSC, MaxAct, Opt, RobustNorm, SpikeNorm
 from snn_lightning.calibration.pipelines import (
     ACP,
     LCP,
@@ -26,6 +26,7 @@ __all__ = [
     "QCFS",
     "RMP",
     "RNL",
+    "TSC",
     "Balance",
     "Baseline",
     "Best",

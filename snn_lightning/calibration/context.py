@@ -271,7 +271,7 @@ class StageContext:
 
 def parts_of_time(snn: SpikingModel, images: int) -> list[int]:
     """Return how many time steps are simulated at once, one part after the other, for so many images."""
-    longest = max(1, snn.rows // images)
+    longest = snn.steps_at_once(images)
     return [min(longest, snn.timesteps - t) for t in range(0, snn.timesteps, longest)]
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from snn_lightning.calibration.balance import Balance
 from snn_lightning.calibration.pipelines import Baseline
+from snn_lightning.spiking.kinds import Neuron, Switch
 from snn_lightning.thresholds import Cap, Max, Percentile, Threshold
 
 
@@ -74,6 +75,20 @@ class RMP(SpikeNorm):
     """
 
     balance: Balance | None = field(default_factory=lambda: Balance(scale=0.8))
+
+
+@dataclass(frozen=True)
+class TSC(Baseline):
+    """Temporal-switch coding: a rate n/T is two spikes n time steps apart; `v_th = max x`; flooring.
+
+    Han & Roy, "Deep spiking neural network: energy efficiency through time based coding", ECCV 2020. See
+    `SwitchNeuron` for the equations. Every layer waits for the whole input, so that T is the length of a
+    layer's window; the largest activation of the layer as threshold is a choice of this package.
+    """
+
+    threshold: Threshold = field(default_factory=_layer_maximum)
+    neuron: Neuron = field(default_factory=Switch)
+    rounding: str = "floor"
 
 
 @dataclass(frozen=True)

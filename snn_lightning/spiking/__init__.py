@@ -1,8 +1,8 @@
 """Neurons and other units in time, and the SpikingModel that runs them."""
 
 from snn_lightning.spiking.checkpoint import SpikingCheckpoint, load_converted, save_converted
-from snn_lightning.spiking.graded import BurstNeuron, SignedNeuron
-from snn_lightning.spiking.kinds import IF, Burst, Neuron, Signed, register_neuron
+from snn_lightning.spiking.graded import BurstNeuron, SignedNeuron, SwitchNeuron
+from snn_lightning.spiking.kinds import IF, Burst, Neuron, Signed, Switch, register_neuron
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.neuron import GatedMaxPool, IFNeuron, Readout
 
@@ -18,6 +18,8 @@ __all__ = [
     "SignedNeuron",
     "SpikingCheckpoint",
     "SpikingModel",
+    "Switch",
+    "SwitchNeuron",
     "load_converted",
     "register_neuron",
     "save_converted",

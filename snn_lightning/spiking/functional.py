@@ -122,6 +122,30 @@ def burst_integrate_and_fire(
     return counts, v
 
 
+def switch_integrate_and_fire(
+    current: Tensor, potential: Tensor, v_th: Tensor, steps: int, *, static: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Simulate neurons that integrate for T time steps and then switch on for as long as it lasts.
+
+    `v += current(1) + ... + current(T); n = clip(floor(v / v_th), 0, T); on(t) = (t <= n); v -= n * v_th`
+
+    Args:
+        current: `[T, N, C, ...]`, or `[N, C, ...]` if `static`; activation units a time step.
+        potential: membrane potential before the first step, broadcastable to `[N, C, ...]`; not changed.
+        v_th: threshold, broadcastable against `potential`, activation units.
+        steps: number of time steps T.
+        static: the same current comes at every step.
+
+    Returns:
+        1 where the neuron is on and else 0, `[T, N, C, ...]` in the dtype of the currents, t = 1...T being
+        the time steps after those of the currents; and the potential after them.
+    """
+    v = potential + (current * steps if static else current.sum(0))
+    length = torch.div(v, v_th).floor_().clamp_(0, steps)
+    times = torch.arange(1, steps + 1, device=v.device).view(-1, *[1] * v.dim())
+    return (times <= length).to(v.dtype), v - length * v_th
+
+
 class _ClippedFloor(torch.autograd.Function):
     """`clip(floor(x), 0, most)` whose floor has gradient 1 (PC eq. 24).
 

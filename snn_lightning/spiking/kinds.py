@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, TypeVar
 
 from snn_lightning.errors import CheckpointError, SettingsError
-from snn_lightning.spiking.graded import LARGEST_BURST, BurstNeuron, SignedNeuron
+from snn_lightning.spiking.graded import LARGEST_BURST, BurstNeuron, SignedNeuron, SwitchNeuron
 from snn_lightning.spiking.neuron import IFNeuron
 
 
@@ -82,6 +82,16 @@ class Burst(Neuron):
     def build(self) -> IFNeuron:
         """Return a `BurstNeuron`."""
         return BurstNeuron(self.spikes)
+
+
+@register_neuron
+@dataclass(frozen=True)
+class Switch(Neuron):
+    """Two spikes an inference, the further apart the higher the rate; see `SwitchNeuron`."""
+
+    def build(self) -> IFNeuron:
+        """Return a `SwitchNeuron`."""
+        return SwitchNeuron()
 
 
 def check_neuron(neuron: object) -> Neuron:

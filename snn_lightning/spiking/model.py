@@ -138,6 +138,14 @@ class SpikingModel(nn.Module):
             if s.name == leaf or (s.kind == "readout" and s.current == leaf)
         )
 
+    def steps_at_once(self, images: int) -> int:
+        """Return how many time steps of so many images are simulated together."""
+        return self.timesteps if self._windowed else max(1, self.rows // max(1, images))
+
+    @property
+    def _windowed(self) -> bool:
+        return any(unit.windowed for unit in self.neurons.values())
+
     def _last_readers(self) -> dict[str, int]:
         return {key: index for index, stage in enumerate(self.network.stages) for key in stage.inputs}
 
@@ -229,7 +237,15 @@ class SpikingModel(nn.Module):
 
         Returns:
             The readout of this step, in the ANN's output structure (tensors `[N, ...]`), and the next state.
+
+        Raises:
+            SettingsError: the neurons wait for all time steps of their input.
         """
+        if self._windowed:
+            raise SettingsError(
+                f"Neurons {self.neuron!r} wait for all {self.timesteps} time steps of their input: simulate "
+                "them together, snn(x) or snn.running_mean(x)"
+            )
         after = SimulationState(state.static, dict(state.units), state.t)
         outputs = self._advance(after, 1)
         return tree_map(lambda leaf: outputs[self._outputs[leaf]][0], self.network.output), after
@@ -245,7 +261,7 @@ class SpikingModel(nn.Module):
     def _simulate(self, x: Tensor) -> Iterator[dict[str, Tensor]]:
         """Yield the readouts `[t, N, ...]` of consecutive chunks of time, by unit."""
         state = SimulationState(run_static(self.network, x))
-        longest = max(1, self.rows // max(1, x.shape[0]))
+        longest = self.steps_at_once(len(x))
         while state.t < self.timesteps:
             yield self._advance(state, min(longest, self.timesteps - state.t))
 

@@ -87,10 +87,12 @@ class IFNeuron(Unit):
     Attributes:
         v_th, v_init, bias: buffers; v_init is `[]`, `[C]` or one value a neuron, bias is `[]` or `[C]`.
         lowest, highest: fewest and most spikes in one time step; below 0 where spikes can be taken back.
+        windowed: whether they wait for all time steps of their input, and so can't be simulated in parts.
     """
 
     lowest: int = 0
     highest: int = 1
+    windowed: bool = False
     v_th: Tensor
     v_init: Tensor
     bias: Tensor

@@ -10,6 +10,7 @@ from snn_lightning import (
     QCFS,
     RMP,
     RNL,
+    TSC,
     Balance,
     Burst,
     Cap,
@@ -17,6 +18,7 @@ from snn_lightning import (
     Opt,
     RobustNorm,
     SpikeNorm,
+    Switch,
     calibrate,
     convert,
     rescale_to_unit_spikes,
@@ -88,6 +90,19 @@ def test_rmp_scales_the_largest_current():
     # Spikes have the value 0.5 now, and so has the largest current behind an identity.
     assert (first.v_th.item(), second.v_th.item()) == (0.5, 0.25)
     assert RMP(2).balance == Balance(scale=0.8)
+
+
+def test_tsc_takes_the_largest_activation_of_the_layer_and_is_on_for_so_many_steps():
+    ann = chain(IDENTITY, [[1.0, 2.0], [0.0, 0.5]], [0.0, 0.0])
+    model = calibrate(ann, [IMAGES], TSC(4), progress=False)
+    assert model.neuron == Switch()
+    assert [neuron.v_th.item() for neuron in model.neurons.values()] == [1.0, 2.0]
+    assert all(neuron.v_init.item() == neuron.bias.item() == 0 for neuron in model.neurons.values())
+    first, second = model.spikes(IMAGES).values()
+    # Activations (1, 0.5) and (0.25, 0.75) of 1, then (2, 0.25) and (1.75, 0.375) of 2, in quarters.
+    assert first.transpose(0, 2).tolist() == [[[1] * 4, [1, 0, 0, 0]], [[1, 1, 0, 0], [1, 1, 1, 0]]]
+    assert second.transpose(0, 2).tolist() == [[[2] * 4, [2, 2, 2, 0]], [[0] * 4, [0] * 4]]
+    assert model(IMAGES).tolist() == [[2.0, 0.0], [1.5, 0.0]]
 
 
 @pytest.mark.parametrize("cls", TOYS)

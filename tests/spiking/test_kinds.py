@@ -16,6 +16,7 @@ from snn_lightning import (
     Max,
     Signed,
     SpikingModel,
+    Switch,
     convert,
     load_converted,
     rescale_to_unit_spikes,
@@ -74,14 +75,14 @@ def test_every_site_gets_neurons_of_the_kind() -> None:
     assert {unit.highest for unit in snn.neurons.values()} == {3}
 
 
-@pytest.mark.parametrize("neuron", [IF(), *KINDS], ids=str)
+@pytest.mark.parametrize("neuron", [IF(), *KINDS, Switch()], ids=str)
 def test_a_kind_is_plain_numbers_and_strings(neuron: Neuron) -> None:
     spec = neuron_spec(neuron)
     assert all(isinstance(value, int | str) for value in spec.values())
     assert neuron_from_spec(spec) == neuron
 
 
-@pytest.mark.parametrize("neuron", KINDS, ids=str)
+@pytest.mark.parametrize("neuron", [*KINDS, Switch()], ids=str)
 def test_a_saved_network_keeps_its_neurons(neuron: Neuron, tmp_path: Path) -> None:
     snn, x = converted(MaxPooled, neuron)
     save_converted(snn.float(), tmp_path / "snn.ckpt")
