@@ -4,6 +4,7 @@ python benchmarks/speed.py simulation calibration iteration depth timesteps imag
 
 simulation   an SNN against T forward passes of its ANN, and against SpikingJelly (if it is installed)
 calibration  baseline and lcp against one simulation of the same images
+threshold    MMSE thresholds of a stage against the literal search, by the number of candidates
 iteration    an SGD iteration of the weights against its arithmetic alone, stage by stage
 depth, timesteps, images   how the seconds of lcp grow
 processes    two processes against one, by wall clock, through calibrate.py
@@ -12,6 +13,7 @@ profile      where lcp and acp spend their time
 
 import argparse
 import json
+import math
 import os
 import platform
 import statistics
@@ -26,17 +28,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from others import spikingjelly
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from snn_lightning import ACP, LCP, Baseline, Pipeline, Weights, calibrate, convert
+from snn_lightning import ACP, LCP, MMSE, Baseline, Pipeline, Weights, calibrate, convert
 from snn_lightning.calibration.context import StageContext, StepReport
 from snn_lightning.calibration.pipelines import Step
 from snn_lightning.calibration.steps import register_step
 from snn_lightning.calibration.weights import LayerLoop
 from snn_lightning.files import write_atomically
 from snn_lightning.models import create_model
+from snn_lightning.spiking.functional import clip_round
+from snn_lightning.thresholds import histogram, row_maximum
 
 MODELS: dict[str, dict[str, Any]] = {"vgg16_bn": {}, "resnet20": {"width": 16}, "mobilenet": {}}
 NARROW = {"vgg16_bn": {"width": 0.25}, "mobilenet": {"width": 0.5}}
@@ -105,43 +110,6 @@ def simulation(args: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def spikingjelly(
-    ann: nn.Module, sample: Tensor, x: Tensor, timesteps: int, expected: Tensor
-) -> dict[str, Callable[[], Tensor]]:
-    """Return SpikingJelly's two step modes on the same network, after checking that they compute the same."""
-    try:
-        from spikingjelly.activation_based import ann2snn, functional
-    except ImportError:
-        return {}
-    recipe = ann2snn.RateCodingRecipe([sample], mode="Max", channel_wise=True, half_threshold=True)
-    net = ann2snn.Converter(recipe).convert(ann).eval()
-
-    def single() -> Tensor:
-        functional.set_step_mode(net, "s")
-        functional.reset_net(net)
-        return torch.stack([net(x) for _ in range(timesteps)]).mean(0)
-
-    def multi() -> Tensor:
-        functional.set_step_mode(net, "m")
-        functional.reset_net(net)
-        # Its stateless layers see [T * N, ...], as ours do.
-        return net(x.expand(timesteps, *x.shape)).mean(0)
-
-    runs = {}
-    for mode, run in (("single-step", single), ("multi-step", multi)):
-        try:
-            with torch.no_grad():
-                got = run()
-        except Exception as error:
-            print(f"SpikingJelly, {mode}: does not run on this network ({type(error).__name__}: {error})")
-            continue
-        same = (got.argmax(1) == expected.argmax(1)).double().mean().item()
-        error = ((got - expected).norm() / expected.norm()).item()
-        print(f"SpikingJelly, {mode}, T={timesteps}: same class {same:.0%}, relative difference {error:.1e}")
-        runs[mode] = run
-    return runs
-
-
 def calibration(args: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for name, narrow in [(n, narrow) for n in args.models for narrow in (False, True)[: 1 + (n in NARROW)]]:
@@ -154,6 +122,38 @@ def calibration(args: argparse.Namespace) -> list[dict[str, Any]]:
             seconds = medians(args.repeats, snn=partial(snn, x), **runs)
             row = {"model": name, "width": settings.get("width", 1), "T": timesteps, "images": len(x)}
             rows.append({**row, **{f"{key} / simulation": seconds[key] / seconds["snn"] for key in runs}})
+    return rows
+
+
+def threshold(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the seconds of the thresholds of a stage of 64 channels of 16x16, 256 images, T=8."""
+    chunks = [x.relu() for x in torch.randn(16, 16, 64, 16, 16)]
+
+    def ours(search: MMSE) -> Tensor:
+        maximum = row_maximum(chunks, True)
+        return search.find(histogram(chunks, maximum, True, search.bins(8)), 8, True)
+
+    def literal(grid: int) -> Tensor:
+        maximum, errors = row_maximum(chunks, True), []
+        for j in range(1, grid + 1):
+            v_th = (maximum * j / grid).view(-1, 1, 1)
+            parts = [
+                (clip_round(x, 8, v_th) - x).square().sum((0, 2, 3), dtype=torch.float64) for x in chunks
+            ]
+            errors.append(torch.stack(parts).sum(0))
+        return maximum * (torch.stack(errors).argmin(0) + 1) / grid
+
+    rows = []
+    for grid in (10, 100, 1000):
+        runs: dict[str, Callable[[], Tensor]] = {"ours": partial(ours, MMSE(grid=grid))}
+        if grid < 1000:
+            runs["literal"] = partial(literal, grid)
+        seconds = medians(args.repeats, **runs)
+        same = (ours(MMSE(grid=grid)) - literal(grid)).abs() < 1e-6 if grid < 1000 else None
+        row: dict[str, Any] = {"candidates": grid, "CPU s": seconds["ours"]}
+        row["literal, CPU s"] = seconds.get("literal", math.nan)
+        row["same threshold"] = math.nan if same is None else same.double().mean().item()
+        rows.append(row)
     return rows
 
 
@@ -308,6 +308,7 @@ PARTS = {
 SECTIONS: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
     "simulation": simulation,
     "calibration": calibration,
+    "threshold": threshold,
     "iteration": iteration,
     "depth": partial(growth, what="depth", values=(4, 8, 16, 32)),
     "timesteps": partial(growth, what="timesteps", values=(8, 16, 32, 64)),
