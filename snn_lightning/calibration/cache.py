@@ -57,7 +57,8 @@ class Cache:
         if train is None:
             assert isinstance(output, Tensor)
             return self.put(output)
-        return StoredSpikes(self.put(train.bits), train.with_bits(train.bits[:0]))
+        # Not a part of the bits, which would keep all of them in memory.
+        return StoredSpikes(self.put(train.bits), train.with_bits(train.bits.new_empty(0)))
 
     def has_room(self, tensor: Tensor) -> bool:
         """Whether `tensor` would stay in memory."""

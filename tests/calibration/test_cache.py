@@ -92,6 +92,14 @@ def temporary(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_spilled_spikes_leave_the_memory(tmp_path):
+    spikes = torch.ones(8, 2, 3, 8, 8)
+    stored = Cache(budget_gb=0.0, directory=tmp_path).put_output(spikes)
+    assert stored.bits.path is not None
+    assert stored.train.bits.untyped_storage().nbytes() == 0
+    assert torch.equal(stored.get(), spikes)
+
+
 @pytest.mark.parametrize("cls", [Residual, Dense, MaxPooled])
 @pytest.mark.parametrize("budget", [1e-9, 40_000e-9])
 def test_a_small_budget_changes_nothing(cls, budget, temporary, monkeypatch):
