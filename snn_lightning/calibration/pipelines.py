@@ -146,7 +146,7 @@ class Distillation(FinalStep):
     surrogate gradients through all time steps.
 
     Args:
-        iterations: steps of Adam; None for 2400 / T, at least 100: the fewer time steps, the more is to be
+        iterations: steps of Adam; None for 4800 / T, at least 100: the fewer time steps, the more is to be
             learnt, and it costs the same at every T.
         batch_size: images a step, over all processes.
         step_size: how far a step moves a weight, in units of its tensor's mean size; the neurons' parameters
@@ -167,7 +167,7 @@ class Distillation(FinalStep):
 
     def iterations_at(self, timesteps: int) -> int:
         """Return the steps of Adam at T time steps."""
-        return self.iterations or max(100, round(2400 / timesteps))
+        return self.iterations or max(100, round(4800 / timesteps))
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,7 @@ def test_bad_settings(settings, message):
 
 
 @pytest.mark.parametrize(
-    ("timesteps", "iterations"), [(1, 2400), (4, 600), (7, 343), (16, 150), (24, 100), (1000, 100)]
+    ("timesteps", "iterations"), [(1, 4800), (4, 1200), (7, 686), (16, 300), (48, 100), (1000, 100)]
 )
 def test_fewer_time_steps_get_more_iterations(timesteps, iterations):
     assert Distillation().iterations_at(timesteps) == iterations
