@@ -9,10 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from snn_lightning.calibration.memory import give_back
 from snn_lightning.errors import CalibrationError
 from snn_lightning.spiking.packing import SpikeTrain
 
 PLACES = ("device", "host", "disk")
+TIDY = 128
+"""After so many values the memory between them is given back."""
 
 
 class Cache:
@@ -37,9 +40,13 @@ class Cache:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._files = 0
         self._retired: list[Tensor] = []
+        self._puts = 0
 
     def put(self, tensor: Tensor) -> Entry:
         """Store `tensor`; read it back with `Entry.get`."""
+        self._puts += 1
+        if self._puts % TIDY == 0:
+            give_back()
         entry = Entry(self, tensor.device, tensor)
         if self.place == "disk" or not self.has_room(tensor):
             entry.spill()

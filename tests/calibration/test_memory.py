@@ -1,0 +1,53 @@
+"""Memory between values that stay goes back to the system."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from snn_lightning.calibration import cache as cache_module
+from snn_lightning.calibration import memory
+from snn_lightning.calibration.cache import TIDY, Cache
+
+PROGRAM = """
+import torch
+from snn_lightning.calibration.memory import give_back
+def resident():
+    line = next(line for line in open("/proc/self/status") if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+del (first := [torch.ones(8 << 18)])[:]  # From now on tensors of 8 MB come from the heap.
+large, small = [], []
+for _ in range(40):
+    large.append(torch.ones(8 << 18))
+    small.append(torch.ones(40000))
+large.clear()
+before = resident()
+give_back()
+print(before - resident())
+assert all(int(x.sum()) == 40000 for x in small)
+"""
+
+
+@pytest.mark.skipif(memory._trim() is None or sys.platform != "linux", reason="needs glibc")
+def test_free_memory_between_kept_values_is_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 200
+
+
+def test_the_cache_does_it_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(cache_module, "give_back", lambda: calls.append(1))
+    cache = Cache()
+    for _ in range(2 * TIDY + 1):
+        cache.put(torch.zeros(1)).free()
+    assert len(calls) == 2
+
+
+def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory._trim.cache_clear()
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: SimpleNamespace())
+    memory.give_back()
+    assert memory._trim() is None
+    memory._trim.cache_clear()
