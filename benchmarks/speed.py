@@ -242,7 +242,6 @@ def processes(args: argparse.Namespace) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "ann.pt"
         torch.manual_seed(0)
-        model = {"name": "resnet20", "width": 16}
         ann = create_model("resnet20", num_classes=10, in_channels=1, image_size=32, width=16)
         torch.save({f"net.{key}": value for key, value in ann.state_dict().items()}, weights)
         for pipeline in ("lcp", "acp"):
@@ -250,8 +249,14 @@ def processes(args: argparse.Namespace) -> list[dict[str, Any]]:
             for _ in range(args.repeats):
                 for count in seconds:
                     out = Path(folder) / "out"
-                    command = [sys.executable, "calibrate.py", f"model={model['name']}", f"ckpt={weights}"]
-                    command += [f"pipeline={pipeline}", "T=16", "data.calibration_images=512", "trainer=ddp"]
+                    command = [sys.executable, "calibrate.py", "model=resnet20", "model.width=16"]
+                    command += [
+                        f"ckpt={weights}",
+                        f"pipeline={pipeline}",
+                        "T=16",
+                        "data.calibration_images=512",
+                        "trainer=ddp",
+                    ]
                     command += [f"trainer.devices={count}", "trainer.accelerator=cpu", "logger=none"]
                     command += [f"hydra.run.dir={out}", f"cache_dir={folder}/cache", "data.test_images=32"]
                     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -16,7 +16,7 @@ from snn_lightning.analysis.cost import FLOAT, CostEstimate, StageCost
 from snn_lightning.analysis.work import Work
 from snn_lightning.graph.network import INPUT, Stage, StageNetwork
 from snn_lightning.graph.operators import SYNAPSES
-from snn_lightning.graph.precision import compute
+from snn_lightning.graph.precision import compute, own_precision
 from snn_lightning.spiking import kernels
 from snn_lightning.spiking.kinds import IF, Neuron
 from snn_lightning.spiking.neuron import GatedMaxPool, IFNeuron
@@ -298,8 +298,8 @@ def _stage_prices(
 
     def look() -> None:
         kernels.histogram(x.clamp(0, 1), line, scale, table)
-        torch.linalg.vector_norm(x - x, dtype=torch.float64)
-        torch.linalg.vector_norm(x, dtype=torch.float64)
+        kernels.maxima_and_squares(x)
+        kernels.error_sums(x, x)
 
     kept: list[Tensor] = []
     hold = watch(lambda: kept.append(torch.full_like(current, 0.5)))
@@ -340,5 +340,5 @@ def _step_seconds(
         optimizer.step()
         scheduler.step()
 
-    with torch.enable_grad():
+    with torch.enable_grad(), own_precision(network.precision, target.device):
         return watch(step)

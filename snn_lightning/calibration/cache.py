@@ -14,7 +14,7 @@ from snn_lightning.errors import CalibrationError
 from snn_lightning.spiking.packing import SpikeTrain
 
 PLACES = ("device", "host", "disk")
-TIDY = 128
+TRIM_EVERY = 128
 """After so many values the memory between them is given back."""
 
 
@@ -45,7 +45,7 @@ class Cache:
     def put(self, tensor: Tensor) -> Entry:
         """Store `tensor`; read it back with `Entry.get`."""
         self._puts += 1
-        if self._puts % TIDY == 0:
+        if self._puts % TRIM_EVERY == 0:
             give_back()
         entry = Entry(self, tensor.device, tensor)
         if self.place == "disk" or not self.has_room(tensor):
@@ -95,12 +95,12 @@ class Cache:
         Much memory freed at once goes back to the system, and each of its pages costs a fault when it comes
         again. Without a budget and on the CPU only: a GPU keeps its memory by itself.
         """
-        if self.budget is None and entry.tensor is not None and entry.tensor.device.type == "cpu":
+        if self.budget is None and entry.tensor is not None and entry.device.type == "cpu":
             self._retired.append(entry.tensor)
         entry.free()
 
     def reuse(self, tensor: Tensor) -> None:
-        """Give retired memory back for the next tensor as large as `tensor`."""
+        """Free as much retired memory as the next tensor like `tensor` will take."""
         size = _size(tensor)
         while self._retired and size > 0:
             size -= _size(self._retired.pop())
@@ -111,7 +111,7 @@ class Cache:
             self.used -= entry.size
 
     def close(self) -> None:
-        """Delete what lies on disk."""
+        """Count and keep nothing any more, in memory or on disk."""
         self.release()
         if self._folder is not None:
             self._folder.cleanup()

@@ -289,7 +289,7 @@ class RelativeError:
         """
         # Values without channels are one channel.
         shape = x.shape if x.dim() > 1 else (*x.shape, 1)
-        sums = kernels.compare(x.view(shape), rate.view(shape))
+        sums = kernels.error_sums(x.view(shape), rate.view(shape))
         self.sums += sums[1:].sum(1)
         return (sums[0] / x.shape[2:].numel()).view(x.shape[1:2])
 

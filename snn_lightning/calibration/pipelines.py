@@ -147,7 +147,7 @@ class Distillation(FinalStep):
 
     Args:
         iterations: steps of Adam; None for 4800 / T, at least 100: the fewer time steps, the more is to be
-            learnt, and it costs the same at every T.
+            learnt, and up to T=48 it costs the same.
         batch_size: images a step, over all processes.
         step_size: how far a step moves a weight, in units of its tensor's mean size; the neurons' parameters
             move a fifth of it, in thresholds.

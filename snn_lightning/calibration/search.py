@@ -14,6 +14,7 @@ from snn_lightning.calibration.context import StageContext, StepReport
 from snn_lightning.calibration.pipelines import Step, _whole
 from snn_lightning.calibration.steps import register_step
 from snn_lightning.errors import SettingsError
+from snn_lightning.spiking import kernels
 from snn_lightning.spiking.functional import per_channel
 from snn_lightning.spiking.neuron import IFNeuron
 
@@ -95,13 +96,6 @@ def _shifted(v_init: Tensor, shift: Tensor) -> Tensor:
     return v_init + per_channel(shift, v_init[None])
 
 
-def _squares(x: Tensor, rows: int) -> Tensor:
-    """Return the sum of squares of each channel of `x` `[N, C, ...]`, `[C]`, or of all if `rows` is 1."""
-    others = [d for d in range(x.dim()) if d != 1]
-    squares = torch.linalg.vector_norm(x, dim=others, dtype=torch.float64).square()
-    return squares if rows > 1 else squares.sum().view(1)
-
-
 @register_step(NeuronSearch)
 @torch.no_grad()
 def search_neuron(settings: NeuronSearch, context: StageContext) -> StepReport:
@@ -123,12 +117,14 @@ def search_neuron(settings: NeuronSearch, context: StageContext) -> StepReport:
         if not inside:
             continue
         x = context.activations[i].get()[:inside]
-        sums[-1] += _squares(x, rows)
+        norm = kernels.maxima_and_squares(x)[1]
+        sums[-1] += norm if rows > 1 else norm.sum()
         with context.held(i):
             for row, (v_th, shift) in zip(sums, candidates, strict=False):
                 trial.v_th, trial.v_init = v_th, _shifted(neuron.v_init, shift)
                 rate = sum(e.total for e in context.emit(i, keep=False, unit=trial)) / context.timesteps
-                row += _squares(x - cast(Tensor, rate)[:inside], rows)
+                _, squares, _ = kernels.error_sums(x, cast(Tensor, rate)[:inside])
+                row += squares if rows > 1 else squares.sum()
     sums = context.communicator.sum(sums)
     errors, norm = sums[:-1], sums[-1]
     # The first of the best: the present parameters, if they are among them.

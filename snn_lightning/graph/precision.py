@@ -44,7 +44,8 @@ def float32_products(precision: str) -> Iterator[None]:
     """Multiply float32 tensors in TF32 inside the context if `precision` is "tf32", else in float32 itself.
 
     Both have to be said: by PyTorch's default convolutions on CUDA use TF32 and matrix products do not.
-    Afterwards every switch is as it was.
+    Afterwards every switch is as it was. The switches are the process', not a thread's: threads that want
+    different ones must not run at the same time.
     """
     wanted, before = "tf32" if precision == "tf32" else "ieee", []
     try:

@@ -105,7 +105,8 @@ class SpikingModel(nn.Module):
     Attributes:
         units: an `IFNeuron` (of that kind) for each site, a `GatedMaxPool` for each gate, a `Readout` for
             each output.
-        rows: largest number of images times time steps simulated at once; what is more is cut into chunks.
+        rows: largest number of images times time steps simulated at once; what is more is cut into chunks
+            (of images only, where neurons need all time steps at once).
         status: "uncalibrated", "partial" or "calibrated".
         records: what the calibration did to each stage, see `StageRecord`; empty in a loaded model.
     """

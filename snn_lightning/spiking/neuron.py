@@ -22,7 +22,7 @@ class Emission:
     """What a unit gives out in some time steps.
 
     Args:
-        total: sum of the output over the steps, `[N, ...]`.
+        total: sum of the output over the steps, `[N, ...]`; memory of its own, which may be overwritten.
         state: of the unit after the last step.
         output: over time, `[T, N, ...]`, or None where nobody wants it.
         counts: spikes that each neuron emitted, negative ones too, `[N, ...]`; None for a unit that doesn't

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from snn_lightning.spiking import kernels
 from snn_lightning.spiking.kernels import Layout
@@ -68,6 +69,7 @@ class _Staircase(torch.autograd.Function):
         return spikes, v, fired
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor, at_end: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
         levels, spikes, start, v_th, bias, fired = ctx.saved_tensors
         # The gradient of the potential after the reset; in the loop, then, before the integration.
@@ -108,6 +110,7 @@ class _Fused(torch.autograd.Function):
         return kernels.simulate(current, start, v_th, bias, steps, static=static)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, to_spikes: Tensor, to_end: Tensor) -> tuple[Tensor | None, ...]:
         current, start, v_th, bias = (x.detach() for x in ctx.saved_tensors)
         to_current, to_start, to_v_th = kernels.gradients(
@@ -151,8 +154,8 @@ def simulate(
         current: `[T, N, C, ...]`, or `[N, C, ...]` if `static`; activation units a time step.
         state: potential before the first step, broadcastable against `[N, C, ...]`; where `lowest` is below
             0, that and the net number of spikes fired, `[2, ...]`.
-        v_th: threshold, broadcastable against `[N, C, ...]`, activation units.
-        bias: added to the current at every step, broadcastable against `[N, C, ...]`.
+        v_th: threshold, broadcastable against `[C, ...]`, activation units.
+        bias: added to the current at every step, broadcastable against `[C, ...]`.
         steps: T.
         static: the same current comes at every step.
         lowest: the fewest spikes in one time step, 0 or less.
@@ -163,7 +166,7 @@ def simulate(
         both to the first four arguments.
     """
     inputs = (current, state, v_th, bias)
-    if (lowest, highest) == (0, 1) and kernels.has_gradients(*(x.detach() for x in inputs)):
+    if (lowest, highest) == (0, 1) and kernels.can_differentiate(*(x.detach() for x in inputs)):
         return _Fused.apply(current, state, v_th, bias, steps, static)
     start, fired = state.unbind(0) if lowest < 0 else (state, None)
     spikes, end, fired = _Staircase.apply(current, start, v_th, bias, fired, steps, static, lowest, highest)

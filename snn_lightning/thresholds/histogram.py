@@ -47,12 +47,12 @@ class Histogram:
 
 def row_maximum(chunks: Iterable[Tensor], channelwise: bool) -> Tensor:
     """Return the largest activation of each row, `[R]`, never below 0."""
-    largest = torch.stack([kernels.extent(x)[0] for x in chunks]).amax(0)
+    largest = torch.stack([kernels.maxima_and_squares(x)[0] for x in chunks]).amax(0)
     return largest if channelwise else largest.amax().view(1)
 
 
 def _joined(chunks: Iterable[Tensor], least: int = 1 << 20) -> Iterator[Tensor]:
-    """Join chunks of few activations: few would meet the same bins while those lie in the cache."""
+    """Join chunks of few activations: bins come into the cache once for all of them."""
     waiting: list[Tensor] = []
     for x in chunks:
         if waiting and (waiting[0].shape[1:] != x.shape[1:] or sum(w.numel() for w in waiting) >= least):
@@ -77,7 +77,7 @@ def histogram(chunks: Iterable[Tensor], maximum: Tensor, channelwise: bool, bins
     second, total = (torch.zeros(size, dtype=torch.float64, device=device) for _ in range(2))
     scale = torch.where(maximum > 0, bins / maximum.clamp(min=torch.finfo(maximum.dtype).tiny), 0.0)
     for x in _joined(chunks):
-        squares = kernels.extent(x)[1]
+        squares = kernels.maxima_and_squares(x)[1]
         second += squares if channelwise else squares.sum()
         total += x.numel() // size
         line = torch.arange(x.shape[1], dtype=torch.int32, device=device) * int(channelwise)

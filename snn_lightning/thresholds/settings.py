@@ -197,7 +197,7 @@ def squared_errors(histogram: Histogram, fractions: Tensor, timesteps: int, half
     position = torch.where((position - edge).abs() < 1e-6, edge, position).clamp_(max=bins)
     # The k-th boundary passed turns an error (x - (k - 1) step)^2 into (x - k step)^2.
     weight = 2 * levels - 1
-    below = kernels.pick(histogram.below, position, weight)
+    below = kernels.sums_below(histogram.below, position, weight)
     whole = histogram.below[:, -1:] * torch.stack([weight.sum(), weight.new_tensor(timesteps)])
     counts, sums = (whole - below).unbind(-1)
     step = fractions * histogram.maximum.double()[:, None] / timesteps

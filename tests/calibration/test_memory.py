@@ -9,7 +9,7 @@ import torch
 
 from snn_lightning.calibration import cache as cache_module
 from snn_lightning.calibration import memory
-from snn_lightning.calibration.cache import TIDY, Cache
+from snn_lightning.calibration.cache import TRIM_EVERY, Cache
 
 PROGRAM = """
 import torch
@@ -40,7 +40,7 @@ def test_the_cache_does_it_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None
     calls: list[int] = []
     monkeypatch.setattr(cache_module, "give_back", lambda: calls.append(1))
     cache = Cache()
-    for _ in range(2 * TIDY + 1):
+    for _ in range(2 * TRIM_EVERY + 1):
         cache.put(torch.zeros(1)).free()
     assert len(calls) == 2
 

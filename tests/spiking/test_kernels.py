@@ -179,9 +179,9 @@ def test_the_sums_of_activations_are_equal(
     x, y = (torch.randn(shape, generator=generator, dtype=dtype) - 1 for _ in range(2))
     if last and x.dim() == 4:
         x = x.contiguous(memory_format=torch.channels_last)
-    assert torch.allclose(cpu.compare(x, y), reference.compare(x, y), rtol=1e-12, atol=1e-9)
+    assert torch.allclose(cpu.error_sums(x, y), reference.error_sums(x, y), rtol=1e-12, atol=1e-9)
     if len(x):
-        for got, expected in zip(cpu.extent(x), reference.extent(x), strict=True):
+        for got, expected in zip(cpu.maxima_and_squares(x), reference.maxima_and_squares(x), strict=True):
             assert torch.allclose(got, expected, rtol=1e-12)
 
 
@@ -189,9 +189,11 @@ def test_the_sums_of_activations_are_equal(
 def test_sums_of_activations_are_float64() -> None:
     x = torch.full((4096, 3), 1e-25)
     x[0] = 3e25
-    sums = cpu.compare(x, torch.zeros_like(x))
+    sums = cpu.error_sums(x, torch.zeros_like(x))
     assert torch.allclose(sums[1:], torch.full_like(sums[1:], 9e50), rtol=1e-6)
-    assert cpu.extent(torch.tensor([[float("nan"), 1.0]]))[1].isnan().tolist() == [True, False]
+    for module in (cpu, reference):
+        for values in module.maxima_and_squares(torch.tensor([[float("nan"), 1.0], [2.0, 3.0]])):
+            assert values.isnan().tolist() == [True, False]
 
 
 @needs_compiler
@@ -208,7 +210,7 @@ def test_picked_entries_are_equal(lines: int, bins: int, alike: bool, edges: boo
     position = position.round() if edges else position
     position[..., 0, 0], position[..., 1, 0] = 0, bins
     weight = torch.tensor([1.0, 3.0, 5.0], dtype=torch.float64)
-    sums = [module.pick(tables[0], position, weight) for module in (cpu, reference)]
+    sums = [module.sums_below(tables[0], position, weight) for module in (cpu, reference)]
     assert torch.allclose(*sums, rtol=1e-12)
 
 

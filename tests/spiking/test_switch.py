@@ -157,6 +157,14 @@ def test_nothing_comes_at_the_wrong_time(cls: type[nn.Module], pipeline: Pipelin
     assert measure_energy(snn, images.double()).firing_rate == pytest.approx(fired / places / 40)
 
 
+def test_the_rounding_of_a_gates_sums_is_no_spike() -> None:
+    images = torch.randn(20, 2, 10, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    snn = convert(chain(), images, 11, threshold=Max("layer"), neuron=Switch())
+    double = [stage.accumulates for stage in measure_energy(snn, images).stages]
+    single = [stage.accumulates for stage in measure_energy(snn.float(), images.float()).stages]
+    assert double == pytest.approx(single, rel=0.01)
+
+
 def test_each_synapse_adds_twice() -> None:
     ann = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 5), nn.ReLU(), nn.Linear(5, 3)).eval()
     with torch.no_grad():

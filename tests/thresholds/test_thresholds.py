@@ -17,7 +17,7 @@ from snn_lightning.thresholds import (
     row_maximum,
     squared_errors,
 )
-from snn_lightning.thresholds.histogram import BINS
+from snn_lightning.thresholds.histogram import BINS, _joined
 
 
 def activations(channels: int, count: int, seed: int = 0) -> Tensor:
@@ -219,3 +219,13 @@ def test_a_histogram_by_hand() -> None:
 def test_bad_settings_name_the_field(build, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         build()
+
+
+def test_chunks_are_joined_up_to_a_size_and_within_a_shape():
+    shapes = [(2, 3, 4), (1, 3, 4), (2, 3, 4), (2, 3, 5)]
+    chunks = [torch.full(shape, float(i)) for i, shape in enumerate(shapes)]
+    joined = list(_joined(iter(chunks), least=36))
+    assert [tuple(x.shape) for x in joined] == [(3, 3, 4), (2, 3, 4), (2, 3, 5)]
+    assert torch.equal(joined[0], torch.cat(chunks[:2]))
+    assert [x.mean().item() for x in joined[1:]] == [2, 3]
+    assert list(_joined([])) == []

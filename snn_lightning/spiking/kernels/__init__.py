@@ -1,4 +1,7 @@
-"""Fast forms of what neurons do at every time step; each equals the plain PyTorch version bit for bit."""
+"""Fast forms of what neurons do at every time step, and of sums over activations.
+
+Spikes, counts and bits equal those of the plain PyTorch version bit for bit, gradients and sums to rounding.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,16 @@ from snn_lightning.spiking.kernels.layout import Layout
 __all__ = [
     "KERNELS",
     "Layout",
+    "can_differentiate",
     "chosen_kernel",
-    "compare",
     "count",
     "cumulate",
-    "extent",
+    "error_sums",
     "gradients",
-    "has_gradients",
     "histogram",
-    "pick",
+    "maxima_and_squares",
     "simulate",
+    "sums_below",
     "unpack",
     "use_kernel",
 ]
@@ -117,7 +120,7 @@ def count(
     return _module(current).count(current, start, v_th, bias, steps, static, pack)
 
 
-def has_gradients(*tensors: Tensor) -> bool:
+def can_differentiate(*tensors: Tensor) -> bool:
     """Whether `gradients` can work on `tensors`."""
     return _module(*tensors) is cpu
 
@@ -168,22 +171,22 @@ def histogram(x: Tensor, line: Tensor, scale: Tensor, table: Tensor) -> None:
     _statistics(x).histogram(x, line, scale, table)
 
 
-def compare(x: Tensor, y: Tensor) -> Tensor:
+def error_sums(x: Tensor, y: Tensor) -> Tensor:
     """Return the sums of `x - y`, `(x - y)^2` and `x^2` over each channel, `[3, C]`, float64.
 
     Args:
         x, y: `[N, C, ...]`, of equal shape.
     """
-    return (_statistics(x, y) if x.dtype == y.dtype else reference).compare(x, y)
+    return (_statistics(x, y) if x.dtype == y.dtype else reference).error_sums(x, y)
 
 
-def extent(x: Tensor) -> tuple[Tensor, Tensor]:
+def maxima_and_squares(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the maximum of each channel, never below 0, and its sum of squares (float64), both `[C]`.
 
     Args:
         x: `[N, C, ...]`.
     """
-    return _statistics(x).extent(x)
+    return _statistics(x).maxima_and_squares(x)
 
 
 def cumulate(table: Tensor) -> None:
@@ -191,7 +194,7 @@ def cumulate(table: Tensor) -> None:
     _statistics(table).cumulate(table)
 
 
-def pick(table: Tensor, position: Tensor, weight: Tensor) -> Tensor:
+def sums_below(table: Tensor, position: Tensor, weight: Tensor) -> Tensor:
     """Return what lies below positions in cumulated histograms, added up over `size` positions.
 
     Args:
@@ -203,7 +206,7 @@ def pick(table: Tensor, position: Tensor, weight: Tensor) -> Tensor:
     Returns:
         `[lines, groups, 2]`, float64.
     """
-    return _statistics(table).pick(table, position, weight)
+    return _statistics(table).sums_below(table, position, weight)
 
 
 def _statistics(*tensors: Tensor) -> ModuleType:

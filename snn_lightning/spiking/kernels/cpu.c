@@ -1,4 +1,5 @@
-/* Integrate-and-fire neurons with soft reset, in one pass over the currents.
+/* Integrate-and-fire neurons with soft reset, in one pass over the currents; their gradients; and sums over
+ * activations.
  *
  * Currents and spikes lie as [steps, images, places] in memory; a place is a position of one image's
  * activation, in whatever order its dimensions lie. A block of places keeps its potentials in the fastest
@@ -190,7 +191,7 @@ static inline void lanes_##SUFFIX(const REAL *x, const REAL *y, whole rows, whol
                 error[i] += off;                                                                              \
                 squares[i] += off * off;                                                                      \
             } else {                                                                                          \
-                maxima[i] = in[i] > maxima[i] ? in[i] : maxima[i];                                            \
+                maxima[i] = in[i] > maxima[i] || in[i] != in[i] ? in[i] : maxima[i];                          \
             }                                                                                                 \
         }                                                                                                     \
     }                                                                                                         \
@@ -220,7 +221,8 @@ static void columns_##SUFFIX(const REAL *x, const REAL *y, whole rows, whole cha
             for (whole i = 0; i < width; i++) {                                                               \
                 const whole c = first + i % some;                                                             \
                 for (int k = 0; k < 3; k++) sums[k * all + c] += lanes[k * LANES + i];                        \
-                if (maxima && largest[i] > maxima[c]) maxima[c] = largest[i];                                 \
+                /* NaN stays. */                                                                              \
+                if (maxima && (largest[i] > maxima[c] || largest[i] != largest[i])) maxima[c] = largest[i];   \
             }                                                                                                 \
         }                                                                                                     \
     }                                                                                                         \

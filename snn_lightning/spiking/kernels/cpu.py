@@ -106,15 +106,15 @@ def histogram(x: Tensor, line: Tensor, scale: Tensor, table: Tensor) -> None:
     function(*map(_pointer, (x, line, scale)), *_whole(*sizes, table.shape[1]), _pointer(table))
 
 
-def compare(x: Tensor, y: Tensor) -> Tensor:
-    """Compare activations; see `kernels.compare`."""
+def error_sums(x: Tensor, y: Tensor) -> Tensor:
+    """Compare activations; see `kernels.error_sums`."""
     sums = torch.zeros(3, x.shape[1], dtype=torch.float64)
     _moments(sums, None, x, y)
     return sums
 
 
-def extent(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return maxima and sums of squares; see `kernels.extent`."""
+def maxima_and_squares(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return maxima and sums of squares; see `kernels.maxima_and_squares`."""
     sums, maxima = torch.zeros(3, x.shape[1], dtype=torch.float64), torch.zeros(x.shape[1], dtype=x.dtype)
     _moments(sums, maxima, x)
     return maxima, sums[2]
@@ -125,8 +125,8 @@ def cumulate(table: Tensor) -> None:
     _function("cumulate")(_pointer(table), *_whole(*table.shape[:2]))
 
 
-def pick(table: Tensor, position: Tensor, weight: Tensor) -> Tensor:
-    """Add up entries of cumulated histograms; see `kernels.pick`."""
+def sums_below(table: Tensor, position: Tensor, weight: Tensor) -> Tensor:
+    """Add up entries of cumulated histograms; see `kernels.sums_below`."""
     position, groups = position.contiguous(), position.shape[-2]
     sums = table.new_empty(len(table), groups, 2)
     _function("pick")(

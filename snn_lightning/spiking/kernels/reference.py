@@ -60,15 +60,15 @@ def histogram(x: Tensor, line: Tensor, scale: Tensor, table: Tensor) -> None:
     flat[:, 1] += torch.bincount(index, weights=values, minlength=len(flat))
 
 
-def compare(x: Tensor, y: Tensor) -> Tensor:
-    """Compare activations; see `kernels.compare`."""
+def error_sums(x: Tensor, y: Tensor) -> Tensor:
+    """Compare activations; see `kernels.error_sums`."""
     error, others = x - y, [d for d in range(x.dim()) if d != 1]
     squares = [torch.linalg.vector_norm(v, dim=others, dtype=torch.float64).square() for v in (error, x)]
     return torch.stack([error.sum(others, dtype=torch.float64), *squares])
 
 
-def extent(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return maxima and sums of squares; see `kernels.extent`."""
+def maxima_and_squares(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return maxima and sums of squares; see `kernels.maxima_and_squares`."""
     others = [d for d in range(x.dim()) if d != 1]
     squares = torch.linalg.vector_norm(x, dim=others, dtype=torch.float64).square()
     return x.amax(others).clamp(min=0), squares
@@ -79,8 +79,8 @@ def cumulate(table: Tensor) -> None:
     table.cumsum_(1)
 
 
-def pick(table: Tensor, position: Tensor, weight: Tensor) -> Tensor:
-    """Add up entries of cumulated histograms; see `kernels.pick`."""
+def sums_below(table: Tensor, position: Tensor, weight: Tensor) -> Tensor:
+    """Add up entries of cumulated histograms; see `kernels.sums_below`."""
     lines, bins, _ = table.shape
     sums = []
     # As many groups at once as keep the work in the cache.
