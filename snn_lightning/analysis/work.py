@@ -48,11 +48,12 @@ class Work:
     def largest_batch(self) -> float:
         """Images that the busiest process has of a mini-batch, on average over the SGD steps.
 
-        A mini-batch is drawn from the whole set, and each process works on those of its images that are in
-        it; all wait for the one with most of them.
+        Each process works on those of its images that are in the mini-batch; all wait for the one with most
+        of them. Shares are equal where one number divides the other, see `mini_batches`; else they are as if
+        drawn.
         """
-        if self.processes == 1:
-            return float(self.batch_size)
+        if self.batch_size % self.processes == 0 or self.processes % self.batch_size == 0:
+            return float(-(-self.batch_size // self.processes))
         p, expected, below, term = 1 / self.processes, 0.0, 0.0, 0.0
         for k in range(self.batch_size):
             term = math.comb(self.batch_size, k) * p**k * (1 - p) ** (self.batch_size - k)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -45,14 +45,11 @@ class Descent:
         """Run all iterations on the first `count` images; returns some twenty (iteration, loss) pairs."""
         generator = torch.Generator().manual_seed(self.seed)
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, iterations)
-        losses, order = [], torch.empty(0, dtype=torch.long)
+        losses, batches = [], mini_batches(count, batch, generator)
         failure: Exception | None = None
         every = max(1, iterations // 20)
         for iteration in range(iterations):
-            if len(order) < batch:
-                order = torch.randperm(count, generator=generator)
-            chosen, order = order[:batch], order[batch:]
-            loss, failed, failure = self._gradients(own_rows(chosen, self.communicator), failure)
+            loss, failed, failure = self._gradients(own_rows(next(batches), self.communicator), failure)
             self.optimizer.step()
             scheduler.step()
             self.after()
@@ -107,6 +104,19 @@ class Descent:
             name, setting = self.name
             raise CalibrationError(f"The {name} is not finite: lower {setting}.")
         return value
+
+
+def mini_batches(count: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield mini-batches of `batch` of `count` images, in a new random order each time all have come.
+
+    Each has an image of every remainder modulo `batch`. Process r of P holds the images of remainder r modulo
+    P: all have equal shares of every mini-batch where P divides `batch`, and none waits for another.
+    """
+    remainders = torch.arange(batch)
+    while True:
+        sizes = [-(-(count - r) // batch) for r in range(batch)]
+        orders = [torch.randperm(size, generator=generator)[: count // batch] for size in sizes]
+        yield from torch.stack(orders, 1) * batch + remainders
 
 
 def own_rows(chosen: Tensor, communicator: Communicator) -> Tensor:
