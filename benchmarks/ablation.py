@@ -14,11 +14,11 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from accuracy import MODELS, data_module, scores, trained
+from accuracy import scores
 from rich.console import Console
 from rich.table import Table
 from rows import Rows
-from why import validation
+from validation import add_arguments, networks
 
 from snn_lightning import MMSE, Best, Max, Pipeline, Signed, calibrate
 
@@ -38,30 +38,25 @@ PIPELINES: dict[str, Callable[..., Pipeline]] = {
 def measure(args: argparse.Namespace, console: Console) -> Rows:
     settings = {name: getattr(args, name) for name in ("calibration_images", "validation_images")}
     rows = Rows(args.output, KEYS, settings)
-    for model in args.models:
-        for seed in args.seeds:
-            data = data_module("fashion_mnist", seed, args)
-            data.setup()
-            ann = trained("fashion_mnist", model, seed, data)
-            images, labels = validation(data, args.validation_images)
-            with torch.no_grad():
-                expected = ann(images)
-            for timesteps in args.timesteps:
-                for key, pipeline in PIPELINES.items():
-                    if rows.has(model, seed, timesteps, key):
-                        continue
-                    started = time.process_time()
-                    loader = data.calibration_dataloader()
-                    snn = calibrate(ann, loader, pipeline(timesteps, seed=seed), progress=False)
-                    seconds = time.process_time() - started
-                    with torch.no_grad():
-                        logits = snn(images)
-                    row = rows.add(
-                        (model, seed, timesteps, key),
-                        cpu_seconds=seconds,
-                        **scores(logits, expected, labels),
-                    )
-                    console.print(*row.values())
+    for model, seed, data, ann, images, labels in networks(args):
+        with torch.no_grad():
+            expected = ann(images)
+        for timesteps in args.timesteps:
+            for key, pipeline in PIPELINES.items():
+                if rows.has(model, seed, timesteps, key):
+                    continue
+                started = time.process_time()
+                loader = data.calibration_dataloader()
+                snn = calibrate(ann, loader, pipeline(timesteps, seed=seed), progress=False)
+                seconds = time.process_time() - started
+                with torch.no_grad():
+                    logits = snn(images)
+                row = rows.add(
+                    (model, seed, timesteps, key),
+                    cpu_seconds=seconds,
+                    **scores(logits, expected, labels),
+                )
+                console.print(*row.values())
     return rows
 
 
@@ -82,13 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
-    parser.add_argument("--timesteps", nargs="+", type=int, default=[4])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--calibration-images", type=int, default=1024)
-    parser.add_argument("--validation-images", type=int, default=2000)
-    parser.add_argument("--output", default="benchmarks/results/ablation.json")
-    parser.set_defaults(test_images=None)  # None are looked at.
+    add_arguments(parser, "benchmarks/results/ablation.json", calibration_images=1024, validation_images=2000)
     args = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     console = Console(soft_wrap=True)

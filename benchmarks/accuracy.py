@@ -53,6 +53,9 @@ RECIPES = {
         "learning_rate": 0.1,
     },
 }
+TABLES = ["resnet20", "vgg16_bn"]
+"""The models of the tables, measured by default."""
+
 KEYS = ("data", "model", "seed", "timesteps", "pipeline")
 PIPELINES: dict[str, Callable[..., Pipeline]] = {
     "baseline": Baseline,
@@ -185,7 +188,7 @@ def main() -> None:
     )
     pipelines = ["uncalibrated", *PIPELINES]
     parser.add_argument("--data", nargs="+", choices=list(RECIPES), default=list(RECIPES))
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=TABLES)
     parser.add_argument("--pipelines", nargs="+", choices=pipelines, default=pipelines[:4])
     parser.add_argument("--timesteps", nargs="+", type=int, default=[4, 8])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])

@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 import torch
-from accuracy import KEYS, MODELS, RECIPES, data_module, logits_and_labels, scores, table, trained
+from accuracy import KEYS, MODELS, RECIPES, TABLES, data_module, logits_and_labels, scores, table, trained
 from lightning.pytorch import Trainer
 from rich.console import Console
 from rows import Rows
@@ -123,7 +123,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", nargs="+", choices=list(RECIPES), default=["fashion_mnist"])
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=TABLES)
     parser.add_argument("--pipelines", nargs="+", choices=list(PIPELINES), default=list(PIPELINES))
     parser.add_argument("--timesteps", nargs="+", type=int, default=[4, 8, 16, 32])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])

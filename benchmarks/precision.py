@@ -22,12 +22,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from accuracy import MODELS, PIPELINES, accuracy, data_module, trained
+from accuracy import PIPELINES, accuracy
 from rich.console import Console
 from rich.table import Table
 from rows import Rows
 from torch import Tensor
-from why import validation
+from validation import add_arguments, networks
 
 from snn_lightning import SpikingModel, calibrate, rescale_to_unit_spikes
 from snn_lightning.graph import normalise
@@ -86,36 +86,31 @@ def variants(
 def measure(args: argparse.Namespace, console: Console) -> Rows:
     names = ("calibration_images", "validation_images", "spike_images")
     rows = Rows(args.output, KEYS, {name: getattr(args, name) for name in names}, ("lightning",))
-    for model in args.models:
-        for seed in args.seeds:
-            data = data_module("fashion_mnist", seed, args)
-            data.setup()
-            ann = trained("fashion_mnist", model, seed, data)
-            images, labels = validation(data, args.validation_images)
-            rounded = normalise(ann, images[:8])
-            rounded.precision = "bf16"
-            with torch.no_grad():
-                anns = {"ann": accuracy(ann(images), labels), "ann_bf16": accuracy(rounded(images), labels)}
-            for timesteps in args.timesteps:
-                for key in args.pipelines:
-                    if all(rows.has(model, seed, timesteps, key, name) for name in args.variants):
+    for model, seed, data, ann, images, labels in networks(args):
+        rounded = normalise(ann, images[:8])
+        rounded.precision = "bf16"
+        with torch.no_grad():
+            anns = {"ann": accuracy(ann(images), labels), "ann_bf16": accuracy(rounded(images), labels)}
+        for timesteps in args.timesteps:
+            for key in args.pipelines:
+                if all(rows.has(model, seed, timesteps, key, name) for name in args.variants):
+                    continue
+                loader = data.calibration_dataloader()
+                reference = None
+                for name, snn in variants(ann, loader, PIPELINES[key], timesteps, seed):
+                    reference = reference or snn
+                    if name not in args.variants or rows.has(model, seed, timesteps, key, name):
                         continue
-                    loader = data.calibration_dataloader()
-                    reference = None
-                    for name, snn in variants(ann, loader, PIPELINES[key], timesteps, seed):
-                        reference = reference or snn
-                        if name not in args.variants or rows.has(model, seed, timesteps, key, name):
-                            continue
-                        started = time.process_time()
-                        logits = snn(images.to(next(snn.parameters()).dtype))
-                        row = rows.add(
-                            (model, seed, timesteps, key, name),
-                            **anns,
-                            snn=accuracy(logits, labels),
-                            cpu_seconds=time.process_time() - started,
-                            **shares(snn, reference, images[: args.spike_images]),
-                        )
-                        console.print({k: v for k, v in row.items() if k != "sites"})
+                    started = time.process_time()
+                    logits = snn(images.to(next(snn.parameters()).dtype))
+                    row = rows.add(
+                        (model, seed, timesteps, key, name),
+                        **anns,
+                        snn=accuracy(logits, labels),
+                        cpu_seconds=time.process_time() - started,
+                        **shares(snn, reference, images[: args.spike_images]),
+                    )
+                    console.print({k: v for k, v in row.items() if k != "sites"})
     return rows
 
 
@@ -148,16 +143,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--pipelines", nargs="+", choices=list(PIPELINES), default=["acp"])
-    parser.add_argument("--timesteps", nargs="+", type=int, default=[4, 8, 32])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--calibration-images", type=int, default=256)
-    parser.add_argument("--validation-images", type=int, default=2000)
     parser.add_argument("--spike-images", type=int, default=256, help="on which spikes are compared")
-    parser.add_argument("--output", default="benchmarks/results/precision.json")
-    parser.set_defaults(test_images=None)  # None are looked at.
+    add_arguments(parser, "benchmarks/results/precision.json", calibration_images=256, validation_images=2000)
     args = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

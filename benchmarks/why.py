@@ -14,51 +14,40 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from accuracy import MODELS, PIPELINES, accuracy, data_module, trained
+from accuracy import PIPELINES, accuracy
 from rich.console import Console
 from rich.table import Table
 from rows import Rows
+from validation import add_arguments, networks
 
 from snn_lightning import calibrate
 from snn_lightning.analysis.mismatch import PARTS, measure_mismatch
-from snn_lightning.data import FashionMNIST
 
 KEYS = ("model", "seed", "timesteps", "pipeline")
-
-
-def validation(data: FashionMNIST, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first `count` validation images and their labels."""
-    images, labels = zip(*data.val_dataloader(), strict=True)
-    return torch.cat(images)[:count], torch.cat(labels)[:count]
 
 
 def measure(args: argparse.Namespace, console: Console) -> Rows:
     settings = {name: getattr(args, name) for name in ("calibration_images", "validation_images")}
     rows = Rows(args.output, KEYS, settings, ("lightning",))
-    for model in args.models:
-        for seed in args.seeds:
-            data = data_module("fashion_mnist", seed, args)
-            data.setup()
-            ann = trained("fashion_mnist", model, seed, data)
-            images, labels = validation(data, args.validation_images)
-            with torch.no_grad():
-                expected = ann(images)
-            for timesteps in args.timesteps:
-                for key in args.pipelines:
-                    if rows.has(model, seed, timesteps, key):
-                        continue
-                    pipeline = PIPELINES[key](timesteps, seed=seed)
-                    snn = calibrate(ann, data.calibration_dataloader(), pipeline, progress=False)
-                    report = measure_mismatch(ann, snn, images)
-                    console.rule(f"{model}, seed {seed}, {key}", align="left")
-                    console.print(str(report), highlight=False, soft_wrap=True)
-                    rows.add(
-                        (model, seed, timesteps, key),
-                        ann=accuracy(expected, labels),
-                        snn=accuracy(snn(images), labels),
-                        mean=asdict(report.mean),
-                        stages=[asdict(stage) for stage in report.stages],
-                    )
+    for model, seed, data, ann, images, labels in networks(args):
+        with torch.no_grad():
+            expected = ann(images)
+        for timesteps in args.timesteps:
+            for key in args.pipelines:
+                if rows.has(model, seed, timesteps, key):
+                    continue
+                pipeline = PIPELINES[key](timesteps, seed=seed)
+                snn = calibrate(ann, data.calibration_dataloader(), pipeline, progress=False)
+                report = measure_mismatch(ann, snn, images)
+                console.rule(f"{model}, seed {seed}, {key}", align="left")
+                console.print(str(report), highlight=False, soft_wrap=True)
+                rows.add(
+                    (model, seed, timesteps, key),
+                    ann=accuracy(expected, labels),
+                    snn=accuracy(snn(images), labels),
+                    mean=asdict(report.mean),
+                    stages=[asdict(stage) for stage in report.stages],
+                )
     return rows
 
 
@@ -90,14 +79,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--pipelines", nargs="+", choices=list(PIPELINES), default=["lcp", "acp"])
-    parser.add_argument("--timesteps", nargs="+", type=int, default=[4])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--calibration-images", type=int, default=256)
-    parser.add_argument("--validation-images", type=int, default=512)
-    parser.add_argument("--output", default="benchmarks/results/why.json")
-    parser.set_defaults(test_images=None)  # None are looked at.
+    add_arguments(parser, "benchmarks/results/why.json", calibration_images=256, validation_images=512)
     args = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

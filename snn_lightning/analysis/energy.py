@@ -17,7 +17,7 @@ from snn_lightning.errors import SettingsError
 from snn_lightning.graph.network import Node
 from snn_lightning.graph.operators import MAX_POOLS, SYNAPSES, Affine, Elementwise, Mean, Scale, Sum
 from snn_lightning.spiking.functional import per_channel
-from snn_lightning.spiking.graded import ROUNDING, switches
+from snn_lightning.spiking.graded import TOLERANCE, switches
 from snn_lightning.spiking.model import SpikingModel, run_static
 from snn_lightning.spiking.neuron import GatedMaxPool, IFNeuron
 from snn_lightning.spiking.packing import multiples
@@ -252,6 +252,6 @@ def spikes_in(values: Tensor, source: nn.Module) -> Tensor:
         return (values / per_channel(source.v_th, values[0])).round_().abs_()
     # Behind a neuron they are multiples of its threshold; of what was pooled before each value is a spike.
     largest = values.abs().amax() if values.numel() else 0.0
-    values = values.where(values.abs() > ROUNDING * largest, torch.zeros_like(values))
-    found = multiples(values, ROUNDING)
+    values = values.where(values.abs() > TOLERANCE * largest, torch.zeros_like(values))
+    found = multiples(values, TOLERANCE)
     return (found[0] if found is not None else values.sign()).abs()

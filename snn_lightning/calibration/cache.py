@@ -90,7 +90,7 @@ class Cache:
         self._work = 0
 
     def retire(self, entry: Entry) -> None:
-        """Free an entry whose memory another like it will soon want; it is given back as `reuse` asks.
+        """Free an entry whose memory another like it will soon want; it is given back by `free_retired`.
 
         Much memory freed at once goes back to the system, and each of its pages costs a fault when it comes
         again. Without a budget and on the CPU only: a GPU keeps its memory by itself.
@@ -99,7 +99,7 @@ class Cache:
             self._retired.append(entry.tensor)
         entry.free()
 
-    def reuse(self, tensor: Tensor) -> None:
+    def free_retired(self, tensor: Tensor) -> None:
         """Free as much retired memory as the next tensor like `tensor` will take."""
         size = _size(tensor)
         while self._retired and size > 0:

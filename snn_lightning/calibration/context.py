@@ -265,7 +265,7 @@ class StageContext:
         current = results[stage.current]
         if hold and self.cache.has_room(current):
             self._currents[i, j] = self.cache.put(current)
-            self.cache.reuse(current)
+            self.cache.free_retired(current)
         return current
 
 

@@ -107,10 +107,11 @@ class Descent:
 
 
 def mini_batches(count: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield mini-batches of `batch` of `count` images, in a new random order each time all have come.
+    """Yield mini-batches of `batch` of `count` images without end, anew in random order each epoch.
 
-    Each has an image of every remainder modulo `batch`. Process r of P holds the images of remainder r modulo
-    P: all have equal shares of every mini-batch where P divides `batch`, and none waits for another.
+    No image comes twice in an epoch; what does not fill a mini-batch is left out of it. Each mini-batch has
+    an image of every remainder modulo `batch`. Process r of P holds the images of remainder r modulo P: all
+    have equal shares of every mini-batch where P divides `batch`, and none waits for another.
     """
     remainders = torch.arange(batch)
     while True:

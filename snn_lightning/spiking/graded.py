@@ -20,7 +20,7 @@ from snn_lightning.spiking.packing import SpikeTrain
 LARGEST_BURST = 127
 """What a byte holds."""
 
-ROUNDING = 1e-4
+TOLERANCE = 1e-4
 """Of a gate's sums, over a spike."""
 
 
@@ -182,4 +182,4 @@ def switches(output: Tensor) -> Tensor:
     edge = torch.zeros_like(output[:1])
     change = output.diff(dim=0, prepend=edge, append=edge).abs()
     # The sums of a gate differ by rounding.
-    return (change > ROUNDING * change.amax()).to(output.dtype) if change.numel() else change
+    return (change > TOLERANCE * change.amax()).to(output.dtype) if change.numel() else change

@@ -33,6 +33,25 @@ def _fewest(fired: Tensor, lowest: int) -> Tensor:
     return fired.clamp(max=-lowest).neg_()
 
 
+def _reduced(
+    to_current: Tensor,
+    to_start: Tensor,
+    to_v_th: Tensor,
+    start: Tensor,
+    v_th: Tensor,
+    bias: Tensor,
+    static: bool,
+) -> tuple[Tensor, ...]:
+    """Return the gradients of current, start, v_th and bias in their shapes, from those of each neuron."""
+    over_time = to_current.sum(0)
+    return (
+        over_time if static else to_current,
+        to_start.sum_to_size(start.shape),
+        to_v_th.sum_to_size(v_th.shape),
+        over_time.sum_to_size(bias.shape),
+    )
+
+
 class _Staircase(torch.autograd.Function):
     """The simulation whose steps from one number of spikes to the next have the slope `slope`."""
 
@@ -87,14 +106,7 @@ class _Staircase(torch.autograd.Function):
             to_threshold += to_spike * (counts - inside * levels[t])
             after = torch.addcmul(after, to_spike, inside)
             to_current[t] = after
-        over_time = to_current.sum(0)
-        return (
-            over_time if ctx.static else to_current,
-            after.sum_to_size(start.shape),
-            to_threshold.sum_to_size(v_th.shape),
-            over_time.sum_to_size(bias.shape),
-            *[None] * 5,
-        )
+        return *_reduced(to_current, after, to_threshold, start, v_th, bias, ctx.static), *[None] * 5
 
 
 class _Fused(torch.autograd.Function):
@@ -116,15 +128,7 @@ class _Fused(torch.autograd.Function):
         to_current, to_start, to_v_th = kernels.gradients(
             current, start, v_th, bias, ctx.steps, ctx.static, to_spikes, to_end
         )
-        over_time = to_current.sum(0)
-        return (
-            over_time if ctx.static else to_current,
-            to_start.sum_to_size(start.shape),
-            to_v_th.sum_to_size(v_th.shape),
-            over_time.sum_to_size(bias.shape),
-            None,
-            None,
-        )
+        return *_reduced(to_current, to_start, to_v_th, start, v_th, bias, ctx.static), None, None
 
 
 def wanted(*tensors: Tensor) -> bool:

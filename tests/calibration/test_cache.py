@@ -220,7 +220,7 @@ def test_retired_memory_is_given_back_as_it_is_wanted_again():
         cache.retire(entry)
     assert cache.used == 0
     assert sum(kept() is not None for kept in memory) == 4
-    cache.reuse(torch.ones(11))
+    cache.free_retired(torch.ones(11))
     assert sum(kept() is not None for kept in memory) == 2
     cache.workspace((1,), torch.ones(1))
     assert all(kept() is None for kept in memory)

@@ -260,8 +260,8 @@ void cumulate(double *table, whole lines, whole bins) {
 /* Sums [lines, groups, 2] over entries of a cumulated table [lines, bins, 2], the first number of each times a
  * weight. position: [groups, size] for each line, or line_stride 0 where all are alike; position p is the sum of
  * the first p bins, linear between whole numbers. weight: [size]. */
-void pick(const double *table, const double *position, whole line_stride, const double *weight, whole lines,
-          whole bins, whole groups, whole size, double *sums) {
+void sums_below(const double *table, const double *position, whole line_stride, const double *weight,
+                whole lines, whole bins, whole groups, whole size, double *sums) {
     for (whole line = 0; line < lines; line++) {
         const double *row = table + 2 * line * bins;
         for (whole g = 0; g < groups; g++) {

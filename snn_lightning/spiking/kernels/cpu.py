@@ -73,7 +73,7 @@ def gradients(
     time_stride, start, start_stride, v_th, bias, steps = fused.arguments(
         layout, dense, start, v_th, bias, steps, static
     )
-    function = getattr(library(), f"backward_{SUFFIXES[current.dtype]}")
+    function = _function("backward", current.dtype)
     function(
         _pointer(dense),
         *_whole(time_stride),
@@ -129,7 +129,7 @@ def sums_below(table: Tensor, position: Tensor, weight: Tensor) -> Tensor:
     """Add up entries of cumulated histograms; see `kernels.sums_below`."""
     position, groups = position.contiguous(), position.shape[-2]
     sums = table.new_empty(len(table), groups, 2)
-    _function("pick")(
+    _function("sums_below")(
         *map(_pointer, (table, position)),
         *_whole(0 if position.dim() == 2 else position[0].numel()),
         _pointer(weight),
