@@ -172,9 +172,9 @@ class CostEstimate:
         """Return the MACs of a stage's weight calibration, over all processes."""
         stage, work = self.stages[index], self.work
         if stage.solved(work):
-            # Each time the ANN, the SNN and the product with the residual, at first the Gram matrix, and both
-            # networks again for the error before and after.
-            return work.images * ((3 * work.solutions + 4) * stage.macs + stage.gram_macs)
+            # Each time the SNN and the product with the residual, at first the ANN and the Gram matrix, and
+            # the SNN again for the error before and after.
+            return work.images * ((2 * work.solutions + 3) * stage.macs + stage.gram_macs)
         if not stage.trained(work):
             return 0
         steps = work.iterations * work.batch_size * stage.gradient_macs
@@ -198,7 +198,11 @@ class CostEstimate:
         """Return the bytes of one process's cache while a stage is calibrated: in memory, and on disk."""
         stage, budget = self.stages[index], self.work.budget
         images = self.work.share(self.work.images)
-        workspace = FLOAT * images * (stage.read + stage.places) if stage.trained(self.work) else 0
+        workspace = 0
+        if stage.trained(self.work):
+            workspace = FLOAT * images * (stage.read + stage.places)
+        elif stage.solved(self.work):
+            workspace = FLOAT * images * (stage.places + (0 if stage.static else stage.read))
         left = self._live(index, after=True)
         memory = max(self._live(index) + workspace, left + round(self.held(index) * self._currents(index)))
         if budget is None:

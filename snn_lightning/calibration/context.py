@@ -75,6 +75,7 @@ class StageContext:
     iteration: Callable[[int, int, float], None]
     exports: dict[str, list[list[Entry | StoredSpikes]]] = field(default_factory=dict)
     _currents: dict[tuple[int, int], Entry] = field(default_factory=dict)
+    _remembered: dict[tuple[str, str, int], Entry] | None = None
 
     @property
     def unit(self) -> Unit:
@@ -188,7 +189,11 @@ class StageContext:
         parts = self.inputs[key][i]
         if key not in self.snn.network.temporal:
             return parts[0].get()
-        return cast(Tensor, sum(part.get().sum(0) for part in parts)) / self.timesteps
+
+        def compute() -> Tensor:
+            return cast(Tensor, sum(part.get().sum(0) for part in parts)) / self.timesteps
+
+        return self._once(("mean", key, i), compute)
 
     def input_rates(self) -> dict[str, Tensor]:
         """Return the mean over time of everything the stage reads, all images of this process, `[N, ...]`.
@@ -199,16 +204,44 @@ class StageContext:
         return {key: self._gather(self.input_rate(key, i) for i in chunks) for key in self.inputs}
 
     @torch.no_grad()
-    def operator_values(self, i: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return what the stage reads and what its operators give on chunk `i`, by name, `[n, ...]`.
+    def ann_value(self, key: str, i: int) -> Tensor:
+        """Return what the ANN's operators of the stage give at `key` on chunk `i`, `[n, ...]`."""
 
-        Returns:
-            The ANN's values, and the means over time of the SNN's, with its present parameters.
+        def compute() -> Tensor:
+            read = {name: self.ann_inputs[name][i].get() for name in self.stage.inputs}
+            return self.ann.run_operators(self.stage.operators, read)[key]
+
+        return self._once(("ann", key, i), compute)
+
+    @torch.no_grad()
+    def mean_values(self, i: int) -> dict[str, Tensor]:
+        """Return the means over time of what the stage reads and of what its operators give, by name.
+
+        Operators have their present parameters, neurons don't come in; of chunk `i`, `[n, ...]`.
         """
-        ann = {key: self.ann_inputs[key][i].get() for key in self.stage.inputs}
-        snn = {key: self.input_rate(key, i) for key in self.stage.inputs}
-        operators = self.stage.operators
-        return self.ann.run_operators(operators, ann), self.snn.network.run_operators(operators, snn)
+        read = {key: self.input_rate(key, i) for key in self.stage.inputs}
+        return self.snn.network.run_operators(self.stage.operators, read)
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Compute mean inputs and the ANN's values once inside the context, as far as the cache has room."""
+        self._remembered = {}
+        try:
+            yield
+        finally:
+            for entry in self._remembered.values():
+                entry.free()
+            self._remembered = None
+
+    def _once(self, key: tuple[str, str, int], compute: Callable[[], Tensor]) -> Tensor:
+        if self._remembered is None:
+            return compute()
+        if key in self._remembered:
+            return self._remembered[key].get()
+        value = compute()
+        if self.cache.has_room(value):
+            self._remembered[key] = self.cache.put(value)
+        return value
 
     def targets(self) -> Tensor:
         """Return the ANN's activations, all images of this process, `[N, C, ...]`, in the cache's workspace.

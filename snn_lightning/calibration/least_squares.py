@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -248,8 +248,15 @@ def calibrate_least_squares(settings: LeastSquares, context: StageContext) -> St
     currents clipped to `[0, largest rate]`, a majorisation whose quadratic form stays the same. Weights that
     end up worse than they were are put back.
     """
+    with context.remembering():
+        report = _solve(settings, context)
+    context.forget_currents()
+    return report
+
+
+def _solve(settings: LeastSquares, context: StageContext) -> StepReport:
     network, stage, unit = context.snn.network, context.stage, cast("IFNeuron | Readout", context.unit)
-    shapes = {key: value.shape for key, value in context.operator_values(0)[1].items()}
+    shapes = {key: value.shape for key, value in context.mean_values(0).items()}
     sums = synapse_sums(network, stage, shapes)
     problems = {
         part: RidgeProblem(network, part, unit if part.point == stage.current else None)
@@ -266,29 +273,21 @@ def calibrate_least_squares(settings: LeastSquares, context: StageContext) -> St
     for part, problem in problems.items():
         last = part.point == stage.current and isinstance(unit, IFNeuron)
         for iteration in range(settings.iterations if last else 1):
-            for values, target, present in _targets(context, part.point, settings.images):
+            for i, inside in context.chunks(settings.images):
+                target, values = context.ann_value(part.point, i), context.mean_values(i)
+                present = values[part.point]
                 if last:
                     present = present + per_channel(unit.bias - offset, present)
                 if iteration > 0:
                     target, present = (_shown(y, cast(IFNeuron, unit)) for y in (target, present))
-                problem.add(values, target - present)
+                problem.add({key: x[:inside] for key, x in values.items()}, (target - present)[:inside])
             problem.solve(settings.ridge, context.communicator)
     after = _expected_error(context)
     if not after <= before:
         for name, value in _state(context).items():
             value.copy_(kept[name])
         unit.bias = offset
-    context.forget_currents()
     return StepReport(before, min(after, before), {"kept": float(after <= before), "left": float(left)})
-
-
-def _targets(
-    context: StageContext, point: str, images: int | None
-) -> Iterator[tuple[dict[str, Tensor], Tensor, Tensor]]:
-    """Yield the SNN's mean values by name, the ANN's value at `point` and the SNN's, a chunk each."""
-    for i, inside in context.chunks(images):
-        ann, snn = context.operator_values(i)
-        yield {key: value[:inside] for key, value in snn.items()}, ann[point][:inside], snn[point][:inside]
 
 
 def _shown(current: Tensor, unit: IFNeuron) -> Tensor:
@@ -301,8 +300,7 @@ def _expected_error(context: StageContext) -> float:
     """Return the relative error of the expected rate over all images."""
     error, unit = RelativeError(context.device), cast("IFNeuron | Readout", context.unit)
     for i in range(len(context.indices)):
-        _, snn = context.operator_values(i)
-        rate = unit.expected_rate(snn[context.stage.current], context.timesteps)
+        rate = unit.expected_rate(context.mean_values(i)[context.stage.current], context.timesteps)
         error.add(context.activations[i].get(), rate)
     return error.value(context.communicator)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from snn_lightning import ACP, LCP, Pipeline, Weights
+from snn_lightning import ACP, LCP, LeastSquares, Pipeline, Weights
 from snn_lightning.analysis.cost import StageCost, estimate_cost, macs_of
 from snn_lightning.analysis.seconds import (
     Machine,
@@ -188,17 +188,21 @@ def test_weights_in_closed_form_and_distillation_by_hand() -> None:
     work = Work(100, 4, solutions=3, distilled=640, processes=2)
     cost = cost_of(PlainConv, work)
     stage = cost.stages[1]
-    assert cost.trained_macs(1) == 100 * (13 * stage.macs + stage.gram_macs)
+    assert cost.trained_macs(1) == 100 * (9 * stage.macs + stage.gram_macs)
     assert cost.distilled_macs == 3 * 640 * cost.image_macs
     prices = [Prices(forward=1.0, unit=0.1, look=0.01, hold=0.001)] * 3
     seconds = estimate_seconds(cost, prices)
-    assert seconds.weights[1] == pytest.approx(50 * (13 + stage.gram_macs / stage.macs))
+    assert seconds.weights[1] == pytest.approx(50 * (9 + stage.gram_macs / stage.macs + 2 * 3 * 0.01))
     assert seconds.distillation == pytest.approx(3 * 320 * seconds.simulation)
     assert seconds.calibration == pytest.approx(sum(seconds.stages) + seconds.distillation)
     assert "Distillation: " in str(cost)
 
 
-PIPELINES: dict[str, Pipeline] = {"lcp": LCP(4), "acp": ACP(4, weights=Weights(2, batch_size=8))}
+PIPELINES: dict[str, Pipeline] = {
+    "lcp": LCP(4),
+    "acp": ACP(4, weights=Weights(2, batch_size=8)),
+    "least_squares": ACP(4, weights=LeastSquares()),
+}
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snn_lightning import ACP, LCP, Weights, calibrate
+from snn_lightning import ACP, LCP, LeastSquares, Weights, calibrate
 from snn_lightning.calibration.cache import Cache, StoredSpikes
 from snn_lightning.calibration.context import parts_of_time
 from snn_lightning.calibration.progress import Observer
@@ -102,9 +102,10 @@ def test_spilled_spikes_leave_the_memory(tmp_path):
 
 @pytest.mark.parametrize("cls", [Residual, Dense, MaxPooled])
 @pytest.mark.parametrize("budget", [1e-9, 40_000e-9])
-def test_a_small_budget_changes_nothing(cls, budget, temporary, monkeypatch):
+@pytest.mark.parametrize("weights", [Weights(3, batch_size=8), LeastSquares()])
+def test_a_small_budget_changes_nothing(cls, weights, budget, temporary, monkeypatch):
     ann, images, files, most = toy(cls), inputs(cls, 40), [], [0]
-    pipelines = [ACP(4, weights=Weights(3, batch_size=8), cache_budget_gb=size) for size in (None, budget)]
+    pipelines = [ACP(4, weights=weights, cache_budget_gb=size) for size in (None, budget)]
     free = calibrate(ann, [images], pipelines[0], progress=False)
     put = Cache.put
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from snn_lightning import ACP, LeastSquares, Max, calibrate
 from snn_lightning.calibration import least_squares
+from snn_lightning.calibration.cache import StoredSpikes
 from snn_lightning.calibration.communicator import Communicator
 from snn_lightning.calibration.least_squares import (
     RidgeProblem,
@@ -17,6 +18,7 @@ from snn_lightning.calibration.least_squares import (
 )
 from snn_lightning.errors import CalibrationError, SettingsError
 from snn_lightning.graph import normalise, prepare
+from snn_lightning.graph.network import StageNetwork
 from snn_lightning.spiking.neuron import Readout
 from tests.calibration.support import (
     Custom,
@@ -170,6 +172,39 @@ def test_the_same_images_give_the_same_weights():
     images = inputs(Residual, 24)
     models = [run(toy(Residual), images, ACP(4, weights=LeastSquares())) for _ in range(2)]
     assert same_bits(*models)
+
+
+def test_what_does_not_change_between_the_solutions_is_computed_once(monkeypatch):
+    """The means of the spikes and the ANN's currents; the SNN's currents each time, and for both errors."""
+    computed, get, run_operators = (
+        {"means": 0, "ann": 0, "snn": 0},
+        StoredSpikes.get,
+        StageNetwork.run_operators,
+    )
+    images = inputs(PlainConv, 24)
+
+    def measure(context):
+        second = context.stage is context.snn.network.stages[1]
+
+        def counted_get(stored):
+            computed["means"] += second
+            return get(stored)
+
+        def counted_run(network, *arguments):
+            if second:
+                computed["ann" if network is context.ann else "snn"] += 1
+            return run_operators(network, *arguments)
+
+        monkeypatch.setattr(StoredSpikes, "get", counted_get)
+        monkeypatch.setattr(StageNetwork, "run_operators", counted_run)
+
+    def stop(context):
+        monkeypatch.undo()
+
+    steps = {"first": Probe(measure), "second": LeastSquares(iterations=3), "third": Probe(stop)}
+    run(toy(PlainConv), images, Custom(4, **steps))
+    # Once more at first, for the shapes.
+    assert computed == {"means": 1, "ann": 1, "snn": 3 + 2 + 1}
 
 
 def test_uses_as_many_images_as_it_is_told():
