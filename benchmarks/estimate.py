@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from rows import Rows
-from speed import build, images
+from speed import MODELS, NARROW, build, images
 
 from snn_lightning import ACP, LCP, Best, Distillation, Pipeline
 from snn_lightning.analysis.cost import estimate_cost
@@ -26,7 +26,6 @@ from snn_lightning.calibration.progress import Observer, StageCosts, StageRecord
 from snn_lightning.graph import normalise, prepare
 
 KEYS = ("model", "pipeline", "images", "timesteps")
-MODELS = {"resnet20": {"width": 16}, "vgg16_bn": {"width": 0.25}, "mobilenet": {"width": 0.5}}
 PIPELINES: dict[str, Pipeline] = {
     "lcp": LCP(8),
     "acp": ACP(8),
@@ -60,7 +59,7 @@ class Foretold(Observer):
 def measure(args: argparse.Namespace, console: Console) -> Rows:
     rows = Rows(args.output, KEYS, {"threads": 1})
     for model in args.models:
-        ann = build(model, **MODELS[model])
+        ann = build(model, **NARROW.get(model, {}))
         for count in args.images:
             batches = list(images(count).split(128))
             for timesteps in args.timesteps:
