@@ -77,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_arguments(parser, "benchmarks/results/ablation.json", calibration_images=1024, validation_images=2000)
+    add_arguments(parser, "benchmarks/results/ablation.json", calibration_images=4096, validation_images=2000)
     args = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     console = Console(soft_wrap=True)

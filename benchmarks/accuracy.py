@@ -4,7 +4,8 @@ python benchmarks/accuracy.py --data fashion_mnist --timesteps 4 8
 
 Every ANN is trained once (and kept in cache/benchmarks); every pipeline then converts the same ANN with the
 same calibration images and is tested on the same test images. Nothing is chosen on the test images. Rows that
-the output file already has are not measured again; delete it to start afresh.
+the output file already has are not measured again; delete it to start afresh. Spikes and energy (of
+the ANN's) are those of the first 256 test images.
 """
 
 import argparse
@@ -27,12 +28,15 @@ from snn_lightning import (
     LCP,
     Baseline,
     Best,
+    Burst,
     LeastSquares,
     Pipeline,
     Signed,
+    SpikingModel,
     calibrate,
     convert,
 )
+from snn_lightning.analysis.energy import measure_energy
 from snn_lightning.data import Digits, FashionMNIST
 from snn_lightning.training import ClassificationModule, load_or_train, load_weights
 
@@ -62,9 +66,15 @@ PIPELINES: dict[str, Callable[..., Pipeline]] = {
     "lcp": LCP,
     "acp": ACP,
     "least_squares": partial(ACP, weights=LeastSquares()),
-    "signed": partial(ACP, weights=LeastSquares(), neuron=Signed()),
     "best": Best,
+    "lcp_signed": partial(LCP, neuron=Signed()),
+    "lcp_burst": partial(LCP, neuron=Burst(2)),
+    "least_squares_signed": partial(ACP, weights=LeastSquares(), neuron=Signed()),
+    "best_signed": partial(Best, neuron=Signed()),
+    "best_burst": partial(Best, neuron=Burst(2)),
 }
+ENERGY_IMAGES = 256
+"""Test images whose spikes are counted."""
 
 
 def data_module(name: str, seed: int, args: argparse.Namespace) -> Digits | FashionMNIST:
@@ -143,6 +153,7 @@ def measure(args: argparse.Namespace, console: Console) -> Rows:
                 data.setup()
                 ann = trained(name, model, seed, data)
                 expected, labels = logits_and_labels(ann, data)
+                images = torch.cat([x for x, _ in data.test_dataloader()])[:ENERGY_IMAGES]
                 for timesteps, key in runs:
                     started = time.process_time()
                     snn = converted(ann, data, timesteps, key, seed)
@@ -152,6 +163,7 @@ def measure(args: argparse.Namespace, console: Console) -> Rows:
                         (name, model, seed, timesteps, key),
                         cpu_seconds=seconds,
                         **scores(logits, expected, labels),
+                        **measure_energy(snn, images).results(),
                     )
                     console.print(*row.values())
     return rows
@@ -159,7 +171,7 @@ def measure(args: argparse.Namespace, console: Console) -> Rows:
 
 def converted(
     ann: torch.nn.Module, data: Digits | FashionMNIST, timesteps: int, pipeline: str, seed: int
-) -> torch.nn.Module:
+) -> SpikingModel:
     loader = data.calibration_dataloader()
     if pipeline == "uncalibrated":
         return convert(ann, next(iter(loader))[0], timesteps)
@@ -167,7 +179,9 @@ def converted(
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    result = Table("data", "model", "T", "pipeline", "ANN %", "SNN %", "logit error", "CPU s")
+    result = Table(
+        "data", "model", "T", "pipeline", "ANN %", "SNN %", "logit error", "CPU s", "spikes", "energy %"
+    )
     keys = dict.fromkeys((r["data"], r["model"], r["timesteps"], r["pipeline"]) for r in rows)
     for key in keys:
         group = [r for r in rows if (r["data"], r["model"], r["timesteps"], r["pipeline"]) == key]
@@ -178,7 +192,13 @@ def table(rows: list[dict[str, Any]]) -> Table:
             cells.append(f"{statistics.mean(values):.2f} ± {deviation:.2f}")
         seconds = statistics.median(r["cpu_seconds"] for r in group)
         error = statistics.mean(r["logit_error"] for r in group)
-        result.add_row(key[0], key[1], str(key[2]), key[3], *cells, f"{error:.3f}", f"{seconds:.1f}")
+        cells += [f"{error:.3f}", f"{seconds:.1f}"]
+        if all("energy_ratio" in r for r in group):
+            spikes, energy = (
+                statistics.mean(r[column] for r in group) for column in ("spikes_per_image", "energy_ratio")
+            )
+            cells += [f"{spikes / 1000:.0f} k", f"{100 * energy:.1f}"]
+        result.add_row(key[0], key[1], str(key[2]), key[3], *cells)
     return result
 
 
