@@ -146,8 +146,8 @@ class Distillation(FinalStep):
     surrogate gradients through all time steps.
 
     Args:
-        iterations: steps of Adam; None for 4800 / T, at least 100: the fewer time steps, the more is to be
-            learnt, and up to T=48 it costs the same.
+        iterations: steps of Adam; None for 1200, but 4800 / T at T < 4, where more is to be learnt, and
+            19200 / T at T > 16, at least 100, so that it costs no more.
         batch_size: images a step, over all processes.
         step_size: how far a step moves a weight, in units of its tensor's mean size; the neurons' parameters
             move a fifth of it, in thresholds.
@@ -167,7 +167,7 @@ class Distillation(FinalStep):
 
     def iterations_at(self, timesteps: int) -> int:
         """Return the steps of Adam at T time steps."""
-        return self.iterations or max(100, round(4800 / timesteps))
+        return self.iterations or max(100, round(max(4800 / timesteps, min(1200, 19200 / timesteps))))
 
 
 @dataclass(frozen=True)
