@@ -15,7 +15,7 @@ def test_a_pipeline_as_plain_numbers() -> None:
     assert work_of(pipeline, 50, 4) == Work(50, 8, 30, 20, 32, budget=2e9, processes=4)
     assert work_of(ACP(8), 50).power_iterations == 8
     assert work_of(LCP(8, bias=Bias(16)), 50).corrected == 16
-    assert work_of(Best(8), 50) == Work(50, 8, 50, solutions=4, distilled=600 * 32)
+    assert work_of(Best(8), 50) == Work(50, 8, 50, solutions=4, distilled=1200 * 32)
     assert work_of(Best(8, distillation=Distillation(7, 5)), 50).distilled == 35
 
 
