@@ -80,7 +80,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pipelines", nargs="+", choices=list(PIPELINES), default=["lcp", "acp"])
-    add_arguments(parser, "benchmarks/results/why.json", calibration_images=4096, validation_images=512)
+    add_arguments(parser, "benchmarks/results/why.json", calibration_images=256, validation_images=512)
     args = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

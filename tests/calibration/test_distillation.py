@@ -179,7 +179,8 @@ def test_bad_settings(settings, message):
 
 
 @pytest.mark.parametrize(
-    ("timesteps", "iterations"), [(1, 4800), (3, 1600), (7, 1200), (16, 1200), (48, 400), (1000, 100)]
+    ("timesteps", "iterations"),
+    [(1, 4800), (3, 1600), (4, 1200), (7, 1200), (16, 1200), (17, 1129), (48, 400), (1000, 100)],
 )
 def test_very_few_time_steps_get_more_iterations(timesteps, iterations):
     assert Distillation().iterations_at(timesteps) == iterations
