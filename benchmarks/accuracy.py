@@ -164,6 +164,7 @@ def measure(args: argparse.Namespace, console: Console) -> Rows:
                         cpu_seconds=seconds,
                         **scores(logits, expected, labels),
                         **measure_energy(snn, images).results(),
+                        **iterations(key, timesteps),
                     )
                     console.print(*row.values())
     return rows
@@ -176,6 +177,13 @@ def converted(
     if pipeline == "uncalibrated":
         return convert(ann, next(iter(loader))[0], timesteps)
     return calibrate(ann, loader, PIPELINES[pipeline](timesteps, seed=seed), progress=False)
+
+
+def iterations(pipeline: str, timesteps: int) -> dict[str, int]:
+    """Of the distillation, which its cost and its accuracy depend on; empty for a pipeline without it."""
+    make = PIPELINES.get(pipeline, Baseline)
+    settings = getattr(make(timesteps), "distillation", None)
+    return {"iterations": settings.iterations_at(timesteps)} if settings else {}
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
