@@ -2,8 +2,9 @@
 
 python benchmarks/ablation.py --models vgg16_bn --timesteps 4 --seeds 0
 
-The ANNs are those of accuracy.py, kept in cache/benchmarks; the images are the first of the validation set,
-neither calibration nor test images. Rows that the output file already has are not measured again.
+The ANNs are those of accuracy.py, kept in cache/benchmarks; the images are those of the validation set,
+neither calibration nor test images. Agreement is the share of them whose class is the ANN's, which chance
+moves less than the accuracy. Rows that the output file already has are not measured again.
 """
 
 import argparse
@@ -61,14 +62,14 @@ def measure(args: argparse.Namespace, console: Console) -> Rows:
 
 
 def table(rows: Rows) -> Table:
-    result = Table("model", "T", "pipeline", "ANN %", "SNN %", "logit error", "CPU s")
+    result = Table("model", "T", "pipeline", "ANN %", "SNN %", "agreement %", "logit error", "CPU s")
     for key in dict.fromkeys((r["model"], r["timesteps"], r["pipeline"]) for r in rows):
         group = [r for r in rows if (r["model"], r["timesteps"], r["pipeline"]) == key]
-        ann, snn, error, seconds = (
+        *shares, error, seconds = (
             statistics.mean(r[column] for r in group)
-            for column in ("ann", "snn", "logit_error", "cpu_seconds")
+            for column in ("ann", "snn", "agreement", "logit_error", "cpu_seconds")
         )
-        numbers = (f"{100 * ann:.2f}", f"{100 * snn:.2f}", f"{error:.3f}", f"{seconds:.0f}")
+        numbers = (*(f"{100 * share:.2f}" for share in shares), f"{error:.3f}", f"{seconds:.0f}")
         result.add_row(key[0], str(key[1]), key[2], *numbers)
     return result
 
@@ -77,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_arguments(parser, "benchmarks/results/ablation.json", calibration_images=4096, validation_images=2000)
+    add_arguments(parser, "benchmarks/results/ablation.json", calibration_images=4096, validation_images=6000)
     args = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     console = Console(soft_wrap=True)

@@ -134,9 +134,13 @@ def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def scores(logits: torch.Tensor, expected: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-    """The accuracies of ANN and SNN, and how far the SNN's logits are from the ANN's (`expected`)."""
-    error = ((logits - expected).norm() / expected.norm()).item()
-    return {"ann": accuracy(expected, labels), "snn": accuracy(logits, labels), "logit_error": error}
+    """The accuracies of ANN and SNN, and how near the SNN is to the ANN's logits (`expected`) and classes."""
+    return {
+        "ann": accuracy(expected, labels),
+        "snn": accuracy(logits, labels),
+        "agreement": accuracy(logits, expected.argmax(1)),
+        "logit_error": ((logits - expected).norm() / expected.norm()).item(),
+    }
 
 
 def measure(args: argparse.Namespace, console: Console) -> Rows:
