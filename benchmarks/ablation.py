@@ -3,8 +3,9 @@
 python benchmarks/ablation.py --models vgg16_bn --timesteps 4 --seeds 0
 
 The ANNs are those of accuracy.py, kept in cache/benchmarks; the images are those of the validation set,
-neither calibration nor test images. Agreement is the share of them whose class is the ANN's, which chance
-moves less than the accuracy. Rows that the output file already has are not measured again.
+neither calibration nor test images. Agreement is the share of them whose class is the ANN's: in the
+accuracy, classes that become right and classes that become wrong cancel. Rows that the output file already
+has are not measured again.
 """
 
 import argparse
