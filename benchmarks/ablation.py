@@ -82,6 +82,7 @@ def main() -> None:
     add_arguments(parser, "benchmarks/results/ablation.json", calibration_images=4096, validation_images=6000)
     args = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    torch.set_num_threads(1)
     console = Console(soft_wrap=True)
     console.print(table(measure(args, console)))
 

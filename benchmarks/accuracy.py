@@ -231,6 +231,7 @@ def main() -> None:
     parser.add_argument("--output", default="benchmarks/results/accuracy.json")
     args = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    torch.set_num_threads(1)
     console = Console(width=120)
     rows = measure(args, console)
     console.print(table(rows))

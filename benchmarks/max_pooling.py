@@ -143,7 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pipelines", nargs="+", choices=list(PIPELINES), default=list(PIPELINES))
+    parser.add_argument("--pipelines", nargs="+", choices=list(PIPELINES), default=["baseline", "lcp", "acp"])
     parser.add_argument("--timesteps", nargs="+", type=int, default=[4, 8, 16, 32])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--calibration-images", type=int, default=256)
