@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--output", default="benchmarks/results/papers.json")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    console = Console(soft_wrap=True)
+    console = Console(width=120)
     console.print(table(measure(args, console)))
 
 
