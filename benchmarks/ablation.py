@@ -83,7 +83,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     torch.set_num_threads(1)
-    console = Console(soft_wrap=True)
+    console = Console(width=120)
     console.print(table(measure(args, console)))
 
 

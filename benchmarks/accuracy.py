@@ -192,6 +192,12 @@ def iterations(pipeline: str, timesteps: int) -> dict[str, int]:
     return {"iterations": settings.iterations_at(timesteps)} if settings else {}
 
 
+def asked(rows: Rows, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows that the command line names; the file may have more."""
+    wanted = (args.data, args.models, args.seeds, args.timesteps, args.pipelines)
+    return [r for r in rows if all(r[key] in values for key, values in zip(KEYS, wanted, strict=True))]
+
+
 def table(rows: list[dict[str, Any]]) -> Table:
     result = Table(
         "data", "model", "T", "pipeline", "ANN %", "SNN %", "logit error", "CPU s", "spikes", "energy %"
@@ -232,9 +238,8 @@ def main() -> None:
     args = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     torch.set_num_threads(1)
-    console = Console(width=120)
-    rows = measure(args, console)
-    console.print(table(rows))
+    console = Console(width=140)
+    console.print(table(asked(measure(args, console), args)))
 
 
 if __name__ == "__main__":

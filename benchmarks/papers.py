@@ -13,7 +13,18 @@ import time
 from typing import Any
 
 import torch
-from accuracy import KEYS, MODELS, RECIPES, TABLES, data_module, logits_and_labels, scores, table, trained
+from accuracy import (
+    KEYS,
+    MODELS,
+    RECIPES,
+    TABLES,
+    asked,
+    data_module,
+    logits_and_labels,
+    scores,
+    table,
+    trained,
+)
 from lightning.pytorch import Trainer
 from rich.console import Console
 from rows import Rows
@@ -132,8 +143,8 @@ def main() -> None:
     parser.add_argument("--output", default="benchmarks/results/papers.json")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    console = Console(width=120)
-    console.print(table(measure(args, console)))
+    console = Console(width=140)
+    console.print(table(asked(measure(args, console), args)))
 
 
 if __name__ == "__main__":
