@@ -193,9 +193,11 @@ def iterations(pipeline: str, timesteps: int) -> dict[str, int]:
 
 
 def asked(rows: Rows, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the rows that the command line names; the file may have more."""
-    wanted = (args.data, args.models, args.seeds, args.timesteps, args.pipelines)
-    return [r for r in rows if all(r[key] in values for key, values in zip(KEYS, wanted, strict=True))]
+    """Return the rows that the command line names, in its order; the file may have more."""
+    choices = (args.data, args.models, args.seeds, args.timesteps, args.pipelines)
+    wanted = dict(zip(KEYS, choices, strict=True))
+    named = [r for r in rows if all(r[key] in values for key, values in wanted.items())]
+    return sorted(named, key=lambda r: [values.index(r[key]) for key, values in wanted.items()])
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
