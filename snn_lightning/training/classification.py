@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAccuracy
 
 from snn_lightning.errors import SettingsError
+from snn_lightning.graph.pointwise import overruns
 from snn_lightning.models import create_model
 from snn_lightning.spiking.checkpoint import SpikingCheckpoint
 from snn_lightning.spiking.kinds import check_surrogate
@@ -53,7 +54,8 @@ class ClassificationModule(SpikingCheckpoint, LightningModule):
         label_smoothing: share of the target that is spread over all classes.
         nesterov: whether the momentum is Nesterov's.
         warmup_epochs: epochs of linear warm-up.
-        channels_last: keep images and filters with their channels innermost, mostly the faster way.
+        channels_last: keep images and filters with their channels innermost, mostly the faster way; left out
+            for networks whose training that could break, see `graph.pointwise.overruns`.
     """
 
     accuracy_over_time: list[float] | None
@@ -87,7 +89,8 @@ class ClassificationModule(SpikingCheckpoint, LightningModule):
         self.net = create_model(
             **model, num_classes=num_classes, in_channels=in_channels, image_size=image_size
         )
-        if channels_last:
+        self._channels_last = channels_last and not any(map(overruns, self.net.modules()))
+        if self._channels_last:
             self.net = self.net.to(memory_format=torch.channels_last)
         self._accuracy = torch.nn.ModuleDict(
             {
@@ -181,7 +184,7 @@ class ClassificationModule(SpikingCheckpoint, LightningModule):
         return int(total), min(int(total), round(self.hparams["warmup_epochs"] * per_epoch))
 
     def _arrange(self, x: Tensor) -> Tensor:
-        if self.hparams["channels_last"] and x.ndim == 4:
+        if self._channels_last and x.ndim == 4:
             return x.contiguous(memory_format=torch.channels_last)
         return x
 
