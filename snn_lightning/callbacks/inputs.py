@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from snn_lightning.calibration.data import check_images
-from snn_lightning.callbacks.networks import Network, noted
+from snn_lightning.callbacks.networks import Network, noted, whole
 from snn_lightning.callbacks.own_code import Code, batches_on_device, choose
 from snn_lightning.callbacks.recording import (
     Call,
@@ -129,7 +129,7 @@ class Recorder:
         if not self.choose_whole or not self.network.path:
             return code
         if inside:
-            self.network = replace(self.network, path="", ann=module)
+            self.network = whole(module)
             return choose(module, batch, reaches, self.network.title)
         if outside:
             names = ", ".join(f"'{name}'" for name in dict.fromkeys(outside))

@@ -74,7 +74,7 @@ def find_network(module: LightningModule, path: str | None) -> Network:
         except AttributeError:
             continue
     if path is None and is_overridden("forward", module):
-        return Network(module, "", module)
+        return whole(module)
     names = NETWORK_NAMES if path is None else (path,)
     children = ", ".join(f"'{name}'" for name, _ in module.named_children()) or "none"
     raise SettingsError(
@@ -84,24 +84,40 @@ def find_network(module: LightningModule, path: str | None) -> Network:
     )
 
 
+def whole(module: LightningModule) -> Network:
+    """Return the module's own `forward` as a network.
+
+    Raises:
+        SettingsError: the place of its SNN is taken.
+    """
+    if hasattr(module, WHOLE):
+        raise SettingsError(
+            f"{type(module).__name__} has an attribute '{WHOLE}' already, which is where the SNN goes that "
+            "runs in place of its forward. Rename it, or name a part: "
+            "CalibrationCallback(..., network='<attribute>')."
+        )
+    return Network(module, "", module)
+
+
 @contextmanager
 def noted(network: Network, inside: list[str], outside: list[str]) -> Iterator[None]:
-    """Note which other submodules with parameters run, in the module's `forward` or outside it.
+    """Note which other parameters and submodules with some run, in the module's `forward` or outside it.
 
     Args:
         network: a part of a module.
         inside: names of those that run while `forward` does.
         outside: names of those that run while it doesn't.
     """
-    own, depth = set(network.ann.modules()), [0]
+    module, own, depth = network.module, set(network.ann.modules()), [0]
 
     def enter(*_: object) -> None:
         depth[0] += 1
+        # A module's own parameters are read unseen.
+        inside.extend(module._parameters)
 
     def leave(*_: object) -> None:
         depth[0] -= 1
 
-    module = network.module
     handles = [
         module.register_forward_pre_hook(enter),
         module.register_forward_hook(leave, always_call=True),

@@ -77,8 +77,11 @@ def rebuild_spiking_model(module: nn.Module, checkpoint: dict[str, Any]) -> None
     entry = checkpoint[KEY]
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     model = SpikingModel.from_spec(entry["spec"]).to(device)
+    paths, whole = [entry["attribute"], *entry.get("aliases", ())], entry.get("whole", False)
     try:
-        place(module, model, [entry["attribute"], *entry.get("aliases", ())], entry.get("whole", False))
+        for path in () if whole else paths:
+            module.get_submodule(path)
+        place(module, model, paths, whole)
     except AttributeError as error:
         raise CheckpointError(
             f"The checkpoint holds a spiking network in '{entry['attribute']}', and {type(module).__name__} "
