@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any, cast
 
@@ -44,15 +45,11 @@ def normalise(ann: nn.Module, sample: Tensor) -> StageNetwork:
         )
     ann = unwrap(ann)
     network = lower(ann, sample)
-    training = {module: module.training for module in ann.modules()}
-    ann.eval()
-    try:
-        with torch.no_grad(), plain_activations(ann), own_precision("float32", sample.device):
-            for part in (sample[:1], sample):
-                _check_equal(ann(part.clone()), network(part), "output")
-    finally:
-        for module, mode in training.items():
-            module.training = mode
+    # A forward may leave something behind in its modules; so does `eval`.
+    ann = copy.deepcopy(ann).eval()
+    with torch.no_grad(), plain_activations(ann), own_precision("float32", sample.device):
+        for part in (sample[:1], sample):
+            _check_equal(ann(part.clone()), network(part), "output")
     return network
 
 
