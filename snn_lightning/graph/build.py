@@ -14,7 +14,7 @@ from snn_lightning.graph import rules as _rules  # noqa: F401  (registers the ru
 from snn_lightning.graph.capped import plain_activations
 from snn_lightning.graph.fold import fold_batch_norms
 from snn_lightning.graph.lowering import Lowering
-from snn_lightning.graph.network import StageNetwork, require_sites
+from snn_lightning.graph.network import INPUT, StageNetwork, require_sites
 from snn_lightning.graph.operators import MAX_POOLS
 from snn_lightning.graph.precision import own_precision
 from snn_lightning.graph.trace import trace, unwrap
@@ -77,7 +77,7 @@ def prepare(
 
     Args:
         network: a normalised ANN.
-        sample: inputs `[N, ...]`, to know the sizes that adaptive pooling meets.
+        sample: inputs `[N, ...]`, to know the sizes that adaptive pooling meets and those of the sites.
         max_pooling: "gated" passes, in each window, the spikes of the input with the largest rate so far;
             "average" replaces max pooling; "keep" takes the maximum of the spikes of each time step.
         convert_avg_pool: give every average pooling of spikes neurons of its own, as a depthwise convolution
@@ -101,6 +101,9 @@ def prepare(
         from snn_lightning.graph.pooling import convert_average_pooling
 
         network = convert_average_pooling(network, sample)
+    with torch.no_grad():
+        values = network.run_operators(network.nodes, {INPUT: sample[:1]})
+    network.shapes = {name: tuple(values[name].shape[1:]) for name in (INPUT, *network.sites)}
     return network.eval()
 
 

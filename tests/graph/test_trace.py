@@ -42,7 +42,9 @@ class Recurrent(nn.Module):
                 skip = x
                 self.conv2.stride = (1, 1)
             x = self.relu(getattr(self, f"norm1_{t}")(self.conv1(x)))
-            x = self.relu(getattr(self, f"norm2_{t}")(self.conv2(x)) + skip)
+            x = getattr(self, f"norm2_{t}")(self.conv2(x))
+            x += skip
+            x = self.relu(x)
         return x
 
 
