@@ -51,12 +51,11 @@ def test_the_numbers_are_those_of_simulation_and_file(cls: type[nn.Module], tmp_
 def test_older_files_do_not_say_how_many_neurons(version: int, tmp_path: Path) -> None:
     x = inputs(Vector, 2)
     snn = convert(toy(Vector), x, 3)
-    save_converted(snn, tmp_path / "snn.ckpt")
-    checkpoint = torch.load(tmp_path / "snn.ckpt", weights_only=True)
-    checkpoint[KEY]["spec"]["format"] = version
+    spec = snn.spec() | {"format": version}
     for key in ["shapes", "precision", "neuron"][: 4 - version]:
-        del checkpoint[KEY]["spec"][key]
-    torch.save(checkpoint, tmp_path / "snn.ckpt")
+        del spec[key]
+    entry = {"attribute": "", "spec": spec}
+    torch.save({KEY: entry, "state_dict": snn.state_dict()}, tmp_path / "snn.ckpt")
     loaded = load_converted(tmp_path / "snn.ckpt")
     assert torch.equal(loaded(x), snn(x))
     lines = str(loaded).splitlines()
