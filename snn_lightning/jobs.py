@@ -110,7 +110,7 @@ def calibrate(config: DictConfig) -> Results | None:
             precision=pipeline.precision,
             **pooling,
         )
-        experiment.console.print(module.net.report.summary, highlight=False)
+        experiment.console.print(module.net.report.summary, highlight=False, markup=False, soft_wrap=True)
         uncalibrated_accuracy = experiment.test()
     module.net = ann
     partial = Path(config.cache_dir) / "partial"
