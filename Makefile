@@ -3,6 +3,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# What reaches PyTorch's own kernels most: run again as on a processor without AVX-512.
+AVX2_TESTS := tests/graph/test_pointwise.py tests/graph/test_precision.py tests/spiking/test_kernels.py \
+	tests/calibration/test_weights.py tests/training/test_classification.py tests/training/test_hybrid.py
 
 .PHONY: demo test clean
 
@@ -14,6 +17,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest $(AVX2_TESTS)
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

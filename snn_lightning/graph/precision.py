@@ -9,9 +9,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
 
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph.operators import SYNAPSES
+from snn_lightning.graph.pointwise import overruns, strided
 
 PRECISIONS = ("float32", "tf32", "bf16")
 
@@ -89,7 +91,12 @@ def compute(operator: nn.Module, inputs: Sequence[Tensor], precision: str) -> Te
         return cast(Tensor, operator(*inputs))
     (x,) = inputs
     with own_precision(precision, x.device):
-        return _in_bfloat16(operator, x) if precision == "bf16" else cast(Tensor, operator(x))
+        if precision == "bf16":
+            return _in_bfloat16(operator, x)
+        if overruns(operator) and operator.padding == (0, 0):
+            pixels = strided(x, operator.stride)
+            return F.conv2d(pixels, operator.weight, operator.bias, groups=operator.groups)
+        return cast(Tensor, operator(x))
 
 
 def _in_bfloat16(synapse: nn.Module, x: Tensor) -> Tensor:

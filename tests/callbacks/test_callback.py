@@ -141,7 +141,7 @@ def test_where_the_network_lies(cls, setting, path, tmp_path):
     assert torch.equal(load_converted(tmp_path / "snn.ckpt")(IMAGES), module.get_submodule(path)(IMAGES))
 
 
-@pytest.mark.parametrize("setting", [None, "network", "inner.net"])
+@pytest.mark.parametrize("setting", ["network", "inner.net"])
 def test_a_module_without_such_a_network(setting, tmp_path):
     trainer = make_trainer(tmp_path, CalibrationCallback(LCP(3), network=setting))
     message = r"Nested has no network in .*; its submodules are 'inner'\. Name it: CalibrationCallback"

@@ -57,6 +57,16 @@ FORMS: dict[str, Callable[..., Any]] = {
     "torch.matmul": lambda s, x: torch.matmul(
         F.relu(s.conv(x)).permute(0, 2, 3, 1), s.second.weight[:, 0, :, 0]
     ),
+    "einsum": lambda s, x: torch.einsum("ni,oi->no", s.conv(x).relu().mean((2, 3)), s.linear.weight),
+    "einsum of channels": lambda s, x: torch.einsum(
+        "nchw, cd -> ndhw", s.conv(x).relu(), s.linear.weight.t()
+    ),
+    "einsum, constant first": lambda s, x: torch.einsum(
+        "oc,nchw->nhow", s.linear.weight, s.conv(x).relu()[:, :, :5]
+    ),
+    "einsum with an ellipsis": lambda s, x: torch.einsum(
+        "...i,oi->...o", [s.conv(x).relu().permute(0, 2, 3, 1), s.linear.weight]
+    ),
     "position parameter": lambda s, x: F.relu(s.conv(x) + POSITIONS) * POSITIONS[:1] + s.conv(x),
     "position parameter first": lambda s, x: (POSITIONS[None] - F.relu(s.conv(x))).mul(POSITIONS.view(6, 6)),
     "constant that widens": lambda s, x: F.relu(s.conv(x)).mean((2, 3), keepdim=True) + POSITIONS,

@@ -3,6 +3,7 @@
 from snn_lightning.graph.rules import (
     activations,
     arithmetic,
+    comparisons,
     leaky,
     padding,
     products,
@@ -17,6 +18,7 @@ __all__ = [
     "BATCH_NORM",
     "activations",
     "arithmetic",
+    "comparisons",
     "leaky",
     "padding",
     "products",
