@@ -19,8 +19,8 @@ from snn_lightning.errors import SettingsError
 from snn_lightning.graph import normalise, prepare
 from snn_lightning.graph.precision import PRECISIONS
 from tests.calibration.support import literal_simulation, make_loop, same_bits
-from tests.switches import float32_switches
 from tests.toys import Residual, Signal, Vector, inputs, toy
+from tests.versions import float32_switches
 
 FEW = Weights(4, step_size=0.05, batch_size=8)
 PIPELINES = [Baseline, LCP, partial(ACP, weights=FEW), partial(ACP, weights=LeastSquares())]

@@ -17,7 +17,7 @@ from snn_lightning.graph.precision import (
     compute,
     float32_products,
 )
-from tests.switches import SET_BY_NAME, float32_switches
+from tests.versions import SET_BY_NAME, float32_switches
 
 SYNAPSES: list[tuple[nn.Module, tuple[int, ...]]] = [
     (nn.Conv1d(4, 6, 3, padding=1, padding_mode="circular"), (4, 9)),
