@@ -4,6 +4,7 @@ import pytest
 import torch
 from lightning.pytorch import callbacks
 
+TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
 SET_BY_NAME = hasattr(torch.backends, "fp32_precision")
 """Whether float32 products have switches that say "ieee" and "tf32", as from PyTorch 2.9 on."""
 
