@@ -36,6 +36,7 @@ from snn_lightning.training import FineTuning
 from tests import fake_timm
 from tests.composing import composed, group
 from tests.data.files import write_image_folder
+from tests.versions import needs_averaging
 
 
 def config(folder: Path, *overrides: str) -> DictConfig:
@@ -215,7 +216,8 @@ def test_experiments_go_with_calibrate(hydra: Path, name: str) -> None:
     [
         *([f"trainer={name}"] for name in group("trainer") if name != "gpu"),
         *([f"logger={name}"] for name in group("logger")),
-        *([f"callbacks={name}"] for name in group("callbacks")),
+        *([f"callbacks={name}"] for name in group("callbacks") if name != "ema"),
+        pytest.param(["callbacks=ema"], marks=needs_averaging),
         *([f"data={name}", "data.num_workers=0"] for name in group("data")),
     ],
     ids=lambda overrides: overrides[0],
@@ -299,7 +301,7 @@ def test_added_keys_fail_too(hydra: Path, key: str) -> None:
         ("data.augment=false", False),
         ("data.train_images=500", False),
         ("trainer.max_epochs=5", False),
-        ("callbacks=ema", False),
+        pytest.param("callbacks=ema", False, marks=needs_averaging),
     ],
 )
 def test_a_pretrained_ann_is_shared_by_what_does_not_change_it(hydra: Path, change: str, same: bool) -> None:

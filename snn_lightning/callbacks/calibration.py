@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.trainer.states import TrainerFn
@@ -20,6 +19,7 @@ from torch import Tensor
 from snn_lightning.calibration.api import run_calibration
 from snn_lightning.calibration.partial import PartialCheckpoint
 from snn_lightning.calibration.pipelines import Pipeline
+from snn_lightning.callbacks.averaging import WeightAveraging
 from snn_lightning.callbacks.communicator import StrategyCommunicator
 from snn_lightning.callbacks.inputs import InputStatistics, Recorder
 from snn_lightning.callbacks.networks import find_network

@@ -128,17 +128,27 @@ def trace(model: nn.Module) -> fx.GraphModule:
     except ConversionError:
         raise
     except Exception as error:
-        remedy = (
-            "Take torch.compile off the function it calls: compiled modules are unwrapped, functions can't."
-            if "dynamo" in str(error)
-            else "Control flow that depends on tensor values has no spiking counterpart: rewrite it with "
-            "fixed structure, or convert the submodule that is free of it."
-        )
         raise ConversionError(
             f"The forward code of {describe_path(tracer.path)} can't be traced at {_last_user_line(error)}: "
-            f"{error}. {remedy}"
+            f"{error}. {_remedy(str(error))}"
         ) from error
     return fx.GraphModule(network, graph)
+
+
+def _remedy(message: str) -> str:
+    if "dynamo" in message:
+        return (
+            "Take torch.compile off the function it calls: compiled modules are unwrapped, functions can't."
+        )
+    if "tuple of Tensors" in message:
+        return (
+            "Before PyTorch 2.9 the parts that chunk, split or unbind return can't be joined as they come: "
+            "unpack them, as in a, b = x.chunk(2, 1)."
+        )
+    return (
+        "Control flow that depends on tensor values has no spiking counterpart: rewrite it with fixed "
+        "structure, or convert the submodule that is free of it."
+    )
 
 
 def describe_path(path: str) -> str:

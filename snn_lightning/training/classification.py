@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAccuracy
@@ -160,7 +160,7 @@ class ClassificationModule(SpikingCheckpoint, LightningModule):
         if self._over_time is not None:
             self.accuracy_over_time = self._over_time.compute().tolist()
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """SGD, and the cosine schedule stepped after each batch."""
         settings = self.hparams
         optimizer = torch.optim.SGD(

@@ -165,11 +165,14 @@ def test_an_ann_checkpoint_still_loads_into_the_module(tmp_path):
 
 
 def test_a_checkpoint_by_lightnings_own_callback(tmp_path):
-    """`save_last` may write when the training ends, after the calibration."""
+    """`save_last` writes when the training ends, after the calibration; Lightning 2.5.0 writes before it."""
     module, last = Classifier(), ModelCheckpoint(tmp_path / "kept", save_last=True, every_n_epochs=5)
     trainer = make_trainer(tmp_path, last, CalibrationCallback(LCP(3)), enable_checkpointing=True)
     trainer.fit(module, datamodule=Data())
     (path,) = (tmp_path / "kept").glob("last.ckpt")
     contents = torch.load(path, weights_only=True)
-    assert ("snn_lightning" in contents) == any("units." in name for name in contents["state_dict"])
-    assert torch.equal(load_converted(path)(IMAGES), module.net(IMAGES))
+    at_the_end = "on_train_end" in vars(ModelCheckpoint)
+    assert any("units." in name for name in contents["state_dict"]) == at_the_end
+    assert ("snn_lightning" in contents) == at_the_end
+    if at_the_end:
+        assert torch.equal(load_converted(path)(IMAGES), module.net(IMAGES))

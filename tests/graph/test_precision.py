@@ -17,6 +17,7 @@ from snn_lightning.graph.precision import (
     compute,
     float32_products,
 )
+from tests.versions import SET_BY_NAME, float32_switches
 
 SYNAPSES: list[tuple[nn.Module, tuple[int, ...]]] = [
     (nn.Conv1d(4, 6, 3, padding=1, padding_mode="circular"), (4, 9)),
@@ -28,12 +29,6 @@ SYNAPSES: list[tuple[nn.Module, tuple[int, ...]]] = [
     (nn.ConvTranspose3d(2, 3, 2, bias=False), (2, 3, 3, 3)),
     (nn.Linear(12, 5), (12,)),
     (PositionwiseLinear(12, 5), (3, 12)),
-]
-SWITCHES = [
-    torch.backends.cuda.matmul,
-    torch.backends.cudnn.conv,
-    torch.backends.mkldnn.matmul,
-    torch.backends.mkldnn.conv,
 ]
 
 
@@ -94,17 +89,17 @@ class Watching(nn.Linear):
     """Remembers the switches that it met."""
 
     def forward(self, x: Tensor) -> Tensor:
-        self.seen = {switch.fp32_precision for switch in SWITCHES}
+        self.seen = set(float32_switches())
         return super().forward(x)
 
 
 @pytest.mark.parametrize(("precision", "seen"), [("float32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")])
 def test_the_switches_are_set_around_a_synapse(precision: str, seen: str) -> None:
     synapse, x = Watching(3, 2), torch.rand(2, 3)
-    before = [switch.fp32_precision for switch in SWITCHES]
+    before = float32_switches()
     y = compute(synapse, (x,), precision)
     assert synapse.seen == {seen}
-    assert [switch.fp32_precision for switch in SWITCHES] == before
+    assert float32_switches() == before
     if precision == "float32":
         assert torch.equal(y, synapse(x))
 
@@ -120,24 +115,29 @@ STATES = {
     "legacy matmul": "b.cuda.matmul.allow_tf32 = True",
     "legacy convolutions": "b.cudnn.allow_tf32 = False",
     "legacy medium": "torch.set_float32_matmul_precision('medium')",
-    "all": "b.fp32_precision = 'tf32'",
-    "one": "b.cudnn.conv.fp32_precision = 'ieee'; b.mkldnn.fp32_precision = 'tf32'",
 }
+if SET_BY_NAME:
+    STATES |= {
+        "all": "b.fp32_precision = 'tf32'",
+        "one": "b.cudnn.conv.fp32_precision = 'ieee'; b.mkldnn.fp32_precision = 'tf32'",
+    }
 PROGRAM = """
 import os
 import torch
 from snn_lightning.graph.precision import float32_products
 b = torch.backends
+switches = ()
+if hasattr(b, "fp32_precision"):
+    switches = b, b.cudnn, b.mkldnn, b.cuda.matmul, b.cudnn.conv, b.cudnn.rnn, b.mkldnn.conv, b.mkldnn.matmul
 def look():
     try:
         legacy = b.cuda.matmul.allow_tf32, b.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     except RuntimeError:
         legacy = None
-    switches = b, b.cudnn, b.mkldnn, b.cuda.matmul, b.cudnn.conv, b.cudnn.rnn, b.mkldnn.conv, b.mkldnn.matmul
     return legacy, [switch.fp32_precision for switch in switches]
 def follow():
-    seen, before = [look()], b.fp32_precision
-    for value in ("ieee", "tf32", before):
+    seen = [look()]
+    for value in ("ieee", "tf32", b.fp32_precision) if switches else ():
         b.fp32_precision = value
         seen.append(look())
     return seen

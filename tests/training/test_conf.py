@@ -5,15 +5,17 @@ from pathlib import Path
 import pytest
 from hydra.utils import instantiate
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor
+from lightning.pytorch.callbacks import LearningRateMonitor
 from omegaconf import DictConfig, OmegaConf
 
+from snn_lightning.callbacks.averaging import EMAWeightAveraging
 from snn_lightning.data import Digits, Folder, ImageDataModule
 from snn_lightning.models import list_models
 from snn_lightning.training import ClassificationModule
 from tests import fake_timm
 from tests.composing import composed, group
 from tests.data.files import write_image_folder
+from tests.versions import needs_averaging
 
 
 def config(folder: Path, *overrides: str) -> DictConfig:
@@ -73,7 +75,11 @@ def test_loggers(hydra: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "kinds"),
-    [("none", []), ("default", [LearningRateMonitor]), ("ema", [LearningRateMonitor, EMAWeightAveraging])],
+    [
+        ("none", []),
+        ("default", [LearningRateMonitor]),
+        pytest.param("ema", [LearningRateMonitor, EMAWeightAveraging], marks=needs_averaging),
+    ],
 )
 def test_callbacks(hydra: Path, name: str, kinds: list[type]) -> None:
     assert [type(instantiate(c)) for c in config(hydra, f"callbacks={name}").callbacks.values()] == kinds

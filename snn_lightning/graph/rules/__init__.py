@@ -10,7 +10,7 @@ from snn_lightning.graph.rules import (
     shapes,
     synapses,
     vanishing,
-    wrapped,
+    vision,
 )
 from snn_lightning.graph.rules.synapses import BATCH_NORM
 
@@ -25,5 +25,5 @@ __all__ = [
     "shapes",
     "synapses",
     "vanishing",
-    "wrapped",
+    "vision",
 ]
