@@ -313,20 +313,37 @@ class SpikingModel(nn.Module):
         }
 
     @classmethod
-    def from_spec(cls, spec: Mapping[str, Any]) -> SpikingModel:
-        """Rebuild a model from `spec()`; load its parameters with `load_state_dict`."""
-        if spec.get("format") not in range(1, FORMAT + 1):
+    def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor] | None = None) -> SpikingModel:
+        """Rebuild a model from `spec()`; load its parameters with `load_state_dict`.
+
+        Args:
+            spec: the description.
+            state: the parameters that will be loaded; a description of other sizes is refused before memory
+                is taken for it.
+
+        Raises:
+            CheckpointError: the description makes no sense here, or does not fit `state`.
+        """
+        if not isinstance(spec, Mapping) or spec.get("format") not in range(1, FORMAT + 1):
+            found = spec.get("format") if isinstance(spec, Mapping) else spec
             raise CheckpointError(
-                f"The checkpoint describes its network in format {spec.get('format')!r}, and this version of "
+                f"The checkpoint describes its network in format {found!r}, and this version of "
                 f"snn_lightning reads formats 1 to {FORMAT}: it is damaged or of another version; calibrate "
                 "the ANN again."
             )
-        neuron = neuron_from_spec(spec["neuron"]) if "neuron" in spec else IF()
-        with torch.random.fork_rng(devices=[]):
-            model = cls(StageNetwork.from_spec(spec["network"]), spec["timesteps"], neuron)
-        model.status = spec["status"]
+        sizes = None if state is None else _part(state, "network.")
         try:
+            neuron = neuron_from_spec(spec["neuron"]) if "neuron" in spec else IF()
+            with torch.random.fork_rng(devices=[]):
+                model = cls(StageNetwork.from_spec(spec["network"], sizes), spec["timesteps"], neuron)
+            model.status = spec["status"]
             model.precision = spec.get("precision", "float32")
-        except SettingsError as error:
-            raise CheckpointError(f"The checkpoint is damaged or of another version: {error}.") from error
+        except (KeyError, SettingsError) as error:
+            raise CheckpointError(
+                f"The checkpoint is damaged or of another version: {error}; calibrate the ANN again."
+            ) from error
         return model.eval()
+
+
+def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

@@ -5,6 +5,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from snn_lightning import LCP, CalibrationCallback, SpikingModel, load_converted
+from snn_lightning.errors import CheckpointError
 from tests.callbacks.modules import QUICK, Classifier, Data, Reloadable, make_trainer
 from tests.toys import PlainConv, inputs
 
@@ -43,6 +44,12 @@ def test_load_from_checkpoint(tmp_path):
         == before
     )
     assert data.asked == 0
+    contents = torch.load(path, weights_only=True)
+    next(v for key, v in contents["state_dict"].items() if key.endswith("v_th"))[0] *= 1.001
+    torch.save(contents, path)
+    for load in (Reloadable.load_from_checkpoint, lambda path: trainer.test(loaded, Data(), ckpt_path=path)):
+        with pytest.raises(CheckpointError, match="differ from those that were saved"):
+            load(path)
 
 
 def test_an_ann_checkpoint_still_loads_into_the_module(tmp_path):
@@ -62,5 +69,6 @@ def test_a_checkpoint_by_lightnings_own_callback(tmp_path):
     trainer.fit(module, datamodule=Data())
     (path,) = (tmp_path / "kept").glob("last.ckpt")
     contents = torch.load(path, weights_only=True)
-    assert ("snn_lightning" in contents) == any("units." in name for name in contents["state_dict"])
+    assert "digest" in contents["snn_lightning"]
+    assert any("units." in name for name in contents["state_dict"])
     assert torch.equal(load_converted(path)(IMAGES), module.net(IMAGES))
