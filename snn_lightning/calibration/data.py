@@ -52,27 +52,29 @@ def collect_images(loader: Iterable[Any], seed: int = 0) -> list[Tensor]:
     return batches
 
 
-def count_images(wanted: int | None, total: int, batch: int = 1) -> int:
+def count_images(step: str, wanted: int | None, total: int, batch: int = 1) -> int:
     """Return how many of the calibration images a step uses.
 
     Args:
-        wanted: what its setting says; None for all.
+        step: the pipeline's field that holds its settings, for messages.
+        wanted: what its setting `images` says; None for all.
         total: images of the calibration set.
-        batch: images of its mini-batch.
+        batch: images of its mini-batch, its setting `batch_size`.
 
     Raises:
         CalibrationError: it wants more than there are, or has fewer than a mini-batch.
     """
     if wanted is not None and wanted > total:
         raise CalibrationError(
-            f"A calibration step wants {wanted} images and the calibration set has {total}: give more images "
-            "(data.calibration_images), or set the step's images to null for all."
+            f"The step '{step}' wants {wanted} images and the calibration set has {total}: give more images "
+            f"(data.calibration_images), or set {step}.images to {total} or less, or to null for all."
         )
     count = total if wanted is None else wanted
     if count < batch:
+        more = "give more images (data.calibration_images)" if wanted is None else f"raise {step}.images"
         raise CalibrationError(
-            f"Weight calibration has {count} images, fewer than its batch of {batch}: give more calibration "
-            f"images, or set weights.batch_size to {count} or less."
+            f"The step '{step}' has {count} images, fewer than its batch of {batch}: {more}, or set "
+            f"{step}.batch_size to {count} or less."
         )
     return count
 

@@ -100,7 +100,7 @@ class NetworkLoop:
     def run(self) -> list[tuple[int, float]]:
         """Run all iterations; returns the loss curve as some twenty (iteration, loss) pairs."""
         settings, context = self.settings, self.context
-        count = count_images(settings.images, context.total, settings.batch_size)
+        count = count_images("distillation", settings.images, context.total, settings.batch_size)
         context.communicator.barrier()
         optimizer = torch.optim.Adam(self.groups)
         name = ("loss of the distillation", "distillation.step_size")

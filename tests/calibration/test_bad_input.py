@@ -61,17 +61,18 @@ def test_something_else_than_a_pipeline(pipeline):
 
 
 def test_fewer_images_than_the_weights_batch():
-    with pytest.raises(
-        CalibrationError, match=r"4 images, fewer than its batch of 8: give more calibration images"
-    ):
+    with pytest.raises(CalibrationError, match=r"4 images, fewer than its batch of 8: give more images"):
         calibrate(toy(PlainConv), [IMAGES], ACP(4, weights=Weights(2, batch_size=8)), progress=False)
 
 
 @pytest.mark.parametrize(
-    "pipeline", [LCP(4, bias=Bias(images=5)), ACP(4, weights=Weights(2, batch_size=2, images=5))]
+    ("pipeline", "step"),
+    [(LCP(4, bias=Bias(images=5)), "bias"), (ACP(4, weights=Weights(2, batch_size=2, images=5)), "weights")],
 )
-def test_fewer_images_than_a_step_wants(pipeline):
-    message = "step wants 5 images and the calibration set has 4: give more images"
+def test_fewer_images_than_a_step_wants(pipeline, step):
+    message = (
+        rf"'{step}' wants 5 images and the calibration set has 4: give more .* {step}\.images to 4 or less"
+    )
     with pytest.raises(CalibrationError, match=message):
         calibrate(toy(PlainConv), [IMAGES], pipeline, progress=False)
 
