@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -79,7 +79,9 @@ def count_images(step: str, wanted: int | None, total: int, batch: int = 1) -> i
     return count
 
 
-def shard(batches: list[Tensor], rank: int, world_size: int, size: int) -> tuple[list[Tensor], list[Tensor]]:
+def shard(
+    batches: list[Tensor], rank: int, world_size: int, size: int
+) -> tuple[Iterator[Tensor], list[Tensor]]:
     """Give a process its share `rank::world_size` of the images, in chunks whatever the loader's batches.
 
     Args:
@@ -89,7 +91,8 @@ def shard(batches: list[Tensor], rank: int, world_size: int, size: int) -> tuple
         size: images a chunk.
 
     Returns:
-        Chunks `[n <= size, ...]` and, for each, the numbers of its images in the whole set.
+        Chunks `[n <= size, ...]`, each made when it is asked for, and the numbers of each chunk's images in
+        the whole set.
 
     Raises:
         CalibrationError: there are fewer images than processes.
@@ -107,6 +110,5 @@ def shard(batches: list[Tensor], rank: int, world_size: int, size: int) -> tuple
             chunks[-1].append(i)
         else:
             chunks.append([i])
-    return [torch.stack([images[i] for i in chunk]) for chunk in chunks], [
-        torch.tensor(chunk) for chunk in chunks
-    ]
+    stacked = (torch.stack([images[i] for i in chunk]) for chunk in chunks)
+    return stacked, [torch.tensor(chunk) for chunk in chunks]

@@ -85,7 +85,8 @@ def test_fewer_images_than_processes():
 @pytest.mark.parametrize(("rank", "world_size", "size"), [(0, 1, 3), (0, 2, 2), (1, 2, 2), (2, 3, 8)])
 def test_shares_are_complete_and_without_padding(rank, world_size, size):
     images = torch.arange(7.0).view(7, 1)
-    chunks, indices = shard(list(images.split([3, 4])), rank, world_size, size)
+    parts, indices = shard(list(images.split([3, 4])), rank, world_size, size)
+    chunks = list(parts)
     assert torch.cat(indices).tolist() == list(range(rank, 7, world_size))
     assert all(len(chunk) <= size for chunk in chunks)
     assert all(torch.equal(chunk, images[index]) for chunk, index in zip(chunks, indices, strict=True))
