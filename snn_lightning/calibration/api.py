@@ -23,6 +23,7 @@ from snn_lightning.calibration.walk import CalibrationLoop
 from snn_lightning.errors import CalibrationError, SettingsError
 from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
 from snn_lightning.graph.precision import check_precision, own_precision
+from snn_lightning.graph.threads import alone
 from snn_lightning.spiking.kinds import IF, Neuron
 from snn_lightning.spiking.model import SpikingModel, check_timesteps
 from snn_lightning.thresholds import Max, Threshold, histogram, row_maximum
@@ -62,7 +63,7 @@ def convert(
     check_timesteps(timesteps)
     check_precision(precision)
     threshold = threshold or Max()
-    with torch.random.fork_rng():
+    with alone():
         network = prepare(normalise(ann, sample), sample, max_pooling, convert_avg_pool)
     network.precision = precision
     model = _spiking_copy(network, timesteps, neuron or IF()).to(sample.device)
@@ -142,8 +143,9 @@ def run_calibration(
     pipeline.check_images(total)
     device = torch.device(device) if device is not None else next(ann.parameters(), batches[0]).device
     sample = batches[0][:8].to(device, copy=True)
-    with torch.inference_mode(False), torch.random.fork_rng():
-        network = prepare(normalise(ann, sample), sample, pipeline.max_pooling, pipeline.convert_avg_pool)
+    with torch.inference_mode(False):
+        with alone():
+            network = prepare(normalise(ann, sample), sample, pipeline.max_pooling, pipeline.convert_avg_pool)
         model = _spiking_copy(network, pipeline.timesteps, pipeline.neuron).to(device)
         keep = None
         if partial is not None:

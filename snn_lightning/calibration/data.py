@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from snn_lightning.errors import CalibrationError
+from snn_lightning.graph.threads import alone
 
 
 def inputs_of(batch: Any) -> Tensor:
@@ -39,7 +40,7 @@ def collect_images(loader: Iterable[Any], seed: int = 0) -> list[Tensor]:
     """
     if isinstance(loader, Tensor):
         raise CalibrationError("The calibration loader is a tensor: pass a loader of batches, or [tensor].")
-    with torch.random.fork_rng():
+    with alone():
         torch.manual_seed(seed)
         batches = [batch for batch in map(inputs_of, loader) if len(batch)]
     if not batches:

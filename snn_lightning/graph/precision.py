@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph.operators import SYNAPSES
+from snn_lightning.graph.threads import Turns
 
 PRECISIONS = ("float32", "tf32", "bf16")
 
@@ -44,10 +45,16 @@ def float32_products(precision: str) -> Iterator[None]:
     """Multiply float32 tensors in TF32 inside the context if `precision` is "tf32", else in float32 itself.
 
     Both have to be said: by PyTorch's default convolutions on CUDA use TF32 and matrix products do not.
-    Afterwards every switch is as it was. The switches are the process', not a thread's: threads that want
-    different ones must not run at the same time.
+    Afterwards every switch is as it was. The switches are the process', not a thread's: a thread that wants
+    others than are in use waits until nobody uses those.
     """
-    wanted, before = "tf32" if precision == "tf32" else "ieee", []
+    with _TURNS.take("tf32" if precision == "tf32" else "ieee"):
+        yield
+
+
+@contextmanager
+def _switched(wanted: str) -> Iterator[None]:
+    before = []
     try:
         for switch in _SWITCHES:
             # One that nobody has set follows those in front of it. To set it would cut it off from them for
@@ -59,6 +66,9 @@ def float32_products(precision: str) -> Iterator[None]:
     finally:
         for switch, old in reversed(before):
             switch.fp32_precision = old
+
+
+_TURNS = Turns(_switched)
 
 
 @contextmanager

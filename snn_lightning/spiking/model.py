@@ -13,6 +13,7 @@ from snn_lightning.errors import CheckpointError, ConversionError, SettingsError
 from snn_lightning.graph.network import INPUT, Stage, StageNetwork, tree_leaves, tree_map
 from snn_lightning.graph.precision import check_precision
 from snn_lightning.graph.report import ConversionReport, site_caps, stage_table
+from snn_lightning.graph.threads import alone
 from snn_lightning.spiking.kinds import IF, Neuron, check_neuron, neuron_from_spec, neuron_spec
 from snn_lightning.spiking.neuron import GatedMaxPool, IFNeuron, Readout, State, Unit
 
@@ -334,7 +335,7 @@ class SpikingModel(nn.Module):
         sizes = None if state is None else _part(state, "network.")
         try:
             neuron = neuron_from_spec(spec["neuron"]) if "neuron" in spec else IF()
-            with torch.random.fork_rng(devices=[]):
+            with alone(devices=[]):
                 model = cls(StageNetwork.from_spec(spec["network"], sizes), spec["timesteps"], neuron)
             model.status = spec["status"]
             model.precision = spec.get("precision", "float32")
