@@ -140,5 +140,6 @@ def _digest(entry: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
     sums = hashlib.sha256(repr([(key, entry[key]) for key in sorted(entry) if key != "digest"]).encode())
     for name, value in sorted(state.items()):
         sums.update(repr((name, value.dtype, tuple(value.shape))).encode())
-        sums.update(tensor_bytes(value))
+        # Filters lie with their channels innermost: in this order they are not copied.
+        sums.update(tensor_bytes(value.movedim(1, -1) if value.dim() == 4 else value))
     return sums.hexdigest()
