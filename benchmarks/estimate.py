@@ -79,7 +79,7 @@ def compare(ann: torch.nn.Module, batches: list[torch.Tensor], pipeline: Pipelin
     cost = estimate_cost(network, sample.shape[1:], work)
     estimated = estimate_seconds(cost, measure_prices(network, sample, work)).calibration
     observer, started = Foretold(), time.process_time()
-    run_calibration(ann, batches, pipeline, Communicator(), observer)
+    run_calibration(ann, list(batches), pipeline, Communicator(), observer)
     ended = time.process_time()
     ratios = [left / (ended - now) for now, left in observer.seen]
     return {

@@ -6,12 +6,14 @@ import contextlib
 import io
 import os
 import pickle
+import zipfile
 from os import PathLike
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import torch
+from torch import Tensor
 
 from snn_lightning.errors import CheckpointError
 
@@ -48,7 +50,7 @@ def save_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: str | PathLike[str], device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Load a checkpoint of plain values and tensors.
+    """Load a checkpoint of plain values and tensors, if none of its bytes has changed since it was written.
 
     Raises:
         CheckpointError: the file is missing, damaged or holds arbitrary Python objects.
@@ -59,8 +61,9 @@ def read_checkpoint(path: str | PathLike[str], device: torch.device | str = "cpu
             f"There is no checkpoint '{path}'. Check the path, or leave it out to start afresh."
         )
     try:
+        _check_sums(path)
         checkpoint = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch.load raises a different type for each kind of damage
+    except Exception as error:  # zipfile and torch.load raise a different type for each kind of damage
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, pickle.UnpicklingError):
             reason = "torch.load refuses it"  # its own text advises to run code from the file
@@ -73,3 +76,21 @@ def read_checkpoint(path: str | PathLike[str], device: torch.device | str = "cpu
             f"'{path}' holds a {type(checkpoint).__name__}, not a checkpoint; name another file."
         )
     return checkpoint
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """Return a tensor's numbers, on any device and in any memory format, in the order of its indices."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def _check_sums(path: Path) -> None:
+    """Compare each record with its CRC-32, which `torch.save` writes and `torch.load` does not look at.
+
+    Files of torch's old format have none, and those written under `set_crc32_options(False)` have zeros.
+    """
+    with open(path, "rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return
+        with zipfile.ZipFile(file) as records:
+            if any(record.CRC for record in records.infolist()) and (name := records.testzip()) is not None:
+                raise zipfile.BadZipFile(f"the checksum of its record {name} differs")

@@ -1,6 +1,7 @@
 """Wrong settings, wrong files, a full disk: a message with the remedy, an exit status, nothing damaged."""
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -62,11 +63,11 @@ def assert_refused(done: Finished, *parts: str) -> None:
         (["data.calibration_images=100000"], ["Error: data.calibration_images=100000, but there are only"]),
         (
             ["data.calibration_images=8"],
-            ["Error: Weight calibration has 8 images, fewer than its batch of 16", "weights.batch_size to 8"],
+            ["Error: The step 'weights' has 8 images, fewer than its batch of 16", "weights.batch_size to 8"],
         ),
         (
             ["pipeline.potential.images=64"],
-            ["Error: A calibration step wants 64 images and the calibration set has 32"],
+            ["Error: The step 'potential' wants 64 images and the calibration set has 32"],
         ),
         (["data=fashion_mnist", "data.root=/nonexistent"], ["Error: data.root", "dataset-fashion-mnist"]),
         (
@@ -104,7 +105,16 @@ def test_the_snn_of_other_data(calibrated: Finished, folder: Path) -> None:
     assert_refused(done, f"Error: The SNN of '{ckpt}' has in_channels=1, and cifar10 has 3", "set data")
 
 
-@pytest.mark.parametrize("damage", ["truncated", "text", "empty", "list"])
+def flipped(source: Path) -> bytes:
+    """The file with one bit of its largest tensor changed."""
+    content = bytearray(source.read_bytes())
+    with zipfile.ZipFile(source) as records:
+        largest = max(records.infolist(), key=lambda record: record.file_size)
+    content[largest.header_offset + largest.file_size // 2 + 100] ^= 1
+    return bytes(content)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "text", "empty", "list"])
 @pytest.mark.parametrize("kind", ["ann", "snn"])
 def test_a_damaged_checkpoint(calibrated: Finished, folder: Path, damage: str, kind: str) -> None:
     source = Path(calibrated.results["checkpoint"]) if kind == "ann" else calibrated.folder / "snn.ckpt"
@@ -112,8 +122,7 @@ def test_a_damaged_checkpoint(calibrated: Finished, folder: Path, damage: str, k
     if damage == "list":
         torch.save([1, 2], ckpt)
     else:
-        content = source.read_bytes()
-        ckpt.write_bytes({"truncated": content[: len(content) // 2], "text": b"hello", "empty": b""}[damage])
+        ckpt.write_bytes({"flipped": flipped(source), "text": b"hello", "empty": b""}[damage])
     done = run(folder, *MODEL, f"ckpt={ckpt}", cache=folder.parent)
     assert_refused(done, "Error: ", f"'{ckpt}'", "name another")
 
@@ -122,7 +131,7 @@ def test_a_damaged_pretrained_ann(calibrated: Finished, folder: Path) -> None:
     cache = folder.parent / "cache"
     cache.mkdir()
     ann = cache / Path(calibrated.results["checkpoint"]).name
-    ann.write_bytes(b"damaged")
+    ann.write_bytes(flipped(Path(calibrated.results["checkpoint"])))
     done = run(folder, *BASELINE, cache=cache)
     assert_refused(done, f"Error: the pretrained ANN kept at {ann} is damaged: delete it")
 

@@ -1,4 +1,6 @@
+import contextlib
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +109,38 @@ def test_a_damaged_checkpoint_is_an_error_with_the_remedy(tmp_path: Path, kind: 
     path.write_bytes(damaged(path.read_bytes(), kind))
     with pytest.raises(CheckpointError, match=r"c.ckpt' can't be read .*damaged.*Delete it or name another"):
         read_checkpoint(path)
+
+
+def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    path, checkpoint = tmp_path / "c.ckpt", {"weights": torch.randn(30, 20), "settings": {"name": "relu" * 9}}
+    save_checkpoint(path, checkpoint)
+    content, generator = path.read_bytes(), random.Random(0)
+    middle = content.index(checkpoint["weights"].numpy().tobytes()) + 1000
+    harmless = 0
+    for place in [middle, *generator.sample(range(len(content)), 400)]:
+        changed = bytearray(content)
+        changed[place] ^= 1 << generator.randrange(8)
+        path.write_bytes(changed)
+        with contextlib.suppress(CheckpointError):
+            loaded = read_checkpoint(path)
+            harmless += 1
+            assert place != middle
+            assert torch.equal(loaded["weights"], checkpoint["weights"])
+            assert loaded["settings"] == checkpoint["settings"]
+    assert 0 < harmless < 200
+
+
+def test_files_without_checksums_are_read(tmp_path: Path) -> None:
+    checkpoint, path = {"weights": torch.arange(9.0)}, tmp_path / "c.ckpt"
+    torch.save(checkpoint, path, _use_new_zipfile_serialization=False)
+    assert torch.equal(read_checkpoint(path)["weights"], checkpoint["weights"])
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(checkpoint, path)
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert torch.equal(read_checkpoint(path)["weights"], checkpoint["weights"])
 
 
 class Anything:

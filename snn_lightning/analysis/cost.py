@@ -221,7 +221,8 @@ class CostEstimate:
         """Bytes of all values that are alive at a stage, before or after it has fired, on one process."""
         images, timesteps = self.work.share(self.work.images), self.work.timesteps
         needed = {key for stage in self.stages[index:] for key in stage.reads}
-        total = FLOAT * images * self.input if INPUT in needed else 0
+        # A distillation reads the images again, after all stages.
+        total = FLOAT * images * self.input if INPUT in needed or self.work.distilled else 0
         for i, stage in enumerate(self.stages[: index + 1]):
             for value in stage.leaves:
                 if i == index or value.name in needed:

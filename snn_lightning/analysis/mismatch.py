@@ -17,6 +17,7 @@ from snn_lightning.analysis.text import aligned
 from snn_lightning.errors import ConversionError, SettingsError
 from snn_lightning.graph.build import MAX_POOLING, normalise, prepare
 from snn_lightning.graph.network import INPUT, Node, Stage, StageNetwork
+from snn_lightning.graph.threads import alone
 from snn_lightning.spiking.functional import per_channel
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.neuron import IFNeuron, Unit
@@ -263,7 +264,7 @@ def _counterpart(ann: nn.Module, wanted: StageNetwork, images: Tensor) -> StageN
     """
     network = ann
     if not isinstance(network, StageNetwork):
-        with torch.random.fork_rng():
+        with alone():
             network = normalise(ann, images[:8])
     if _form(network) == _form(wanted):
         return network

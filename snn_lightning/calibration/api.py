@@ -20,9 +20,10 @@ from snn_lightning.calibration.partial import PartialCheckpoint, fingerprint
 from snn_lightning.calibration.pipelines import Pipeline
 from snn_lightning.calibration.progress import Observer, RichObserver, StageCosts, work_of
 from snn_lightning.calibration.walk import CalibrationLoop
-from snn_lightning.errors import SettingsError
+from snn_lightning.errors import CalibrationError, SettingsError
 from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
 from snn_lightning.graph.precision import check_precision, own_precision
+from snn_lightning.graph.threads import alone
 from snn_lightning.spiking.kinds import IF, Neuron
 from snn_lightning.spiking.model import SpikingModel, check_timesteps
 from snn_lightning.thresholds import Max, Threshold, histogram, row_maximum
@@ -62,7 +63,7 @@ def convert(
     check_timesteps(timesteps)
     check_precision(precision)
     threshold = threshold or Max()
-    with torch.random.fork_rng():
+    with alone():
         network = prepare(normalise(ann, sample), sample, max_pooling, convert_avg_pool)
     network.precision = precision
     model = _spiking_copy(network, timesteps, neuron or IF()).to(sample.device)
@@ -127,28 +128,33 @@ def run_calibration(
 ) -> tuple[SpikingModel, PartialCheckpoint | None]:
     """Convert and calibrate on one of several processes; see `calibrate`.
 
-    Every process passes the same ANN and the same batches, and takes its own share of the images.
+    Every process passes the same ANN and the same batches, and takes its own share of the images. The list
+    `batches` is emptied, so that the images are in the cache alone, and no longer than something reads them.
 
     Returns:
         The calibrated model, and the file with its stages, which the caller removes when the model is safe.
     """
     _check_pipeline(pipeline)
+    if not batches:
+        raise CalibrationError(
+            "There are no calibration images: a calibration empties the list it is given; pass a new one."
+        )
     total = sum(len(batch) for batch in batches)
     pipeline.check_images(total)
     device = torch.device(device) if device is not None else next(ann.parameters(), batches[0]).device
-    sample = batches[0].to(device)
-    with torch.inference_mode(False), torch.random.fork_rng():
-        network = prepare(
-            normalise(ann, sample[:8]), sample[:8], pipeline.max_pooling, pipeline.convert_avg_pool
-        )
+    sample = batches[0][:8].to(device, copy=True)
+    with torch.inference_mode(False):
+        with alone():
+            network = prepare(normalise(ann, sample), sample, pipeline.max_pooling, pipeline.convert_avg_pool)
         model = _spiking_copy(network, pipeline.timesteps, pipeline.neuron).to(device)
-        chunks, indices = shard(batches, communicator.rank, communicator.world_size, model.images_at_once)
-        chunks = [_dense(chunk.to(device)) for chunk in chunks]
         keep = None
         if partial is not None:
             key = fingerprint(network, pipeline, batches)
             keep = PartialCheckpoint(Path(partial) / f"{key}.partial.ckpt", key)
+        parts, indices = shard(batches, communicator.rank, communicator.world_size, model.images_at_once)
+        chunks = (_dense(part.to(device)) for part in parts)
         loop = CalibrationLoop(network, model, pipeline, chunks, indices, total, communicator, observer, keep)
+        batches.clear()
         work = work_of(pipeline, total, communicator.world_size)
         observer.begin(StageCosts.modelled(network, sample, work))
         # Gradients of the synapses too.

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from snn_lightning.calibration.cache import Cache, Entry, StoredSpikes
 from snn_lightning.calibration.communicator import Communicator
-from snn_lightning.calibration.data import count_images
 from snn_lightning.errors import CalibrationError
 from snn_lightning.graph.network import Stage, StageNetwork
 from snn_lightning.spiking import kernels
@@ -93,12 +92,8 @@ class StageContext:
         return self.activations[0].device
 
     def count(self, images: int | None) -> int:
-        """Return how many images a step uses over all processes, given its setting.
-
-        Raises:
-            CalibrationError: it wants more than there are.
-        """
-        return count_images(images, self.total)
+        """Return how many images a step uses over all processes, given its setting; None for all."""
+        return self.total if images is None else images
 
     def chunks(self, images: int | None = None) -> Iterator[tuple[int, int]]:
         """Yield the chunks with some of the first `images` images of the whole set, and how many they hold.

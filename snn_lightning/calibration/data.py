@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from snn_lightning.errors import CalibrationError
+from snn_lightning.graph.threads import alone
 
 
 def inputs_of(batch: Any) -> Tensor:
@@ -39,7 +40,7 @@ def collect_images(loader: Iterable[Any], seed: int = 0) -> list[Tensor]:
     """
     if isinstance(loader, Tensor):
         raise CalibrationError("The calibration loader is a tensor: pass a loader of batches, or [tensor].")
-    with torch.random.fork_rng():
+    with alone():
         torch.manual_seed(seed)
         return check_images(map(inputs_of, loader))
 
@@ -61,32 +62,36 @@ def check_images(batches: Iterable[Tensor]) -> list[Tensor]:
     return batches
 
 
-def count_images(wanted: int | None, total: int, batch: int = 1) -> int:
+def count_images(step: str, wanted: int | None, total: int, batch: int = 1) -> int:
     """Return how many of the calibration images a step uses.
 
     Args:
-        wanted: what its setting says; None for all.
+        step: the pipeline's field that holds its settings, for messages.
+        wanted: what its setting `images` says; None for all.
         total: images of the calibration set.
-        batch: images of its mini-batch.
+        batch: images of its mini-batch, its setting `batch_size`.
 
     Raises:
         CalibrationError: it wants more than there are, or has fewer than a mini-batch.
     """
     if wanted is not None and wanted > total:
         raise CalibrationError(
-            f"A calibration step wants {wanted} images and the calibration set has {total}: give more images "
-            "(data.calibration_images), or set the step's images to null for all."
+            f"The step '{step}' wants {wanted} images and the calibration set has {total}: give more images "
+            f"(data.calibration_images), or set {step}.images to {total} or less, or to null for all."
         )
     count = total if wanted is None else wanted
     if count < batch:
+        more = "give more images (data.calibration_images)" if wanted is None else f"raise {step}.images"
         raise CalibrationError(
-            f"Weight calibration has {count} images, fewer than its batch of {batch}: give more calibration "
-            f"images, or set weights.batch_size to {count} or less."
+            f"The step '{step}' has {count} images, fewer than its batch of {batch}: {more}, or set "
+            f"{step}.batch_size to {count} or less."
         )
     return count
 
 
-def shard(batches: list[Tensor], rank: int, world_size: int, size: int) -> tuple[list[Tensor], list[Tensor]]:
+def shard(
+    batches: list[Tensor], rank: int, world_size: int, size: int
+) -> tuple[Iterator[Tensor], list[Tensor]]:
     """Give a process its share `rank::world_size` of the images, in chunks whatever the loader's batches.
 
     Args:
@@ -96,7 +101,8 @@ def shard(batches: list[Tensor], rank: int, world_size: int, size: int) -> tuple
         size: images a chunk.
 
     Returns:
-        Chunks `[n <= size, ...]` and, for each, the numbers of its images in the whole set.
+        Chunks `[n <= size, ...]`, each made when it is asked for, and the numbers of each chunk's images in
+        the whole set.
 
     Raises:
         CalibrationError: there are fewer images than processes.
@@ -114,6 +120,5 @@ def shard(batches: list[Tensor], rank: int, world_size: int, size: int) -> tuple
             chunks[-1].append(i)
         else:
             chunks.append([i])
-    return [torch.stack([images[i] for i in chunk]) for chunk in chunks], [
-        torch.tensor(chunk) for chunk in chunks
-    ]
+    stacked = (torch.stack([images[i] for i in chunk]) for chunk in chunks)
+    return stacked, [torch.tensor(chunk) for chunk in chunks]

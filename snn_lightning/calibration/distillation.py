@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snn_lightning.calibration.cache import Entry
 from snn_lightning.calibration.communicator import Communicator
 from snn_lightning.calibration.context import StepReport
 from snn_lightning.calibration.data import count_images
@@ -32,7 +33,8 @@ class NetworkContext:
     Args:
         ann: the normalised ANN.
         snn: the spiking model; calibrated in place.
-        images: chunks `[n, ...]`.
+        images: chunks `[n, ...]` in the cache, all but the last of one length.
+        indices: numbers of each chunk's images in the whole calibration set, `[n]`.
         total: number of images of the whole set, over all processes.
         communicator: connects the processes.
         seed: for the private generator.
@@ -41,11 +43,25 @@ class NetworkContext:
 
     ann: StageNetwork
     snn: SpikingModel
-    images: Sequence[Tensor]
+    images: Sequence[Entry]
+    indices: Sequence[Tensor]
     total: int
     communicator: Communicator
     seed: int
     iteration: Callable[[int, int, float], None]
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Return some of this process's images, `[n, ...]`; a chunk of which none is wanted is not read.
+
+        Args:
+            rows: their numbers among this process's images, `[n]`, all different.
+        """
+        size, rows = len(self.indices[0]), rows.cpu()
+        order = rows.argsort()
+        chunks, counts = (rows[order] // size).unique_consecutive(return_counts=True)
+        wanted = (rows[order] % size).split(counts.tolist())
+        parts = [self.images[i].get()[part] for i, part in zip(chunks.tolist(), wanted, strict=True)]
+        return torch.cat(parts)[order.argsort()]
 
 
 @register_step(Distillation)
@@ -82,15 +98,10 @@ class NetworkLoop:
 
     def __init__(self, settings: Distillation, context: NetworkContext) -> None:
         self.settings, self.context = settings, context
-        if len({chunk.shape[1:] for chunk in context.images}) > 1:
-            raise CalibrationError(
-                "The calibration images differ in size: distillation needs images of one size. Crop them, or "
-                "leave it out with distillation=None."
-            )
-        self.images = torch.cat(list(context.images))
         self.leaves = list(dict.fromkeys(tree_leaves(context.ann.output)))
+        shapes: set[torch.Size] = set()
         with torch.no_grad():
-            parts = [self._ann(chunk) for chunk in context.images]
+            parts = [self._ann(entry.get(), shapes) for entry in context.images]
         self.targets = [torch.cat(leaf) for leaf in zip(*parts, strict=True)]
         squares = [torch.linalg.vector_norm(t, dtype=torch.float64).square() for t in self.targets]
         # The mean square of an image's outputs, so that the loss is a relative error.
@@ -100,7 +111,7 @@ class NetworkLoop:
     def run(self) -> list[tuple[int, float]]:
         """Run all iterations; returns the loss curve as some twenty (iteration, loss) pairs."""
         settings, context = self.settings, self.context
-        count = count_images(settings.images, context.total, settings.batch_size)
+        count = count_images("distillation", settings.images, context.total, settings.batch_size)
         context.communicator.barrier()
         optimizer = torch.optim.Adam(self.groups)
         name = ("loss of the distillation", "distillation.step_size")
@@ -119,8 +130,8 @@ class NetworkLoop:
     @torch.no_grad()
     def error(self) -> float:
         """Return the relative squared error of the outputs, a mean over them, on all images."""
-        loss = torch.zeros((), dtype=torch.float64, device=self.images.device)
-        for rows in torch.arange(len(self.images), device=self.images.device).split(self._at_once):
+        loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        for rows in torch.arange(len(self.targets[0]), device=self.device).split(self._at_once):
             loss += self._loss(rows)
         return self.context.communicator.sum(loss).item() / self.context.total
 
@@ -165,12 +176,17 @@ class NetworkLoop:
             v_th.copy_(torch.maximum(v_th, least).clamp(max=cap) if cap else torch.maximum(v_th, least))
 
     @property
+    def device(self) -> torch.device:
+        """Where the calibration runs."""
+        return self.context.images[0].device
+
+    @property
     def _at_once(self) -> int:
         """Images whose gradients are in memory at the same time."""
         return max(1, self.context.snn.rows // self.context.snn.timesteps)
 
     def _slope(self, rows: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
-        total, gradients = torch.zeros((), device=self.images.device), list[Tensor]()
+        total, gradients = torch.zeros((), device=self.device), list[Tensor]()
         parameters = [p for group in self.groups for p in group["params"]]
         for part in rows.split(self._at_once):
             loss = self._loss(part) / self.settings.batch_size
@@ -182,13 +198,20 @@ class NetworkLoop:
     def _loss(self, rows: Tensor) -> Tensor:
         """Return the sum of the images' squared errors, each over the mean square of the ANN's outputs."""
         snn = self.context.snn
-        readouts = snn.readouts(self.images[rows])
+        readouts = snn.readouts(self.context.take(rows))
         losses = [
             (readouts[snn.unit_name(leaf)] - target[rows]).square().sum() / norm
             for leaf, target, norm in zip(self.leaves, self.targets, self.norms, strict=True)
         ]
         return torch.stack(losses).mean()
 
-    def _ann(self, x: Tensor) -> list[Tensor]:
+    def _ann(self, x: Tensor, shapes: set[torch.Size]) -> list[Tensor]:
+        """Return the ANN's outputs on a chunk of images of the same size as those in `shapes`."""
+        shapes.add(x.shape[1:])
+        if len(shapes) > 1:
+            raise CalibrationError(
+                "The calibration images differ in size: distillation needs images of one size. Crop them, or "
+                "leave it out with distillation=None."
+            )
         values = self.context.ann.run_operators(self.context.ann.nodes, {INPUT: x})
         return [values[leaf] for leaf in self.leaves]

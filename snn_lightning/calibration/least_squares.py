@@ -226,7 +226,7 @@ class RidgeProblem:
             self.factor, failed = torch.linalg.cholesky_ex(gram)
             if failed.any():
                 raise CalibrationError(
-                    f"The least squares problem of '{self.inputs[0]}' is singular: raise least_squares.ridge "
+                    f"The least squares problem of '{self.inputs[0]}' is singular: raise weights.ridge "
                     f"(now {ridge})."
                 )
         moment = communicator.sum(self.moment) - self.pull[..., None] * self.change

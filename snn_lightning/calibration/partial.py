@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from snn_lightning.calibration.pipelines import Pipeline
 from snn_lightning.errors import CheckpointError
-from snn_lightning.files import read_checkpoint, save_checkpoint
+from snn_lightning.files import read_checkpoint, save_checkpoint, tensor_bytes
 from snn_lightning.graph.network import StageNetwork
 
 
@@ -27,14 +26,10 @@ def fingerprint(network: StageNetwork, pipeline: Pipeline, images: Iterable[Tens
     digest = hashlib.sha256(repr((network.spec(), pipeline)).encode())
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode())
-        digest.update(_bytes(value))
+        digest.update(tensor_bytes(value))
     for part in images:
-        digest.update(_bytes(part))
+        digest.update(tensor_bytes(part))
     return digest.hexdigest()[:16]
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 class PartialCheckpoint:

@@ -134,9 +134,9 @@ class LeastSquares(Step):
     images: int | None = None
 
     def __post_init__(self) -> None:
-        _positive("least_squares", "ridge", self.ridge)
-        _whole("least_squares", "iterations", self.iterations, optional=False)
-        _whole("least_squares", "images", self.images)
+        _positive("weights", "ridge", self.ridge)
+        _whole("weights", "iterations", self.iterations, optional=False)
+        _whole("weights", "images", self.images)
 
 
 @dataclass(frozen=True)
@@ -247,8 +247,10 @@ class Pipeline(Settings):
         Raises:
             CalibrationError: a step wants more than there are, or has fewer than a mini-batch.
         """
+        names = {id(getattr(self, f.name)): f.name for f in fields(self)}
         for step in (*self.steps, *self.final_steps):
-            count_images(getattr(step, "images", None), total, getattr(step, "batch_size", 1))
+            name = names.get(id(step), type(step).__name__)
+            count_images(name, getattr(step, "images", None), total, getattr(step, "batch_size", 1))
 
 
 @dataclass(frozen=True)

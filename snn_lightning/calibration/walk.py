@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ class CalibrationLoop:
         ann: the normalised ANN.
         snn: the spiking model, with operators of its own; calibrated in place.
         pipeline: what to do in each stage.
-        chunks: this process's images, each chunk `[n, ...]`.
+        chunks: this process's images, each chunk `[n, ...]`; they go into the cache one by one.
         indices: the numbers of each chunk's images in the whole set.
         total: images of the whole set, over all processes.
         communicator: connects the processes.
@@ -46,7 +46,7 @@ class CalibrationLoop:
         ann: StageNetwork,
         snn: SpikingModel,
         pipeline: Pipeline,
-        chunks: Sequence[Tensor],
+        chunks: Iterable[Tensor],
         indices: list[Tensor],
         total: int,
         communicator: Communicator,
@@ -58,7 +58,6 @@ class CalibrationLoop:
         self.indices, self.total = indices, total
         self.communicator, self.observer, self.partial = communicator, observer, partial
         self.cache = Cache(pipeline.cache_budget_gb, pipeline.cache_place)
-        self.images = chunks
         images = [self.cache.put(chunk) for chunk in chunks]
         self.ann_values: dict[str, list[Entry]] = {INPUT: images}
         self.snn_values: dict[str, Stored] = {INPUT: [[image] for image in images]}
@@ -88,6 +87,7 @@ class CalibrationLoop:
             for index, step in enumerate(self.pipeline.final_steps, len(stages)):
                 if index >= finished:
                     self._final(index, step)
+                self._free(index)
             self.snn.status = "calibrated"
             self.communicator.barrier()
         finally:
@@ -108,7 +108,8 @@ class CalibrationLoop:
         context = NetworkContext(
             ann=self.ann,
             snn=self.snn,
-            images=self.images,
+            images=self.ann_values[INPUT],
+            indices=self.indices,
             total=self.total,
             communicator=self.communicator,
             seed=self._seed(index),
@@ -215,8 +216,10 @@ class CalibrationLoop:
                 numbers["after"] = record.error
 
     def _free(self, index: int) -> None:
-        """Free every value that no later stage reads."""
+        """Free every value that no later stage reads, and no final step, which reads the images."""
         needed = {key for stage in self.snn.network.stages[index + 1 :] for key in stage.inputs}
+        if self.pipeline.final_steps and index < self.total_steps - 1:
+            needed.add(INPUT)
         for key in [key for key in self.ann_values if key not in needed]:
             for entry in self.ann_values.pop(key):
                 entry.free()

@@ -64,7 +64,7 @@ class LayerLoop:
     def run(self) -> list[tuple[int, float]]:
         """Run all iterations; returns the loss curve as some twenty (iteration, loss) pairs."""
         settings, context = self.settings, self.context
-        count = count_images(settings.images, context.total, settings.batch_size)
+        count = count_images("weights", settings.images, context.total, settings.batch_size)
         context.communicator.barrier()
         for weight in self.weights:
             weight.requires_grad_(True)

@@ -13,7 +13,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from snn_lightning.calibration.api import run_calibration
@@ -202,7 +201,7 @@ class CalibrationCallback(Callback):
         started = time.perf_counter()
         communicator = StrategyCommunicator(trainer.strategy, trainer.global_rank, trainer.world_size)
         # enable_grad alone does not lift the inference mode that evaluation runs in.
-        with torch.inference_mode(False), torch.enable_grad(), isolate_rng():
+        with torch.inference_mode(False), torch.enable_grad():
             try:
                 if best:
                     self._load_best(trainer, pl_module)

@@ -12,9 +12,11 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.trainer.states import RunningStage
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from snn_lightning.errors import CalibrationError
+from snn_lightning.graph.threads import alone
 
 _INTERNAL = frozenset(vars(nn.Module()))
 """Attributes that every module has of torch."""
@@ -99,7 +101,7 @@ def without_trace(trainer: Trainer, module: LightningModule) -> Iterator[None]:
     """Run a module's own code as in a validation, logging nothing and leaving no state behind.
 
     Inside, the module is in eval mode, logging goes nowhere, and buffers, metrics' states, lists, dicts and
-    tensors of all its submodules are copies; afterwards everything is as it was.
+    tensors of all its submodules are copies; afterwards everything is as it was, random streams too.
     """
     loggers, stage = trainer.loggers, trainer.state.stage
     modes = {part: part.training for part in module.modules()}
@@ -114,7 +116,7 @@ def without_trace(trainer: Trainer, module: LightningModule) -> Iterator[None]:
         if isinstance(part, LightningModule):
             vars(part).update(log=_nothing, log_dict=_nothing)
     try:
-        with torch.no_grad(), trainer.precision_plugin.forward_context():
+        with alone(), isolate_rng(), torch.no_grad(), trainer.precision_plugin.forward_context():
             yield
     finally:
         for part, attributes, buffers in kept:

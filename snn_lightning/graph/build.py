@@ -17,6 +17,7 @@ from snn_lightning.graph.lowering import Lowering
 from snn_lightning.graph.network import INPUT, StageNetwork, require_sites
 from snn_lightning.graph.operators import MAX_POOLS
 from snn_lightning.graph.precision import own_precision
+from snn_lightning.graph.threads import alone
 from snn_lightning.graph.trace import trace, unwrap
 
 TOLERANCE = 1e-4
@@ -44,12 +45,13 @@ def normalise(ann: nn.Module, sample: Tensor) -> StageNetwork:
             "works there. Load the ANN's weights and pass real inputs."
         )
     ann = unwrap(ann)
-    network = lower(ann, sample)
-    # A forward may leave something behind in its modules; so does `eval`.
-    ann = copy.deepcopy(ann).eval()
-    with torch.no_grad(), plain_activations(ann), own_precision("float32", sample.device):
-        for part in (sample[:1], sample):
-            _check_equal(ann(part.clone()), network(part), "output")
+    with alone(devices=[]):
+        network = lower(ann, sample)
+        # A forward may leave something behind in its modules; so does `eval`.
+        ann = copy.deepcopy(ann).eval()
+        with torch.no_grad(), plain_activations(ann), own_precision("float32", sample.device):
+            for part in (sample[:1], sample):
+                _check_equal(ann(part.clone()), network(part), "output")
     return network
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from snn_lightning.errors import ConversionError
+from snn_lightning.graph.description import TAKEN
 from snn_lightning.graph.network import INPUT, Node, StageNetwork, tree_leaves
 from snn_lightning.graph.remedies import DEFAULT, REMEDIES, remedy
 from snn_lightning.graph.trace import describe_path, module_path, source_line
@@ -73,9 +74,6 @@ _SHAPE_QUERIES = (
     "_assert",
 )
 """Calls whose result depends on a tensor's form only, so that it may be taken from the sample."""
-
-_TAKEN = frozenset(dir(nn.ModuleDict()))
-"""Names that operators can't have."""
 
 
 class Lowering(fx.Interpreter):
@@ -198,7 +196,7 @@ class Lowering(fx.Interpreter):
             ) from error
 
     def _free(self, name: str) -> bool:
-        return name not in self.nodes and name not in _TAKEN
+        return name not in self.nodes and name not in TAKEN
 
     def _lower_node(self, node: fx.Node) -> Any:
         result = self.env[node]

@@ -192,14 +192,28 @@ class StageNetwork(nn.Module):
         return {"nodes": nodes, "output": self.output, "gates": sorted(self.gates)}
 
     @classmethod
-    def from_spec(cls, spec: Mapping[str, Any]) -> StageNetwork:
-        """Rebuild a network from `spec()`, with fresh parameters."""
+    def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor] | None = None) -> StageNetwork:
+        """Rebuild a network from `spec()`, with fresh parameters.
+
+        Args:
+            spec: the description.
+            state: the parameters that will be loaded; a description of other sizes is refused before memory
+                is taken for it.
+
+        Raises:
+            CheckpointError: the description makes no sense, or does not fit `state`.
+        """
+        # Lazy, as the partition.
+        from snn_lightning.graph.description import check_description
+
         try:
             nodes = [Node(**{**node, "inputs": tuple(node["inputs"])}) for node in spec["nodes"]]
+            check_description(nodes, spec["output"], spec["gates"], state)
             return cls(nodes, spec["output"], gates=spec["gates"])
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
+            reason = str(error) if isinstance(error, ValueError) else repr(error)
             raise CheckpointError(
-                f"The network description in the checkpoint is not readable ({error!r}): the file is damaged "
+                f"The network description in the checkpoint is not readable ({reason}): the file is damaged "
                 "or was written by another version of snn_lightning; convert the ANN again."
             ) from error
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph.operators import SYNAPSES
 from snn_lightning.graph.pointwise import overruns, strided
+from snn_lightning.graph.threads import Turns
 
 PRECISIONS = ("float32", "tf32", "bf16")
 
@@ -62,9 +63,15 @@ def float32_products(precision: str) -> Iterator[None]:
     """Multiply float32 tensors in TF32 inside the context if `precision` is "tf32", else in float32 itself.
 
     Both have to be said: by PyTorch's default convolutions on CUDA use TF32 and matrix products do not.
-    Afterwards every switch is as it was. The switches are the process', not a thread's: threads that want
-    different ones must not run at the same time.
+    Afterwards every switch is as it was. The switches are the process', not a thread's: a thread that wants
+    others than are in use waits until nobody uses those.
     """
+    with _TURNS.take("tf32" if precision == "tf32" else "float32"):
+        yield
+
+
+@contextmanager
+def _switched(precision: str) -> Iterator[None]:
     before = []
     try:
         for switch in SWITCHES:
@@ -78,6 +85,9 @@ def float32_products(precision: str) -> Iterator[None]:
     finally:
         for switch, old in reversed(before):
             switch.set(old)
+
+
+_TURNS = Turns(_switched)
 
 
 @contextmanager

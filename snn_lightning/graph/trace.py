@@ -7,6 +7,7 @@ import inspect
 import linecache
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import fx, nn
 
 from snn_lightning.errors import ConversionError
 from snn_lightning.graph.capped import Capped
+from snn_lightning.graph.threads import alone
 
 _NOT_THE_USERS = (f"{Path(torch.__file__).parent}{os.sep}", __file__)
 
@@ -27,7 +29,7 @@ class _Tracer(fx.Tracer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.path = ""
+        self.path, self.thread = "", threading.get_ident()
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(*args, **kwargs)
@@ -64,10 +66,18 @@ class _Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if threading.get_ident() != self.thread:
+            # While fx traces, the calls of all modules come here, those of other threads too.
+            return forward(*args, **kwargs)
         before, self.path = self.path, self.path_of_module(m)
         result = super().call_module(m, forward, args, kwargs)
         self.path = before
         return result
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if threading.get_ident() != self.thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
 
 def _as_it_is(module: nn.Module) -> nn.Module:
@@ -124,7 +134,8 @@ def trace(model: nn.Module) -> fx.GraphModule:
         parameter.requires_grad_(False)
     tracer = _Tracer()
     try:
-        graph = tracer.trace(network)
+        with alone(devices=[]):
+            graph = tracer.trace(network)
     except ConversionError:
         raise
     except Exception as error:

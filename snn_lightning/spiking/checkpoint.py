@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from snn_lightning.errors import CheckpointError
-from snn_lightning.files import read_checkpoint, save_checkpoint
+from snn_lightning.files import read_checkpoint, save_checkpoint, tensor_bytes
 from snn_lightning.spiking.model import SpikingModel
 
 KEY = "snn_lightning"
-"""Where a checkpoint keeps the spec."""
+"""Where a checkpoint keeps the entry: the spec, and a digest of it and of the network's tensors."""
 
 WHOLE = "snn"
 """Where a module keeps the SNN that runs in place of its own `forward`."""
@@ -57,26 +58,19 @@ def write_spec(module: nn.Module, checkpoint: dict[str, Any]) -> None:
     found = find_spiking_model(module)
     if found is not None:
         name, model = found
-        entry: dict[str, Any] = {"attribute": name, "spec": model.spec()}
-        others = [path for path, part in module.named_modules(remove_duplicate=False) if part is model]
-        if others != [name]:
-            entry["aliases"] = [path for path in others if path != name]
-        if runs_whole(module, model):
-            entry["whole"] = True
-        checkpoint[KEY] = entry
+        checkpoint[KEY] = _entry(module, name, model, checkpoint.get("state_dict", module.state_dict()))
 
 
 def rebuild_spiking_model(module: nn.Module, checkpoint: dict[str, Any]) -> None:
-    """Put a fresh `SpikingModel` into `module` where `checkpoint` had one, so that its parameters fit.
+    """Put the `SpikingModel` that `checkpoint` has, if it has one, into the same place in `module`.
 
     Raises:
-        CheckpointError: `module` has no such place.
+        CheckpointError: the network differs from what was saved, or `module` has no such place.
     """
     if KEY not in checkpoint:
         return
-    entry = checkpoint[KEY]
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    model = SpikingModel.from_spec(entry["spec"]).to(device)
+    model, entry = _load(checkpoint, "the checkpoint").to(device), checkpoint[KEY]
     paths, whole = [entry["attribute"], *entry.get("aliases", ())], entry.get("whole", False)
     try:
         for path in () if whole else paths:
@@ -143,7 +137,7 @@ def _no_snn(path: str | Path) -> CheckpointError:
 def save_converted(model: SpikingModel, path: str | Path) -> None:
     """Save a spiking network so that `load_converted` gives it back bit for bit."""
     state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
-    save_checkpoint(path, {KEY: {"attribute": "", "spec": model.spec()}, "state_dict": state})
+    save_checkpoint(path, {KEY: _entry(model, "", model, state), "state_dict": state})
 
 
 def load_converted(path: str | Path, device: torch.device | str = "cpu") -> SpikingModel:
@@ -159,14 +153,69 @@ def load_converted(path: str | Path, device: torch.device | str = "cpu") -> Spik
     checkpoint = read_checkpoint(path)
     if KEY not in checkpoint:
         raise _no_snn(path)
-    entry = checkpoint[KEY]
-    model = SpikingModel.from_spec(entry["spec"])
-    prefix = f"{entry['attribute']}." if entry["attribute"] else ""
-    state = {k[len(prefix) :]: v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    return _load(checkpoint, f"'{path}'").to(device)
+
+
+def _entry(
+    module: nn.Module, attribute: str, model: SpikingModel, state: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """Return what a checkpoint says of `model`, whose tensors are under `attribute` in its state_dict."""
+    entry: dict[str, Any] = {"attribute": attribute, "spec": model.spec()}
+    paths = [path for path, part in module.named_modules(remove_duplicate=False) if part is model]
+    if others := [path for path in paths if path != attribute]:
+        entry["aliases"] = others
+    if runs_whole(module, model):
+        entry["whole"] = True
+    entry["digest"] = _digest(entry, _own(state, attribute))
+    return entry
+
+
+def _load(checkpoint: Mapping[str, Any], source: str) -> SpikingModel:
+    try:
+        return _rebuilt(checkpoint)
+    except CheckpointError as error:
+        raise CheckpointError(f"The spiking network in {source} can't be loaded. {error}") from error
+
+
+def _rebuilt(checkpoint: Mapping[str, Any]) -> SpikingModel:
+    """Return the spiking network of a checkpoint, if it is what was saved.
+
+    Lightning reads its files itself and looks at no checksum of theirs: hence the digest inside.
+    """
+    entry, attribute = checkpoint[KEY], None
+    if isinstance(entry, dict) and {"attribute", "spec"} <= entry.keys():
+        attribute = entry["attribute"]
+    if not isinstance(attribute, str) or not isinstance(checkpoint.get("state_dict"), Mapping):
+        raise CheckpointError(
+            "Its description or its parameters are missing: it is damaged. Name another checkpoint, or "
+            "calibrate the ANN again."
+        )
+    state = _own(checkpoint["state_dict"], attribute)
+    model = SpikingModel.from_spec(entry["spec"], state)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
+        raise CheckpointError(f"The parameters do not fit its own description: {error}") from error
+    # Checkpoints of older versions have the two keys alone.
+    if entry.keys() != {"attribute", "spec"} and entry.get("digest") != _digest(entry, state):
         raise CheckpointError(
-            f"The parameters in '{path}' do not fit its own description: {error}"
-        ) from error
-    return model.to(device)
+            "Its numbers or its description differ from those that were saved (their SHA-256 is another): it "
+            "is damaged, or something changed it. Take another copy, or calibrate the ANN again."
+        )
+    return model
+
+
+def _own(state: Mapping[str, Tensor], attribute: str) -> dict[str, Tensor]:
+    """Return the tensors under `attribute` by their names in the spiking network."""
+    prefix = f"{attribute}." if attribute else ""
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _digest(entry: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of all that the entry says and of the tensors: names, types, shapes and bytes."""
+    sums = hashlib.sha256(repr([(key, entry[key]) for key in sorted(entry) if key != "digest"]).encode())
+    for name, value in sorted(state.items()):
+        sums.update(repr((name, value.dtype, tuple(value.shape))).encode())
+        # Filters lie with their channels innermost: in this order they are not copied.
+        sums.update(tensor_bytes(value.movedim(1, -1) if value.dim() == 4 else value))
+    return sums.hexdigest()

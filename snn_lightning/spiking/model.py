@@ -13,6 +13,7 @@ from snn_lightning.errors import CheckpointError, ConversionError, SettingsError
 from snn_lightning.graph.network import INPUT, Stage, StageNetwork, tree_leaves, tree_map
 from snn_lightning.graph.precision import check_precision
 from snn_lightning.graph.report import site_caps, stage_table
+from snn_lightning.graph.threads import alone
 from snn_lightning.spiking.kinds import IF, Neuron, check_neuron, neuron_from_spec, neuron_spec
 from snn_lightning.spiking.neuron import GatedMaxPool, IFNeuron, Readout, State, Unit
 from snn_lightning.spiking.report import SpikingReport, count_saved, spread
@@ -328,21 +329,38 @@ class SpikingModel(nn.Module):
         }
 
     @classmethod
-    def from_spec(cls, spec: Mapping[str, Any]) -> SpikingModel:
-        """Rebuild a model from `spec()`; load its parameters with `load_state_dict`."""
-        if spec.get("format") not in range(1, FORMAT + 1):
+    def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor] | None = None) -> SpikingModel:
+        """Rebuild a model from `spec()`; load its parameters with `load_state_dict`.
+
+        Args:
+            spec: the description.
+            state: the parameters that will be loaded; a description of other sizes is refused before memory
+                is taken for it.
+
+        Raises:
+            CheckpointError: the description makes no sense here, or does not fit `state`.
+        """
+        if not isinstance(spec, Mapping) or spec.get("format") not in range(1, FORMAT + 1):
+            found = spec.get("format") if isinstance(spec, Mapping) else spec
             raise CheckpointError(
-                f"The checkpoint describes its network in format {spec.get('format')!r}, and this version of "
+                f"The checkpoint describes its network in format {found!r}, and this version of "
                 f"snn_lightning reads formats 1 to {FORMAT}: it is damaged or of another version; calibrate "
                 "the ANN again."
             )
-        neuron = neuron_from_spec(spec["neuron"]) if "neuron" in spec else IF()
-        with torch.random.fork_rng(devices=[]):
-            model = cls(StageNetwork.from_spec(spec["network"]), spec["timesteps"], neuron)
-        model.status = spec["status"]
-        model.network.shapes = {name: tuple(shape) for name, shape in spec.get("shapes", {}).items()}
+        sizes = None if state is None else _part(state, "network.")
         try:
+            neuron = neuron_from_spec(spec["neuron"]) if "neuron" in spec else IF()
+            with alone(devices=[]):
+                model = cls(StageNetwork.from_spec(spec["network"], sizes), spec["timesteps"], neuron)
+            model.status = spec["status"]
+            model.network.shapes = {name: tuple(shape) for name, shape in spec.get("shapes", {}).items()}
             model.precision = spec.get("precision", "float32")
-        except SettingsError as error:
-            raise CheckpointError(f"The checkpoint is damaged or of another version: {error}.") from error
+        except (KeyError, SettingsError) as error:
+            raise CheckpointError(
+                f"The checkpoint is damaged or of another version: {error}; calibrate the ANN again."
+            ) from error
         return model.eval()
+
+
+def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

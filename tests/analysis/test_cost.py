@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from snn_lightning import ACP, LCP, LeastSquares, Pipeline, Weights
+from snn_lightning import ACP, LCP, Best, Distillation, LeastSquares, Pipeline, Weights
 from snn_lightning.analysis.cost import StageCost, estimate_cost, macs_of
 from snn_lightning.analysis.seconds import (
     Machine,
@@ -202,6 +202,7 @@ PIPELINES: dict[str, Pipeline] = {
     "lcp": LCP(4),
     "acp": ACP(4, weights=Weights(2, batch_size=8)),
     "least_squares": ACP(4, weights=LeastSquares()),
+    "best": Best(4, distillation=Distillation(2, batch_size=8)),
 }
 
 

@@ -150,8 +150,16 @@ def test_refusals():
     with pytest.raises(SettingsError, match="weights must be a step such as Weights"):
         ACP(4, weights=Distillation())
     pipeline = Best(4, distillation=Distillation(images=100))
-    with pytest.raises(CalibrationError, match="100"):
+    with pytest.raises(
+        CalibrationError, match=r"'distillation' wants 100 images.*distillation\.images to 32"
+    ):
         calibrate(toy(Vector), [inputs(Vector, 32)], pipeline, progress=False)
+    message = r"'distillation' has 16 images, fewer than its batch of 32: .*distillation\.batch_size to 16"
+    with pytest.raises(CalibrationError, match=message):
+        calibrate(toy(Vector), [inputs(Vector, 16)], Best(4), progress=False)
+    few = Best(4, distillation=Distillation(images=8))
+    with pytest.raises(CalibrationError, match=r"batch of 32: raise distillation\.images, or set"):
+        calibrate(toy(Vector), [inputs(Vector, 16)], few, progress=False)
 
 
 def test_images_of_different_sizes():

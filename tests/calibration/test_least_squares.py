@@ -232,10 +232,10 @@ def test_leaves_synapses_alone_that_are_too_wide(monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"ridge": 0}, "least_squares.ridge must be a positive number, got 0"),
-        ({"ridge": float("nan")}, "least_squares.ridge must be a positive number"),
-        ({"iterations": 0}, "least_squares.iterations must be a whole number of at least 1, got 0"),
-        ({"images": 1.5}, "least_squares.images must be a whole number"),
+        ({"ridge": 0}, "weights.ridge must be a positive number, got 0"),
+        ({"ridge": float("nan")}, "weights.ridge must be a positive number"),
+        ({"iterations": 0}, "weights.iterations must be a whole number of at least 1, got 0"),
+        ({"images": 1.5}, "weights.images must be a whole number"),
     ],
 )
 def test_bad_settings(settings, message):

@@ -11,14 +11,18 @@ from snn_lightning import (
     LCP,
     MMSE,
     Baseline,
+    Best,
     Bias,
     Max,
+    NeuronSearch,
     Percentile,
     Pipeline,
     Potential,
+    SpikeNorm,
     Weights,
     calibrate,
 )
+from snn_lightning.calibration.pipelines import FinalStep, Step
 from snn_lightning.errors import SettingsError, SNNLightningError
 from snn_lightning.thresholds import Threshold
 from tests.calibration.support import same_bits
@@ -86,6 +90,19 @@ def test_pipeline(settings, message):
 def test_steps(step, settings, message):
     with pytest.raises(SettingsError, match=message):
         step(**settings)
+
+
+STEPS = [LCP(4, search=NeuronSearch()), ACP(4), Best(4), SpikeNorm(4)]
+
+
+@pytest.mark.parametrize("pipeline", STEPS, ids=lambda p: type(p).__name__)
+def test_messages_name_the_field_that_holds_the_step(pipeline):
+    for field in dataclasses.fields(pipeline):
+        step = getattr(pipeline, field.name)
+        if isinstance(step, Step | FinalStep):
+            for setting in dataclasses.fields(step):
+                with pytest.raises(SettingsError, match=rf"^{field.name}\.{setting.name} must be"):
+                    dataclasses.replace(step, **{setting.name: object()})
 
 
 @pytest.mark.parametrize("pipeline", [Baseline, LCP, ACP])

@@ -234,8 +234,8 @@ def test_a_killed_search_goes_on(tmp_path: Path) -> None:
 
     pipeline = LCP(4, search=FEW, bias=Bias(repeats=2))
     with pytest.raises(KeyboardInterrupt):
-        run_calibration(ann, images, pipeline, Communicator(), Stop(), tmp_path)
-    resumed, _ = run_calibration(ann, images, pipeline, Communicator(), Note(), tmp_path)
+        run_calibration(ann, list(images), pipeline, Communicator(), Stop(), tmp_path)
+    resumed, _ = run_calibration(ann, list(images), pipeline, Communicator(), Note(), tmp_path)
     assert seen == [True] * 3 + [False] * 3
     assert same_bits(resumed, calibrate(ann, images, pipeline, progress=False))
 

@@ -54,6 +54,12 @@ def test_load_from_checkpoint(tmp_path):
         == before
     )
     assert data.asked == 0
+    contents = torch.load(path, weights_only=True)
+    next(v for key, v in contents["state_dict"].items() if key.endswith("v_th"))[0] *= 1.001
+    torch.save(contents, path)
+    for load in (Reloadable.load_from_checkpoint, lambda path: trainer.test(loaded, Data(), ckpt_path=path)):
+        with pytest.raises(CheckpointError, match="differ from those that were saved"):
+            load(path)
 
 
 @pytest.fixture(scope="module")
@@ -175,4 +181,5 @@ def test_a_checkpoint_by_lightnings_own_callback(tmp_path):
     assert any("units." in name for name in contents["state_dict"]) == at_the_end
     assert ("snn_lightning" in contents) == at_the_end
     if at_the_end:
+        assert "digest" in contents["snn_lightning"]
         assert torch.equal(load_converted(path)(IMAGES), module.net(IMAGES))

@@ -1,3 +1,4 @@
+import random
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,80 @@ def test_other_checkpoints_are_refused_with_the_remedy(tmp_path: Path, change: A
     save(tmp_path / "c.ckpt", change)
     with pytest.raises(CheckpointError, match=message):
         load_converted(tmp_path / "c.ckpt")
+
+
+CHANGES = {
+    "a weight": lambda c: c["state_dict"]["network.operators.layers_0.weight"][0, 0].add_(1e-6),
+    "a threshold's type": lambda c: c["state_dict"].update(
+        {k: v.double() for k, v in c["state_dict"].items() if k.endswith("v_th")}
+    ),
+    "a path": lambda c: c[KEY]["spec"]["network"]["nodes"][0].update(path="layers.1"),
+    "time steps": lambda c: c[KEY]["spec"].update(timesteps=6),
+    "the digest": lambda c: c[KEY].update(digest="0" * 64),
+    "the digest's name": lambda c: c[KEY].update(digesu=c[KEY].pop("digest")),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_was_changed_is_refused(tmp_path: Path, change: Any) -> None:
+    save(tmp_path / "c.ckpt", change)
+    message = r"c\.ckpt' can't be loaded.*differ from those that were saved.*Take another copy, or calibrate"
+    with pytest.raises(CheckpointError, match=message):
+        load_converted(tmp_path / "c.ckpt")
+
+
+def test_checkpoints_of_older_versions_have_no_digest(tmp_path: Path) -> None:
+    save(tmp_path / "c.ckpt", lambda c: c[KEY].pop("digest"))
+    assert torch.equal(
+        load_converted(tmp_path / "c.ckpt")(inputs(Vector, 4)), converted(Vector)[0](inputs(Vector, 4))
+    )
+
+
+def test_a_description_that_asks_for_more_than_there_is_takes_no_memory(tmp_path: Path) -> None:
+    def change(checkpoint: dict[str, Any]) -> None:
+        checkpoint[KEY]["spec"]["network"]["nodes"][0]["settings"]["out_features"] = 10**12
+
+    save(tmp_path / "c.ckpt", change)
+    message = (
+        r"c\.ckpt' can't be loaded.*'layers_0' \(Linear\) asks for a weight of shape \(1000000000000, 10\), "
+    )
+    with pytest.raises(
+        CheckpointError, match=message + r"and the file has \(16, 10\).*convert the ANN again"
+    ):
+        load_converted(tmp_path / "c.ckpt")
+
+
+@pytest.mark.parametrize("entry", [{}, [], {"attribute": 3, "spec": {}}, {"attribute": "", "spec": None}])
+def test_an_entry_of_another_form_is_refused(tmp_path: Path, entry: Any) -> None:
+    save(tmp_path / "c.ckpt", lambda c: c.update({KEY: entry}))
+    with pytest.raises(CheckpointError, match=r"can't be loaded.*it is damaged.*calibrate the ANN again"):
+        load_converted(tmp_path / "c.ckpt")
+
+
+def test_a_flipped_bit_is_refused_where_lightning_reads_the_file(tmp_path: Path) -> None:
+    """It looks at no checksum of the file's."""
+    snn, _ = converted(Vector)
+    path, module = tmp_path / "c.ckpt", Wrapper(snn)
+    checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
+    write_spec(module, checkpoint)
+    torch.save(checkpoint, path)
+    content, generator, silent = path.read_bytes(), random.Random(0), 0
+    weight = content.index(snn.network.operators["layers_0"].weight.numpy().tobytes())
+    for place in [weight + 8, content.index(b"layers.0"), *generator.sample(range(len(content)), 150)]:
+        changed = bytearray(content)
+        changed[place] ^= 1 << generator.randrange(8)
+        path.write_bytes(changed)
+        fresh = Wrapper(toy(Vector, seed=1))
+        try:
+            loaded = torch.load(path, weights_only=True)
+            rebuild_spiking_model(fresh, loaded)
+            fresh.load_state_dict(loaded["state_dict"])
+        except Exception:
+            continue
+        silent += 1
+        assert fresh.inner["net"].spec() == snn.spec()
+        assert all(torch.equal(value, fresh.state_dict()[key]) for key, value in module.state_dict().items())
+    assert 0 < silent < 150
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:

@@ -124,6 +124,7 @@ def old(path: Path, **changes: Any) -> Path:
     """A checkpoint with another description; None takes a key out of it."""
     save_converted(convert(toy(Vector), inputs(Vector), 6, precision="bf16"), path)
     checkpoint = torch.load(path, weights_only=True)
+    del checkpoint[KEY]["digest"]
     spec = checkpoint[KEY]["spec"] | changes
     checkpoint[KEY]["spec"] = {key: value for key, value in spec.items() if value is not None}
     torch.save(checkpoint, path)
