@@ -155,7 +155,8 @@ class Recorder:
         self._warn(error, "gives another output inside the module than by itself on the same input")
 
     def _warn(self, error: float, what: str) -> None:
-        if not error < TOLERANCE.get(str(self.trainer.precision), MIXED_TOLERANCE):
+        # Not where the error is NaN: what isn't finite is refused by itself.
+        if error > TOLERANCE.get(str(self.trainer.precision), MIXED_TOLERANCE):
             warnings.warn(
                 f"{self.network.title} {what} (relative error {error:.2g}): the module's code depends on "
                 "something besides the network's input, such as a hook, a state or the network's attributes. "

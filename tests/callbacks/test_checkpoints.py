@@ -154,6 +154,8 @@ def test_checkpoints_that_do_not_fit(saved, tmp_path):
         load_from_checkpoint(Classifier, tmp_path / "missing.ckpt")
     content = torch.load(path, weights_only=True)
     content["snn_lightning"]["attribute"] = "deep.er.net"
+    content["state_dict"] = {f"deep.er.{key}": value for key, value in content["state_dict"].items()}
+    del content["snn_lightning"]["digest"]
     with pytest.raises(
         CheckpointError, match=r"spiking network in 'deep\.er\.net', and Other has no such place"
     ):
