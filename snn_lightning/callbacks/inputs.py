@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
@@ -22,7 +23,7 @@ from snn_lightning.callbacks.recording import (
     tensors_of,
     without_trace,
 )
-from snn_lightning.errors import CalibrationError
+from snn_lightning.errors import CalibrationError, SNNLightningError
 from snn_lightning.graph.precision import own_precision
 from snn_lightning.spiking.model import SpikingModel
 
@@ -125,9 +126,19 @@ class Recorder:
             return bool(calls)
 
         module = self.network.module
-        code = choose(module, batch, reaches, self.network.title)
         if not self.choose_whole or not self.network.path:
-            return code
+            return choose(module, batch, reaches, self.network.title)
+        try:
+            code = choose(module, batch, reaches, self.network.title)
+        except CalibrationError as error:
+            if not is_overridden("forward", module):
+                raise
+            # What has a usual name may be something else.
+            try:
+                self.network = whole(module)
+                return choose(module, batch, reaches, self.network.title)
+            except SNNLightningError:
+                raise error from None
         if inside:
             self.network = whole(module)
             return choose(module, batch, reaches, self.network.title)

@@ -76,13 +76,13 @@ def instead_of_forward(network: nn.Module, function: Any) -> Iterator[None]:
 
 
 def _only_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    given = (*args, *kwargs.values())
-    if len(given) == 1 and isinstance(given[0], Tensor):
-        return given[0]
-    kinds = ", ".join(type(part).__name__ for part in given) or "nothing"
+    if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
+        return args[0]
+    given = [type(part).__name__ for part in args]
+    given += [f"{name}={type(part).__name__}" for name, part in kwargs.items()]
     raise CalibrationError(
-        f"The network is called with {kinds}, and only networks with one input tensor convert: wrap it in a "
-        "module that takes one tensor, or name the part of it that does with network='...'."
+        f"The network is called with ({', '.join(given)}), and a spiking network takes one tensor by position: "
+        "wrap it in a module that does, or name the part of it that does with network='...'."
     )
 
 

@@ -189,15 +189,19 @@ def test_nothing_reaches_the_network(tmp_path):
     assert isinstance(module.net, PlainConv)
 
 
-def test_a_network_of_two_inputs(tmp_path):
-    class Two(Bare):
+@pytest.mark.parametrize(
+    ("call", "kinds"),
+    [(lambda net, x: net(x, None), "Tensor, NoneType"), (lambda net, x: net(image=x), "image=Tensor")],
+    ids=["two", "keyword"],
+)
+def test_a_network_that_is_called_in_another_way(call, kinds, tmp_path):
+    class Other(Bare):
         def forward(self, x):
-            return self.net(x, None)
+            return call(self.net, x)
 
-    with pytest.raises(
-        CalibrationError, match="called with Tensor, NoneType, and only networks with one inp"
-    ):
-        run(tmp_path, Two(), [IMAGES])
+    message = rf"network is called with \({kinds}\), and a spiking network takes one tensor by position: wrap"
+    with pytest.raises(CalibrationError, match=message):
+        run(tmp_path, Other(), [IMAGES], network="net")
 
 
 @pytest.mark.parametrize("batches", [[], [IMAGES[:0]]], ids=["no batch", "no image"])

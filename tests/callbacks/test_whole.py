@@ -121,6 +121,14 @@ def test_a_broken_off_calibration_goes_on(tmp_path, monkeypatch):
     assert same_bits(module.snn, expected)
 
 
+def test_something_else_with_a_usual_name(tmp_path):
+    module = Alone()
+    module.model = copy.deepcopy(module.head)
+    trainer = make_trainer(tmp_path, CalibrationCallback(LCP(3)))
+    trainer.test(module, datamodule=Data(), verbose=False)
+    assert same_bits(module.snn, calibrate(Alone().eval(), CALIBRATION, LCP(3), progress=False))
+
+
 def test_a_part_by_name_is_no_whole(tmp_path):
     module = Layers()
     callback = CalibrationCallback(LCP(3), network="backbone")
