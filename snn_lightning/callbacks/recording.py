@@ -81,8 +81,8 @@ def _only_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     given = [type(part).__name__ for part in args]
     given += [f"{name}={type(part).__name__}" for name, part in kwargs.items()]
     raise CalibrationError(
-        f"The network is called with ({', '.join(given)}), and a spiking network takes one tensor by position: "
-        "wrap it in a module that does, or name the part of it that does with network='...'."
+        f"The network is called with ({', '.join(given)}), and a spiking network takes one tensor by "
+        "position: wrap it in a module that does, or name the part of it that does with network='...'."
     )
 
 
