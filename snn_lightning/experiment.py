@@ -160,7 +160,7 @@ class Experiment:
 
 def _check_processes(trainer: Trainer) -> None:
     """Check that the processes there are will be the Trainer's, and that a sweep has no need of others."""
-    count, wanted = launched(), trainer.world_size
+    count, wanted = launched(), trainer.num_devices * trainer.num_nodes
     if count > 1 and wanted != count:
         raise SettingsError(
             f"{count} processes were started, and the Trainer is set to {wanted}: set trainer=ddp, "

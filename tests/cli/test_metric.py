@@ -49,7 +49,6 @@ def test_what_is_no_number_is_refused_with_those_there_are(name: str) -> None:
         metric(RESULTS, name)
 
 
-
 def listed(output: str) -> set[str]:
     """The numbers that the message names."""
     return set(output.partition("There are ")[2].partition(" (N counts")[0].split(", "))

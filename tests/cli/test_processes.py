@@ -1,4 +1,4 @@
-"""Several processes do the jobs of one Hydra: here threads with a store, in tests/test_sweep.py under torchrun."""
+"""Several processes do the jobs of one Hydra: here as threads, in tests/test_sweep.py under torchrun."""
 
 import pickle
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from torch.distributed import HashStore
 
 from snn_lightning.cli.processes import Job, Leader, Processes, launched
 from snn_lightning.errors import SettingsError
+from snn_lightning.experiment import Experiment
 from tests.composing import composed
 
 SWEEP = "hydra.mode=MULTIRUN"
@@ -117,6 +118,19 @@ def test_a_launcher_with_processes_of_its_own_is_refused(hydra: Path) -> None:
     taken = pickle.loads(pickle.dumps(leader))
     with pytest.raises(SettingsError, match=r"hydra/launcher=joblib starts processes .* leave it out"):
         taken(composed("calibrate", hydra, "hydra/launcher=joblib"))
+
+
+@pytest.mark.parametrize(("devices", "mode"), [(1, "RUN"), (3, "MULTIRUN")])
+def test_a_trainer_for_other_processes_than_there_are_is_refused(
+    hydra: Path, monkeypatch: pytest.MonkeyPatch, devices: int, mode: str
+) -> None:
+    environment = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    overrides = ["model=resnet20", "model.width=4", "trainer.accelerator=cpu", "logger=none"]
+    config = composed("calibrate", hydra, *overrides, f"trainer.devices={devices}", f"hydra.mode={mode}")
+    with pytest.raises(SettingsError, match=f"2 processes were started, and the Trainer is set to {devices}"):
+        Experiment.compose(config)
 
 
 @pytest.mark.parametrize(
