@@ -98,19 +98,12 @@ def test_jobs_whose_processes_lightning_would_start_are_refused(
 
 def test_one_sweep_on_two_processes(sweep: Finished, tmp_path: Path) -> None:
     """Both run every job, with Hydra's plain launcher (basic): others start processes, and are refused."""
-    torchrun = [
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node=2",
-        "--standalone",
-        str(ROOT / "calibrate.py"),
-    ]
+    script = str(ROOT / "calibrate.py")
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", script]
     processes = ["trainer=ddp", "trainer.accelerator=cpu", f"cache_dir={sweep.folder / 'cache'}"]
     model = [override for override in MODEL if override != "trainer=cpu"]
     grid = ["pipeline=baseline", "T=2,0,4"]
-    done = in_new_process(
-        tmp_path, *torchrun, str(ROOT / "calibrate.py"), "-m", *model, *QUICK, *processes, *grid
-    )
+    done = in_new_process(tmp_path, *torchrun, "-m", *model, *QUICK, *processes, *grid)
     # The job that fails on both is said once, and is no reason to leave out the next one.
     assert done.code != 0
     assert done.output.count("This job failed: timesteps (T) must be a whole number") == 1
