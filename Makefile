@@ -1,10 +1,15 @@
 # make demo: set up an environment, pretrain, calibrate and test the default network.
 # make test: set up the same environment with the test extras, check and test everything.
+# make test-lowest: test with the lowest versions that pyproject.toml allows, in an environment of their own.
 PYTHON ?= python3
 VENV ?= .venv
+LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
+# What reaches PyTorch's own kernels most: run again as on a processor without AVX-512.
+AVX2_TESTS := tests/graph/test_pointwise.py tests/graph/test_precision.py tests/spiking/test_kernels.py \
+	tests/calibration/test_weights.py tests/training/test_classification.py tests/training/test_hybrid.py
 
-.PHONY: demo test clean
+.PHONY: demo test test-lowest clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python calibrate.py model=vgg16_bn pipeline=acp T=16
@@ -14,6 +19,10 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest $(AVX2_TESTS)
+
+test-lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python -m pytest
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -25,5 +34,11 @@ $(VENV)/.installed-test: pyproject.toml
 	$(BIN)/pip install -e ".[test]"
 	touch $@ $(VENV)/.installed
 
+$(LOWEST)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install uv
+	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --resolution lowest-direct -e ".[test]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) outputs multirun cache
+	rm -rf $(VENV) $(LOWEST) outputs multirun cache

@@ -50,34 +50,39 @@ BATCH = 128
 """Images and time steps at once, of the ANN's forward passes as of the SNN's."""
 
 
-def build(name: str, **settings: Any) -> nn.Module:
+def build(
+    name: str, image_size: int = 32, num_classes: int = 10, device: str = "cpu", **settings: Any
+) -> nn.Module:
     """Return a network with random weights and the batch norms' statistics of the images."""
     torch.manual_seed(0)
     settings = MODELS.get(name, {}) | settings
-    ann = create_model(name, num_classes=10, in_channels=3, image_size=32, **settings)
-    for module in ann.modules():
+    ann = create_model(name, num_classes=num_classes, in_channels=3, image_size=image_size, **settings)
+    for module in ann.to(device).modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
     with torch.no_grad():
-        ann.train()(images(64))
+        ann.train()(images(64, image_size).to(device))
     return ann.eval().to(memory_format=torch.channels_last)
 
 
-def images(count: int) -> Tensor:
+def images(count: int, size: int = 32) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(count, 3, 32, 32, generator=generator).contiguous(memory_format=torch.channels_last)
+    x = torch.randn(count, 3, size, size, generator=generator)
+    return x.contiguous(memory_format=torch.channels_last)
 
 
-def medians(repeats: int, **runs: Callable[[], object]) -> dict[str, float]:
-    """Return the median CPU seconds of each, run in turns after one round that doesn't count."""
+def medians(
+    repeats: int, clock: Callable[[], float] = time.process_time, **runs: Callable[[], object]
+) -> dict[str, float]:
+    """Return the median seconds of each on the clock, run in turns after one round that doesn't count."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(repeats + 1):
         for name, run in runs.items():
-            started = time.process_time()
+            started = clock()
             with torch.no_grad():
                 run()
             if repeat:
-                seconds[name].append(time.process_time() - started)
+                seconds[name].append(clock() - started)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
@@ -325,9 +330,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "sections", nargs="*", metavar="section", choices=[*SECTIONS, []], default=list(SECTIONS)
-    )
+    parser.add_argument("sections", nargs="*", metavar="section", choices=[*SECTIONS, []], default=[])
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--images", type=int, default=None, help="by default as many as take some seconds")
     parser.add_argument("--repeats", type=int, default=5)

@@ -36,6 +36,7 @@ from snn_lightning.spiking import (
     SpikingModel,
     Switch,
     load_converted,
+    load_from_checkpoint,
     save_converted,
 )
 from snn_lightning.spiking.kernels import use_kernel
@@ -84,6 +85,7 @@ __all__ = [
     "conversion_report",
     "convert",
     "load_converted",
+    "load_from_checkpoint",
     "rescale_to_unit_spikes",
     "save_converted",
     "use_kernel",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What an operating system says when there is no room for a file."""
@@ -35,6 +36,31 @@ class CheckpointError(SNNLightningError):
 
 class SettingsError(SNNLightningError, ValueError):
     """A setting has a value that makes no sense; the message names the field."""
+
+
+class ImageError(SNNLightningError):
+    """An image file can't be read; the message names it.
+
+    Args:
+        message: what is wrong, alone or behind the traceback that a loader's worker puts in front of it.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rpartition("ImageError: ")[2].strip())
+
+
+LISTED = 100
+"""So many known names at most are shown beside an unknown one."""
+
+
+def unknown(field: str, value: object, known: Iterable[str]) -> str:
+    """Say that a name is unknown, which one it may have been, and which there are."""
+    known = sorted(known)
+    close = get_close_matches(str(value), known, n=1)
+    text = f"unknown {field}: {value!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+    if len(known) > LISTED:
+        return text
+    return f"{text}{'' if close else ';'} There is: {', '.join(known) or 'none'}"
 
 
 def known_cause(error: BaseException | None) -> SNNLightningError | None:

@@ -16,12 +16,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch import LightningDataModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from snn_lightning.callbacks.averaging import WeightAveraging
 from snn_lightning.cli.processes import launched, processes
 from snn_lightning.errors import CheckpointError, SettingsError, SNNLightningError
+from snn_lightning.models.imported import code_fingerprint
 from snn_lightning.training import ClassificationModule, FineTuning, load_or_train, load_weights
 
 ACCURACY = "test/acc"
@@ -54,6 +55,7 @@ class Experiment:
         plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
         data = instantiate(config.data)
         sizes = {key: getattr(data, key) for key in ("num_classes", "in_channels", "image_size")}
+        sizes["class_names"] = getattr(data, "class_names", None)
         module = instantiate(config.module, model=plain["model"], **sizes, _convert_="all")
         callbacks = [instantiate(part) for part in (config.callbacks or {}).values()]
         loggers = [instantiate(part) for part in (config.logger or {}).values()]
@@ -108,7 +110,16 @@ class Experiment:
         unused = ("root", "num_workers", "calibration_images", "calibration_batch_size", "test_images")
         data = {key: value for key, value in self.config["data"].items() if key not in unused}
         parts = {key: self.config[key] for key in ("model", "module", "seed")}
-        return {**parts, "data": data, "trainer": trainer, "callbacks": averaging}
+        return {**parts, "data": data, "trainer": trainer, "callbacks": averaging, **self._own()}
+
+    def _own(self) -> dict[str, str]:
+        """Return fingerprints of the user's own things, whose content the settings don't tell."""
+        own = {}
+        if self.config["model"].get("source") == "import":
+            own["code"] = code_fingerprint(self.config["model"]["target"], self.module.net)
+        if hasattr(self.data, "files_fingerprint"):
+            own["files"] = self.data.files_fingerprint()
+        return own
 
     def test(self) -> float:
         """Return the accuracy on the test images of whatever network the module holds."""

@@ -119,7 +119,7 @@ def calibrate(config: DictConfig) -> Results | None:
             precision=pipeline.precision,
             **pooling,
         )
-        experiment.console.print(module.net.report.summary, highlight=False)
+        experiment.console.print(module.net.report.summary, highlight=False, markup=False, soft_wrap=True)
         uncalibrated_accuracy = experiment.test()
     module.net = ann
     partial = Path(config.cache_dir) / "partial"
@@ -170,8 +170,8 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
         saved: the settings of the module that the checkpoint was written from.
     """
     path, module = experiment.config["ckpt"], experiment.module
-    for key in ("in_channels", "num_classes"):
-        if saved.get(key) not in (None, module.hparams[key]):
+    for key in ("in_channels", "num_classes", "class_names"):
+        if None not in (saved.get(key), module.hparams[key]) and saved[key] != module.hparams[key]:
             raise CheckpointError(
                 f"The SNN of '{path}' has {key}={saved[key]}, and {experiment.data_name} has "
                 f"{module.hparams[key]}: set data to what it was trained with, or give another checkpoint."
@@ -241,6 +241,8 @@ def _energy(experiment: Experiment) -> Results:
 def _results(experiment: Experiment, **values: Any) -> Results:
     config = experiment.config
     head = {"model": config["model"]["name"], "data": experiment.data_name, "seed": config["seed"]}
+    if (names := experiment.module.hparams["class_names"]) is not None:
+        head["class_names"] = names
     return Results({**head, **values, "seconds": experiment.seconds, "config": config})
 
 

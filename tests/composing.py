@@ -6,6 +6,9 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
+OWN = {"model=import": ["model.target=tests.own_nets.MyNet"]}
+"""What a choice needs besides, where nothing goes without it."""
+
 CONF = Path(__file__).parents[1] / "conf"
 
 
@@ -16,6 +19,8 @@ def group(name: str) -> list[str]:
 
 def composed(entry: str, folder: Path, *overrides: str) -> DictConfig:
     """The config of `train` or `calibrate`, with `folder` for its results."""
+    for choice in overrides:
+        overrides = (*OWN.get(choice, []), *overrides)
     overrides = (f"hydra.runtime.output_dir={folder}", "hydra.mode=RUN", *overrides)
     settings = compose(entry, list(overrides), return_hydra_config=True)
     HydraConfig.instance().set_config(settings)

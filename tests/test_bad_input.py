@@ -55,6 +55,9 @@ def assert_refused(done: Finished, *parts: str) -> None:
         (["seed=-1"], ["seed", "-1"]),
         (["model.width=-1"], ["width", "-1"]),
         (["model=torchvision", "model.name=resnet19"], ["resnet19", "resnet18"]),
+        (["model=import"], ["Error: model.target is missing: ", "model.target=my_package.MyNet"]),
+        (["model=import", "model.target=tests.own_nets.MyNt"], ["Error: unknown name in tests", "'MyNet'"]),
+        (["data=folder", "data.root=/nonexistent"], ["Error: data.root: there is no folder /nonexistent"]),
         (["data.calibration_images=0"], ["Error: data.calibration_images must be", "at least 1, got 0"]),
         (["data.calibration_images=100000"], ["Error: data.calibration_images=100000, but there are only"]),
         (

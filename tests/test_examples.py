@@ -24,5 +24,5 @@ def test_the_functional_form(tmp_path: Path) -> None:
     assert accuracy["ANN"] > 0.9
     assert accuracy["calibrated SNN"] >= accuracy["uncalibrated SNN"] - 0.02
     assert accuracy["calibrated SNN"] > accuracy["ANN"] - 0.1
-    assert "Convertible: 3 sites found, 3 converted" in done.output
+    assert "Convertible: 3 sites become neurons, nothing left analog" in done.output
     assert (tmp_path / "snn.ckpt").is_file()

@@ -82,7 +82,7 @@ def test_what_a_user_sees(calibrated: Finished) -> None:
         "Pretraining vgg16_bn on digits",
         "Testing the ANN",
         "Testing the uncalibrated SNN, T=2",
-        "13 sites found, 13 converted",
+        "Converted: 13 sites are IF() neurons, nothing left analog; T=2, uncalibrated",
         "Calibrating and testing the SNN, pipeline acp, T=2",
         *(f"[{stage:>3}/{STAGES}] " for stage in range(1, STAGES + 1)),
         "ANN accuracy",
@@ -237,11 +237,11 @@ def test_a_dry_run_reports_and_does_nothing(tmp_path: Path) -> None:
     overrides = ["model=torchvision", "model.name=resnet18", "data.image_size=64", "dry_run=true"]
     done = run(tmp_path / "run", *overrides, "trainer=cpu", cache=tmp_path / "cache")
     assert done.code == 0, done.output
-    assert "Convertible: 17 sites found, 17 converted, nothing left analog" in done.output
+    assert "Convertible: 17 sites become neurons, nothing left analog" in done.output
     lines = [line.split() for line in done.output.splitlines()]
     assert ["maxpool", "gate", "maxpool", "-"] in lines
     # The second call of a shared ReLU is a site of its own.
-    assert ["layer4_1_relu_1", "neuron", "layer4.1.relu", "Conv2d,", "Add"] in lines
+    assert ["layer4_1_relu_1", "neuron", "layer4.1.relu", "2,048", "Conv2d,", "Add"] in lines
     assert sum(line[1] == "neuron" for line in lines[1:]) == 17
     # What it would cost, and how long it would take, before anything is done.
     assert "256 images at T=16" in done.output

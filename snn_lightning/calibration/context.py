@@ -266,11 +266,15 @@ class StageContext:
             start += len(chunk)
         return result
 
+    def forget_chunk(self, i: int) -> None:
+        """Free the held currents of chunk `i`."""
+        for key in [key for key in self._currents if key[0] == i]:
+            self.cache.retire(self._currents.pop(key))
+
     def forget_currents(self) -> None:
         """Free the held currents; to be called when the stage's operators have changed."""
-        for entry in self._currents.values():
-            self.cache.retire(entry)
-        self._currents.clear()
+        for i in range(len(self.indices)):
+            self.forget_chunk(i)
         for stored in self.exports.values():
             for parts in stored:
                 for export in parts:

@@ -41,7 +41,16 @@ def collect_images(loader: Iterable[Any], seed: int = 0) -> list[Tensor]:
         raise CalibrationError("The calibration loader is a tensor: pass a loader of batches, or [tensor].")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        batches = [batch for batch in map(inputs_of, loader) if len(batch)]
+        return check_images(map(inputs_of, loader))
+
+
+def check_images(batches: Iterable[Tensor]) -> list[Tensor]:
+    """Return all batches that are not empty.
+
+    Raises:
+        CalibrationError: there are none, or they hold NaN.
+    """
+    batches = [batch for batch in batches if len(batch)]
     if not batches:
         raise CalibrationError("The calibration set is empty: give a loader with at least one image.")
     for batch in batches:

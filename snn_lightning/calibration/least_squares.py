@@ -20,6 +20,7 @@ from snn_lightning.calibration.steps import register_step
 from snn_lightning.errors import CalibrationError
 from snn_lightning.graph.network import Stage, StageNetwork
 from snn_lightning.graph.operators import CONVOLUTIONS, SYNAPSES, Add, channels_lead
+from snn_lightning.graph.pointwise import overruns, strided
 from snn_lightning.graph.precision import float32_products
 from snn_lightning.spiking.functional import per_channel
 from snn_lightning.spiking.neuron import IFNeuron, Readout
@@ -121,11 +122,14 @@ def weight_moment(synapse: nn.Module, x: Tensor, residual: Tensor) -> Tensor:
     if isinstance(synapse, nn.Linear):
         return (x.flatten(0, -2).mT @ residual.flatten(0, -2))[None]
     assert isinstance(synapse, CONVOLUTIONS)
+    x, stride = _padded(synapse, x), synapse.stride
+    if overruns(synapse):
+        x, stride = strided(x, stride), (1, 1)
     gradient = CONVOLUTION_WEIGHTS[residual.dim() - 3](
-        _padded(synapse, x),
+        x,
         synapse.weight.shape,
         residual,
-        stride=synapse.stride,
+        stride=stride,
         dilation=synapse.dilation,
         groups=synapse.groups,
     )

@@ -10,6 +10,7 @@ from snn_lightning.calibration.data import count_images
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph.build import MAX_POOLING
 from snn_lightning.graph.precision import check_precision
+from snn_lightning.settings import Settings
 from snn_lightning.spiking.functional import ROUNDINGS
 from snn_lightning.spiking.kinds import IF, Neuron, check_neuron, check_surrogate
 from snn_lightning.spiking.model import check_timesteps
@@ -171,7 +172,7 @@ class Distillation(FinalStep):
 
 
 @dataclass(frozen=True)
-class Pipeline:
+class Pipeline(Settings):
     """What every pipeline has; by itself it only sets thresholds.
 
     Args:

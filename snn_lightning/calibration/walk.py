@@ -196,6 +196,8 @@ class CalibrationLoop:
                     fired[0] += emission.counts.sum(dtype=torch.float64)
                 if emission.output is not None:
                     parts.append(self.cache.put_output(emission.output))
+            # Where they fill the budget, they would send the spikes of the next chunks to disk.
+            context.forget_chunk(i)
             assert total is not None
             fired[1] += total.numel()
             error.add(context.activations[i].get(), total.div_(self.snn.timesteps))

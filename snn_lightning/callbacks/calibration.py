@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor, nn
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
 
 from snn_lightning.calibration.api import run_calibration
-from snn_lightning.calibration.data import collect_images
 from snn_lightning.calibration.partial import PartialCheckpoint
 from snn_lightning.calibration.pipelines import Pipeline
+from snn_lightning.callbacks.averaging import WeightAveraging
 from snn_lightning.callbacks.communicator import StrategyCommunicator
+from snn_lightning.callbacks.inputs import InputStatistics, Recorder
+from snn_lightning.callbacks.networks import find_network
 from snn_lightning.callbacks.observer import LoggingObserver
-from snn_lightning.errors import CalibrationError, CheckpointError, SettingsError
+from snn_lightning.errors import CalibrationError, CheckpointError, ConversionError, SettingsError
 from snn_lightning.files import read_checkpoint
-from snn_lightning.spiking.checkpoint import find_spiking_model, write_spec
-
-NETWORK_NAMES = ("net", "model", "network", "backbone")
-"""Attributes in which the network is looked for when it isn't named."""
+from snn_lightning.spiking.checkpoint import (
+    find_spiking_model,
+    rebuild_spiking_model,
+    runs_whole,
+    write_spec,
+)
+from snn_lightning.spiking.model import SpikingModel
 
 
 class CalibrationCallback(Callback):
@@ -35,14 +40,20 @@ class CalibrationCallback(Callback):
 
     `trainer.fit` ends with the calibrated SNN in place, so that `trainer.test(model)` tests it; `validate`,
     `test` and `predict` on an already trained module calibrate first. A module that holds a calibrated SNN
-    is left alone.
+    is left alone; one that is tested with the checkpoint of an SNN (`ckpt_path`) gets the SNN from there.
+
+    The calibration images are what the network receives while the module's own code runs on the calibration
+    batches: its `forward`, or where that doesn't take a batch its `predict_step`, `validation_step` or
+    `test_step`, without logging anything.
 
     Args:
         pipeline: what to calibrate, e.g. `ACP(timesteps=16)`.
-        calibration_dataloader: batches of inputs, or of (inputs, anything); unlabelled training images
-            without augmentation, in a fixed order. By default the DataModule's `calibration_dataloader()`.
-        network: name of the module's attribute that holds the network; "net", "model", "network" or
-            "backbone" by default. Dots lead into submodules.
+        calibration_dataloader: batches like those of validation, or of inputs alone; training images without
+            augmentation, in a fixed order. By default the DataModule's `calibration_dataloader()`.
+        network: qualified name of the part that becomes spiking. By default "net", "model", "network" or
+            "backbone", where the module's forward uses no other layers; else the module's `forward` whole,
+            the SNN then being the module's `snn`.
+        inputs: what the network receives, as a function of a batch, where the module's code can't tell.
         weights: "last" calibrates the weights at the end of `fit`, "best" those of the best checkpoint.
         partial: folder in which finished stages are kept, so that a killed run goes on when it is started
             again; `calibration` in the Trainer's root folder by default.
@@ -55,6 +66,7 @@ class CalibrationCallback(Callback):
         pipeline: Pipeline,
         calibration_dataloader: Iterable[Any] | None = None,
         network: str | None = None,
+        inputs: Callable[[Any], Tensor] | None = None,
         weights: str = "last",
         partial: str | Path | None = None,
         keep_partial: bool = False,
@@ -63,12 +75,16 @@ class CalibrationCallback(Callback):
             raise SettingsError(f"pipeline must be Baseline, LCP, ACP or another Pipeline, got {pipeline!r}")
         if weights not in ("last", "best"):
             raise SettingsError(f"weights must be 'last' or 'best', got {weights!r}")
+        if inputs is not None and not callable(inputs):
+            raise SettingsError(f"inputs must be a function of a calibration batch, got {inputs!r}")
         self.pipeline, self.loader, self.network = pipeline, calibration_dataloader, network
+        self.inputs = inputs
         self.weights, self.partial = weights, partial
         self.keep_partial = keep_partial
         self.records: list[dict[str, Any]] = []
         self.seconds = 0.0
         self._left: PartialCheckpoint | None = None
+        self._statistics: InputStatistics | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what can't work before anything is trained."""
@@ -96,7 +112,27 @@ class CalibrationCallback(Callback):
                 "with the averaged ANN. List it before."
             )
         if find_spiking_model(pl_module) is None:
-            self._find_network(pl_module)
+            find_network(pl_module, self.network)
+        _rebuild_on_loading(pl_module)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take back what `setup` and the evaluation have added to the module."""
+        vars(pl_module).pop("on_load_checkpoint", None)
+        if self._statistics is not None:
+            self._statistics.stop()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse to train what has nothing to train."""
+        found = find_spiking_model(pl_module)
+        if found is None or any(parameter.requires_grad for parameter in found[1].parameters()):
+            return
+        name, snn = found
+        if runs_whole(pl_module, snn) or not any(p.requires_grad for p in pl_module.parameters()):
+            raise CalibrationError(
+                f"'{name}' holds a calibrated SNN, which is frozen: there is nothing to train. To train it "
+                f"with surrogate gradients call module.{name}.requires_grad_(True) before fit; to go back to "
+                "the ANN build the module anew and load its checkpoint."
+            )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Calibrate what `fit` has trained."""
@@ -149,8 +185,12 @@ class CalibrationCallback(Callback):
         self._left = None
 
     def _before_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn != TrainerFn.FITTING:
-            self._calibrate_once(trainer, pl_module)
+        if trainer.state.fn == TrainerFn.FITTING:
+            return
+        self._calibrate_once(trainer, pl_module)
+        found = find_spiking_model(pl_module)
+        if self._statistics is not None and found is not None:
+            self._statistics.watch(found[1])
 
     def _calibrated(self, pl_module: LightningModule) -> bool:
         found = find_spiking_model(pl_module)
@@ -162,61 +202,60 @@ class CalibrationCallback(Callback):
         started = time.perf_counter()
         communicator = StrategyCommunicator(trainer.strategy, trainer.global_rank, trainer.world_size)
         # enable_grad alone does not lift the inference mode that evaluation runs in.
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), isolate_rng():
             try:
                 if best:
                     self._load_best(trainer, pl_module)
-                parent, name, ann = self._find_network(pl_module)
                 if trainer.world_size > 1:
                     # Batch norm statistics of a training differ from process to process.
-                    ann.load_state_dict(communicator.broadcast(ann.state_dict()))
-                snn, self._left = run_calibration(
-                    ann,
-                    self._collect(trainer),
-                    self.pipeline,
-                    communicator,
-                    LoggingObserver(trainer),
-                    self.partial or Path(trainer.default_root_dir) / "calibration",
-                    trainer.strategy.root_device,
-                )
+                    pl_module.load_state_dict(communicator.broadcast(pl_module.state_dict()))
+                network = find_network(pl_module, self.network)
+                recorder = Recorder(trainer, network, self.inputs, choose_whole=self.network is None)
+                batches = recorder.record(self._calibration_loader(trainer), self.pipeline.seed)
+                self._statistics = InputStatistics.of(batches)
+                snn, self._left = self._run(trainer, recorder, batches, communicator)
+                recorder.network.replace(snn)
+                recorder.check(snn)
             except Exception as error:
                 communicator.fail(error)
                 raise
-        setattr(parent, name, snn)
         self.records, self.seconds = snn.records, time.perf_counter() - started
         if not self.keep_partial:
             self.remove_partial(trainer)
 
-    def _collect(self, trainer: Trainer) -> list[Tensor]:
-        with torch.random.fork_rng():
-            loader = self.loader
-            if loader is None:
-                source = getattr(trainer, "datamodule", None)
-                make = getattr(source, "calibration_dataloader", None)
-                if make is None:
-                    raise CalibrationError(
-                        "There are no calibration images: pass calibration_dataloader=... to "
-                        "CalibrationCallback, or give the DataModule a method calibration_dataloader()."
-                    )
-                loader = make()
-            return collect_images(loader, self.pipeline.seed)
+    def _run(
+        self, trainer: Trainer, recorder: Recorder, batches: list[Tensor], communicator: StrategyCommunicator
+    ) -> tuple[SpikingModel, PartialCheckpoint | None]:
+        try:
+            return run_calibration(
+                recorder.network.ann,
+                batches,
+                self.pipeline,
+                communicator,
+                LoggingObserver(trainer),
+                self.partial or Path(trainer.default_root_dir) / "calibration",
+                trainer.strategy.root_device,
+            )
+        except ConversionError as error:
+            if self.network is not None or recorder.network.path:
+                raise
+            raise ConversionError(
+                f"{error}\nThis is about the module's forward whole. If only a part of it is to spike, name "
+                "that part: CalibrationCallback(..., network='<attribute>').",
+                error.obstacles,
+            ) from error
 
-    def _find_network(self, pl_module: LightningModule) -> tuple[nn.Module, str, nn.Module]:
-        names = (self.network,) if self.network is not None else NETWORK_NAMES
-        for name in names:
-            parent_name, _, attribute = name.rpartition(".")
-            try:
-                parent = pl_module.get_submodule(parent_name)
-            except AttributeError:
-                continue
-            child = getattr(parent, attribute, None)
-            if isinstance(child, nn.Module):
-                return parent, attribute, child
-        children = ", ".join(f"'{name}'" for name, _ in pl_module.named_children()) or "none"
-        raise SettingsError(
-            f"{type(pl_module).__name__} has no network in {' or '.join(map(repr, names))}; its submodules "
-            f"are {children}. Name it: CalibrationCallback(..., network='<attribute>')."
-        )
+    def _calibration_loader(self, trainer: Trainer) -> Iterable[Any]:
+        if self.loader is not None:
+            return self.loader
+        source = getattr(trainer, "datamodule", None)
+        make = getattr(source, "calibration_dataloader", None)
+        if make is None:
+            raise CalibrationError(
+                "There are no calibration images: pass calibration_dataloader=... to CalibrationCallback, or "
+                "give the DataModule a method calibration_dataloader()."
+            )
+        return cast(Iterable[Any], make())
 
     def _load_best(self, trainer: Trainer, pl_module: LightningModule) -> None:
         path = getattr(trainer.checkpoint_callback, "best_model_path", "")
@@ -225,3 +264,15 @@ class CalibrationCallback(Callback):
                 "weights='best' needs a ModelCheckpoint callback that has saved a checkpoint; add one."
             )
         pl_module.load_state_dict(read_checkpoint(path, pl_module.device)["state_dict"])
+
+
+def _rebuild_on_loading(module: LightningModule) -> None:
+    """Let `module` take the SNN of a checkpoint that the Trainer is about to load into it."""
+    vars(module).pop("on_load_checkpoint", None)
+    own = module.on_load_checkpoint
+
+    def on_load_checkpoint(checkpoint: dict[str, Any]) -> None:
+        rebuild_spiking_model(module, checkpoint)
+        own(checkpoint)
+
+    vars(module)["on_load_checkpoint"] = on_load_checkpoint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
 
 from snn_lightning.calibration.progress import Observer, RichObserver, StageCosts, StageRecord
 
@@ -20,11 +21,15 @@ class LoggingObserver(Observer):
         self.trainer = trainer
         self.step = trainer.global_step
         self.active = trainer.is_global_zero
-        shown = bool(getattr(trainer.progress_bar_callback, "is_enabled", False))
-        self.display: Observer = RichObserver() if self.active and shown else Observer()
+        bar = trainer.progress_bar_callback
+        shown = self.active and bool(getattr(bar, "is_enabled", False))
+        self.display: Observer = RichObserver() if shown else Observer()
+        self.below_tqdm = shown and isinstance(bar, TQDMProgressBar)
         self.name = ""
 
     def __enter__(self) -> LoggingObserver:
+        if self.below_tqdm:
+            print()  # that bar is still drawn, on a line without an end
         self.display.__enter__()
         return self
 

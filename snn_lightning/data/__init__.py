@@ -2,8 +2,18 @@
 
 from snn_lightning.data.cifar import CIFAR10, CIFAR100
 from snn_lightning.data.datamodule import ImageDataModule
+from snn_lightning.data.folder import Folder
 from snn_lightning.data.grey import Digits, FashionMNIST
 from snn_lightning.data.imagenet import ImageNet
 from snn_lightning.data.settings import DataSettings
 
-__all__ = ["CIFAR10", "CIFAR100", "DataSettings", "Digits", "FashionMNIST", "ImageDataModule", "ImageNet"]
+__all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "DataSettings",
+    "Digits",
+    "FashionMNIST",
+    "Folder",
+    "ImageDataModule",
+    "ImageNet",
+]

@@ -25,9 +25,9 @@ class _CIFAR(ImageDataModule):
         self._source = source
         self._hole = hole
 
-    def load(self) -> tuple[TensorImages, TensorImages]:
+    def load(self) -> tuple[TensorImages, None, TensorImages]:
         """Read both sets."""
-        return self._read(train=True), self._read(train=False)
+        return self._read(train=True), None, self._read(train=False)
 
     def _read(self, train: bool) -> TensorImages:
         try:

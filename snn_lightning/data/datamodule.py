@@ -15,8 +15,9 @@ from snn_lightning.data.splits import draw, limit, stratified_split
 class ImageDataModule(LightningDataModule, ABC):
     """Training, validation, test and calibration batches `(x [N, C, H, W] float32, y [N] int64)` of images.
 
-    A subclass implements `load`. The validation images are taken from the training set, never from the test
-    set; the calibration images are training images without augmentation, always the same in the same order.
+    A subclass implements `load`. The validation images have a set of their own or are taken from the training
+    set, never from the test set; the calibration images are training images without augmentation, always the
+    same in the same order.
 
     Args:
         num_classes: number of labels.
@@ -24,6 +25,9 @@ class ImageDataModule(LightningDataModule, ABC):
         image_size: H and W in pixels.
         settings: the common settings.
     """
+
+    class_names: list[str] | None = None
+    """What the labels mean, where the data say it."""
 
     def __init__(self, num_classes: int, in_channels: int, image_size: int, settings: DataSettings) -> None:
         super().__init__()
@@ -35,23 +39,30 @@ class ImageDataModule(LightningDataModule, ABC):
         self._sets: dict[str, Dataset[Sample]] | None = None
 
     @abstractmethod
-    def load(self) -> tuple[LabelledImages, LabelledImages]:
-        """Read the training set and the test set, both without augmentation."""
+    def load(self) -> tuple[LabelledImages, LabelledImages | None, LabelledImages]:
+        """Read the training, validation and test set without augmentation.
+
+        Without a validation set (None) a part of the training set becomes one.
+        """
 
     def setup(self, stage: str | None = None) -> None:
         """Read and split the data, once."""
         if self._sets is not None:
             return
         settings = self.settings
-        train, test = self.load()
-        train_part, val_part = stratified_split(train.labels, settings.val_fraction, "data.val_fraction")
+        train, val, test = self.load()
+        if val is None:
+            val = train
+            train_part, val_part = stratified_split(train.labels, settings.val_fraction, "data.val_fraction")
+        else:
+            train_part, val_part = torch.arange(len(train)), torch.arange(len(val))
         train_part = limit(train_part, settings.train_images, "data.train_images")
         test_part = limit(torch.arange(len(test)), settings.test_images, "data.test_images")
         calibration = draw(train_part, settings.calibration_images, settings.seed, "data.calibration_images")
         fed = train.augmented(settings.seed + 1) if settings.augment else train
         self._sets = {
             "train": _subset(fed, train_part),
-            "val": _subset(train, val_part),
+            "val": _subset(val, val_part),
             "test": _subset(test, test_part),
             "calibration": _subset(train, calibration),
         }

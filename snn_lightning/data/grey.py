@@ -42,7 +42,7 @@ class Digits(ImageDataModule):
         defaults = {"batch_size": 64, "val_fraction": 0.125}
         super().__init__(10, in_channels, image_size, DataSettings.of(settings, **defaults))
 
-    def load(self) -> tuple[TensorImages, TensorImages]:
+    def load(self) -> tuple[TensorImages, None, TensorImages]:
         """Split the digits into a training and a test set, always the same."""
         digits = load_digits()
         images = torch.from_numpy(digits.images).float()[:, None] / 16
@@ -53,6 +53,7 @@ class Digits(ImageDataModule):
         mean, std = [0.305] * self.in_channels, [0.33] * self.in_channels
         return (
             TensorImages(images[train], labels[train], mean, std, shift),
+            None,
             TensorImages(images[test], labels[test], mean, std, shift),
         )
 
@@ -79,9 +80,9 @@ class FashionMNIST(ImageDataModule):
         super().__init__(10, in_channels, image_size, DataSettings.of(settings))
         self.root = Path(root)
 
-    def load(self) -> tuple[TensorImages, TensorImages]:
+    def load(self) -> tuple[TensorImages, None, TensorImages]:
         """Read both sets, as uint8."""
-        return self._read("train"), self._read("t10k")
+        return self._read("train"), None, self._read("t10k")
 
     def _read(self, part: str) -> TensorImages:
         images = _read_idx(self.root, f"{part}-images-idx3-ubyte", read_image_file)[:, None]

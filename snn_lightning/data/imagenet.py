@@ -36,9 +36,9 @@ class ImageNet(ImageDataModule):
         super().__init__(num_classes, 3, image_size, DataSettings.of(settings, **defaults))
         self.root = Path(root)
 
-    def load(self) -> tuple[FolderImages, FolderImages]:
+    def load(self) -> tuple[FolderImages, None, FolderImages]:
         """List both folders."""
-        return self._read("train"), self._read("val")
+        return self._read("train"), None, self._read("val")
 
     def _read(self, part: str) -> FolderImages:
         try:
@@ -58,4 +58,4 @@ class ImageNet(ImageDataModule):
         plain = v2.Compose([v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size), *finish])
         jitter = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1)
         augment = v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), jitter, *finish])
-        return FolderImages(folder, plain, augment)
+        return FolderImages(folder.samples, plain, augment)

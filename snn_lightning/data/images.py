@@ -1,14 +1,16 @@
 """Labelled images, in memory or in folders, that are fetched a batch at a time."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, Protocol
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.datasets import ImageFolder
 
 from snn_lightning.data.augment import Augment, PrivateRandomness
+from snn_lightning.errors import ImageError
 
 Sample = tuple[Tensor, int]
 
@@ -73,29 +75,39 @@ class TensorImages(Dataset[Sample]):
 
 
 class FolderImages(Dataset[Sample]):
-    """Images in a folder for each class, decoded when they are fetched.
+    """Image files, decoded when they are fetched.
 
     Args:
-        folder: torchvision's ImageFolder, without a transform.
+        files: path and label of each.
         plain: maps a PIL image to `[C, H, W]` without randomness.
         augment: the same with augmentation; used by `augmented` only.
+        mode: what every image is brought to: "RGB", or "L" (grey).
     """
 
     def __init__(
-        self, folder: ImageFolder, plain: Callable[[Any], Tensor], augment: Callable[[Any], Tensor]
+        self,
+        files: Sequence[tuple[str, int]],
+        plain: Callable[[Any], Tensor],
+        augment: Callable[[Any], Tensor],
+        mode: str = "RGB",
     ) -> None:
-        self.folder = folder
-        self.labels = torch.tensor(folder.targets)
+        self.files = files
+        self.labels = torch.tensor([label for _, label in files])
+        self.mode = mode
         self._plain = plain
         self._augment = augment
         self._randomness: PrivateRandomness | None = None
 
     def augmented(self, seed: int) -> "FolderImages":
         """A view of the same images with augmentation."""
-        other = FolderImages.__new__(FolderImages)
-        other.__dict__.update(self.__dict__)
+        other = copy(self)
         other._randomness = PrivateRandomness(seed)
         return other
+
+    def part(self, positions: Tensor) -> "FolderImages":
+        """The images at some positions."""
+        files = [self.files[position] for position in positions.tolist()]
+        return FolderImages(files, self._plain, self._augment, self.mode)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -110,5 +122,23 @@ class FolderImages(Dataset[Sample]):
             return [self._fetch(index, self._augment) for index in indices]
 
     def _fetch(self, index: int, transform: Callable[[Any], Tensor]) -> Sample:
-        image, label = self.folder[index]
-        return transform(image), label
+        path, label = self.files[index]
+        return transform(read_image(path, self.mode)), label
+
+
+def read_image(path: str, mode: str) -> Image.Image:
+    """Decode a file, and bring it to a mode of PIL.
+
+    Raises:
+        ImageError: it is damaged, no image, or has more than 8 bits a channel.
+    """
+    try:
+        with Image.open(path) as image:
+            # PIL would cut their values off at 255.
+            if image.mode.startswith(("I", "F")):
+                raise ValueError("it has more than 8 bits a channel")
+            return image.convert(mode)
+    except Exception as error:  # of many types: OSError, SyntaxError, ValueError, ...
+        raise ImageError(
+            f"the image {path} can't be read ({error}): replace it by a whole one of 8 bits, or delete it"
+        ) from error

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from typing import Any
 
-from snn_lightning.errors import SettingsError
+from snn_lightning.errors import SettingsError, unknown
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,7 @@ class DataSettings:
         known = [field.name for field in fields(cls)]
         for name in given:
             if name not in known:
-                close = get_close_matches(name, known, n=1)
-                guess = f"; did you mean {close[0]!r}?" if close else ";"
-                raise SettingsError(f"unknown setting data.{name}{guess} There is: {', '.join(known)}")
+                raise SettingsError(unknown("setting of data", name, known))
         return cls(**{**defaults, **given})
 
 

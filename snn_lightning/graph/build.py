@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from snn_lightning.graph import rules as _rules  # noqa: F401  (registers the ru
 from snn_lightning.graph.capped import plain_activations
 from snn_lightning.graph.fold import fold_batch_norms
 from snn_lightning.graph.lowering import Lowering
-from snn_lightning.graph.network import StageNetwork, require_sites
+from snn_lightning.graph.network import INPUT, StageNetwork, require_sites
 from snn_lightning.graph.operators import MAX_POOLS
 from snn_lightning.graph.precision import own_precision
 from snn_lightning.graph.trace import trace, unwrap
@@ -44,15 +45,11 @@ def normalise(ann: nn.Module, sample: Tensor) -> StageNetwork:
         )
     ann = unwrap(ann)
     network = lower(ann, sample)
-    training = {module: module.training for module in ann.modules()}
-    ann.eval()
-    try:
-        with torch.no_grad(), plain_activations(ann), own_precision("float32", sample.device):
-            for part in (sample[:1], sample):
-                _check_equal(ann(part.clone()), network(part), "output")
-    finally:
-        for module, mode in training.items():
-            module.training = mode
+    # A forward may leave something behind in its modules; so does `eval`.
+    ann = copy.deepcopy(ann).eval()
+    with torch.no_grad(), plain_activations(ann), own_precision("float32", sample.device):
+        for part in (sample[:1], sample):
+            _check_equal(ann(part.clone()), network(part), "output")
     return network
 
 
@@ -80,7 +77,7 @@ def prepare(
 
     Args:
         network: a normalised ANN.
-        sample: inputs `[N, ...]`, to know the sizes that adaptive pooling meets.
+        sample: inputs `[N, ...]`, to know the sizes that adaptive pooling meets and those of the sites.
         max_pooling: "gated" passes, in each window, the spikes of the input with the largest rate so far;
             "average" replaces max pooling; "keep" takes the maximum of the spikes of each time step.
         convert_avg_pool: give every average pooling of spikes neurons of its own, as a depthwise convolution
@@ -104,6 +101,9 @@ def prepare(
         from snn_lightning.graph.pooling import convert_average_pooling
 
         network = convert_average_pooling(network, sample)
+    with torch.no_grad():
+        values = network.run_operators(network.nodes, {INPUT: sample[:1]})
+    network.shapes = {name: tuple(values[name].shape[1:]) for name in (INPUT, *network.sites)}
     return network.eval()
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from snn_lightning.errors import ConversionError
 from snn_lightning.graph.network import INPUT, Node, StageNetwork, tree_leaves
-from snn_lightning.graph.remedies import DEFAULT, remedy
+from snn_lightning.graph.remedies import DEFAULT, REMEDIES, remedy
 from snn_lightning.graph.trace import describe_path, module_path, source_line
 
 
@@ -21,6 +21,14 @@ class Value:
 
     name: str
     shape: torch.Size
+
+
+class Mask(Value):
+    """Where the value called `name` is above zero: what a comparison gives, and no operator reads."""
+
+    def of(self, x: object) -> bool:
+        """Whether it is the mask of the value `x`."""
+        return type(x) is Value and x.name == self.name
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,8 @@ class Lowering(fx.Interpreter):
             module: the operator, where it has parameters.
             shape: of its value `[N, ...]`, where that is not the shape of the present call's result.
         """
+        if any(isinstance(value, Mask) for value in inputs):
+            raise Unsupported(REMEDIES["comparison"])
         node = self._current
         assert node is not None
         name = node.name if self._free(node.name) else f"{node.name}_{len(self.nodes)}"
@@ -147,6 +157,11 @@ class Lowering(fx.Interpreter):
             result = self.result()
             shape = result.shape if isinstance(result, Tensor) else ()
         return Value(name, torch.Size(shape))
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the module as it was when the present call was traced."""
+        assert self._current is not None
+        return self._current.meta["module"](*args, **kwargs)
 
     def result(self) -> Any:
         """Return the present call's result on the sample."""
@@ -216,13 +231,18 @@ class Lowering(fx.Interpreter):
                 else getattr(node.target, "__name__", str(node.target))
             )
             return name, FUNCTION_RULES.get(node.target), ()
-        module = self.module.get_submodule(str(node.target))
+        module = node.meta["module"]
         base = next((cls for cls in type(module).__mro__ if cls in MODULE_RULES), None)
         # A subclass with a forward of its own is another operator than its base.
         rule = MODULE_RULES[base] if base is not None and type(module).forward is base.forward else None
         return type(module).__name__, rule, (module,)
 
     def _output(self, tree: Any) -> Any:
+        if isinstance(tree, Mask):
+            raise ConversionError(
+                "The network returns a comparison of an activation; return the activation, and compare the "
+                "SNN's output with 0."
+            )
         if isinstance(tree, Value):
             return tree.name
         if isinstance(tree, dict):

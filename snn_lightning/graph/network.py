@@ -97,6 +97,8 @@ class StageNetwork(nn.Module):
         stages: the stages in topological order, readouts last.
         temporal: names of the values that depend on a unit; all others are static.
         precision: in which the temporal synapses compute; see `graph.precision`.
+        shapes: of the input and of each site's value, `[C, ...]` without the batch, on the conversion's
+            sample; empty where that is not known.
     """
 
     precision: str = "float32"
@@ -114,6 +116,7 @@ class StageNetwork(nn.Module):
 
         self.nodes = {node.name: node for node in nodes}
         self.output = output
+        self.shapes: dict[str, tuple[int, ...]] = {}
         modules = modules or {}
         self.operators = nn.ModuleDict(
             {

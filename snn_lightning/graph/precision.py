@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, cast
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
 
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph.operators import SYNAPSES
+from snn_lightning.graph.pointwise import overruns, strided
 
 PRECISIONS = ("float32", "tf32", "bf16")
 
-_backends: Any = torch.backends
-_SWITCHES = (
-    _backends,
-    _backends.cudnn,
-    _backends.mkldnn,
-    _backends.cuda.matmul,
-    _backends.cudnn.conv,
-    _backends.mkldnn.matmul,
-    _backends.mkldnn.conv,
-)
-"""PyTorch's switches of float32 products, those that others follow first."""
+
+class Switch(NamedTuple):
+    """One of PyTorch's switches of float32 products, and its values for float32 itself and for TF32."""
+
+    get: Callable[[], Any]
+    set: Callable[[Any], object]
+    float32: Any
+    tf32: Any
+
+
+def _attribute(owner: Any, name: str, float32: Any, tf32: Any) -> Switch:
+    return Switch(partial(getattr, owner, name), partial(setattr, owner, name), float32, tf32)
+
+
+def _switches() -> tuple[Switch, ...]:
+    """Return the switches that this PyTorch has, those that others follow first."""
+    b: Any = torch.backends
+    if hasattr(b, "fp32_precision"):
+        owners = (b, b.cudnn, b.mkldnn, b.cuda.matmul, b.cudnn.conv, b.mkldnn.matmul, b.mkldnn.conv)
+        return tuple(_attribute(owner, "fp32_precision", "ieee", "tf32") for owner in owners)
+    # Before PyTorch 2.9. The first is cuda.matmul.allow_tf32 too, which can't say "medium".
+    matmul = Switch(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest", "high")
+    return matmul, _attribute(b.cudnn, "allow_tf32", False, True)
+
+
+SWITCHES = _switches()
 
 
 def check_precision(precision: object) -> str:
@@ -47,18 +65,19 @@ def float32_products(precision: str) -> Iterator[None]:
     Afterwards every switch is as it was. The switches are the process', not a thread's: threads that want
     different ones must not run at the same time.
     """
-    wanted, before = "tf32" if precision == "tf32" else "ieee", []
+    before = []
     try:
-        for switch in _SWITCHES:
+        for switch in SWITCHES:
+            wanted = switch.tf32 if precision == "tf32" else switch.float32
             # One that nobody has set follows those in front of it. To set it would cut it off from them for
             # good: convolutions can't be unset.
-            if (old := switch.fp32_precision) != wanted:
+            if (old := switch.get()) != wanted:
                 before.append((switch, old))
-                switch.fp32_precision = wanted
+                switch.set(wanted)
         yield
     finally:
         for switch, old in reversed(before):
-            switch.fp32_precision = old
+            switch.set(old)
 
 
 @contextmanager
@@ -89,7 +108,12 @@ def compute(operator: nn.Module, inputs: Sequence[Tensor], precision: str) -> Te
         return cast(Tensor, operator(*inputs))
     (x,) = inputs
     with own_precision(precision, x.device):
-        return _in_bfloat16(operator, x) if precision == "bf16" else cast(Tensor, operator(x))
+        if precision == "bf16":
+            return _in_bfloat16(operator, x)
+        if overruns(operator) and operator.padding == (0, 0):
+            pixels = strided(x, operator.stride)
+            return F.conv2d(pixels, operator.weight, operator.bias, groups=operator.groups)
+        return cast(Tensor, operator(x))
 
 
 def _in_bfloat16(synapse: nn.Module, x: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ REMEDIES = {
     "inner softmax": "inside a network a softmax divides activations by one another, which neurons can't; "
     "use a ReLU, or convert the part of the model in front of it",
     "product": "a product of two activations is no synapse; networks with gates or attention don't convert",
+    "comparison": "a comparison of an activation is a neuron only as torch.where(x > 0, x, 0) or "
+    "x * (x > 0); use ReLU",
     "attention": "attention multiplies activations by activations and divides them by one another, which "
     "neurons can't; use convolutions or linear layers instead, or convert the part of the model in front of "
     "it",

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor, nn
 
 from snn_lightning.errors import ConversionError
 from snn_lightning.graph.build import lower, normalise, prepare
 from snn_lightning.graph.lowering import Obstacle
-from snn_lightning.graph.network import StageNetwork
+from snn_lightning.graph.network import INPUT, StageNetwork
+
+_WIDE = 10_000
+"""Columns of a console on which no table is broken."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +29,15 @@ class ConversionReport:
         obstacles: what can't be converted.
         problem: why the network can't be converted at all, where that isn't one operator.
         caps: the upper bound of each site that has one, activation units, by the stage's name.
+        shapes: of the sample (`graph.INPUT`) and of each site, `[C, ...]` without the batch, by the stage's
+            name; empty where that is not known.
     """
 
     stages: list[tuple[str, str, str, list[str]]] = field(default_factory=list)
     obstacles: list[Obstacle] = field(default_factory=list)
     problem: str = ""
     caps: dict[str, float] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def convertible(self) -> bool:
@@ -39,12 +50,32 @@ class ConversionReport:
         return sum(kind == "neuron" for _, kind, _, _ in self.stages)
 
     @property
-    def summary(self) -> str:
-        """One line: sites found and converted."""
-        return f"Convertible: {self.sites} sites found, {self.sites} converted, nothing left analog"
+    def neurons(self) -> dict[str, int]:
+        """Number of neurons at each site for one input of the sample's shape; empty where not known."""
+        return {name: math.prod(shape) for name, shape in self.shapes.items() if name != INPUT}
 
-    def _cap(self, name: str) -> str:
-        return f"  cap {self.caps[name]:.4g}" if name in self.caps else ""
+    @property
+    def summary(self) -> str:
+        """One line: how many sites become neurons."""
+        return f"Convertible: {self.sites} sites become neurons, nothing left analog"
+
+    def columns(self) -> dict[str, Mapping[str, str]]:
+        """Return what the table says of neurons: under each heading a text by the stage's name."""
+        sites = [name for name, kind, _, _ in self.stages if kind == "neuron"]
+        neurons = {name: f"{self.neurons[name]:,}" if self.neurons else "-" for name in sites}
+        caps = {name: f"{cap:.4g}" for name, cap in self.caps.items()}
+        return {"neurons": neurons, **({"cap": caps} if caps else {})}
+
+    def footer(self) -> list[str]:
+        """Return the lines below the table."""
+        if not self.shapes:
+            return ["Neurons: not known, older files don't say"]
+        size = " x ".join(map(str, self.shapes[INPUT]))
+        others = any(len(shape) > 1 for name, shape in self.shapes.items() if name != INPUT)
+        return [
+            f"Neurons: {sum(self.neurons.values()):,} for one input of {size}, the size of the sample"
+            + ("; other sizes have more or fewer" if others else "")
+        ]
 
     def __str__(self) -> str:
         if self.problem and not self.obstacles:
@@ -52,14 +83,30 @@ class ConversionReport:
         if self.obstacles:
             lines = [f"Not convertible: {len(self.obstacles)} obstacles"]
             return "\n".join([*lines, *(f"  {i}. {o}" for i, o in enumerate(self.obstacles, 1))])
-        width = max(len(name) for name, *_ in self.stages)
-        lines = [
-            f"{name:<{width}}  {kind:<7}  {path or '-':<28}  {', '.join(ops) or '-'}{self._cap(name)}"
-            for name, kind, path, ops in self.stages
-        ]
-        return "\n".join(
-            [f"Convertible: {self.sites} sites found, {self.sites} converted, nothing left analog", *lines]
-        )
+        return "\n".join([self.summary, *self._table(), *self.footer()])
+
+    def _table(self) -> list[str]:
+        columns = self.columns()
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for heading in ("stage", "kind", "module"):
+            table.add_column(heading)
+        for heading in columns:
+            table.add_column(heading, justify="right")
+        table.add_column("operators")
+        for name, kind, path, operators in self.stages:
+            cells = (texts.get(name, "") for texts in columns.values())
+            table.add_row(name, kind, path or "-", *cells, ", ".join(operators) or "-")
+        return _as_text(table)
+
+
+def _as_text(table: Table) -> list[str]:
+    """Return a table as lines of plain text, as wide as it needs to be."""
+    console = Console(
+        file=io.StringIO(), width=_WIDE, color_system=None, force_jupyter=False, markup=False, emoji=False
+    )
+    with console.capture() as lines:
+        console.print(table)
+    return [line.rstrip() for line in lines.get().splitlines()]
 
 
 def stage_table(network: StageNetwork) -> list[tuple[str, str, str, list[str]]]:
@@ -96,7 +143,7 @@ def conversion_report(
         on_meta = isinstance(sample, Tensor) and sample.is_meta
         network = lower(ann, sample) if on_meta else normalise(ann, sample)
         network = prepare(network, sample, max_pooling, convert_avg_pool)
-        return ConversionReport(stage_table(network), caps=site_caps(network))
+        return ConversionReport(stage_table(network), caps=site_caps(network), shapes=network.shapes)
     except ConversionError as error:
         obstacles = [o for o in error.obstacles if isinstance(o, Obstacle)]
         return ConversionReport(obstacles=obstacles, problem=str(error))

@@ -31,6 +31,8 @@ class _Tracer(fx.Tracer):
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(*args, **kwargs)
+        if node.op == "call_module":
+            node.meta["module"] = _as_it_is(self.root.get_submodule(str(node.target)))
         # Only the user's own line: fx's record_stack_traces formats the whole stack of every call, which
         # takes as long as the rest of the conversion.
         frame: FrameType | None = sys._getframe()
@@ -68,6 +70,20 @@ class _Tracer(fx.Tracer):
         return result
 
 
+def _as_it_is(module: nn.Module) -> nn.Module:
+    """Return a module with the settings, parameters and buffers that `module` has now, none of them copied.
+
+    A forward may set them anew between two calls of one module.
+    """
+    # Not copy.copy, which modules with parametrisations refuse.
+    twin = object.__new__(type(module))
+    settings = vars(module).items()
+    vars(twin).update(
+        {key: copy.copy(value) if isinstance(value, dict) else value for key, value in settings}
+    )
+    return twin
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the user's module inside wrappers of torch.compile and DistributedDataParallel."""
     while True:
@@ -86,7 +102,7 @@ def trace(model: nn.Module) -> fx.GraphModule:
         model: the user's network; it is left as it is.
 
     Returns:
-        The traced graph.
+        The traced graph; `meta["module"]` of each call of a module is the module as it was at that call.
 
     Raises:
         ConversionError: the model is scripted or its Python code can't be traced; names the module and source
@@ -112,17 +128,27 @@ def trace(model: nn.Module) -> fx.GraphModule:
     except ConversionError:
         raise
     except Exception as error:
-        remedy = (
-            "Take torch.compile off the function it calls: compiled modules are unwrapped, functions can't."
-            if "dynamo" in str(error)
-            else "Control flow that depends on tensor values has no spiking counterpart: rewrite it with "
-            "fixed structure, or convert the submodule that is free of it."
-        )
         raise ConversionError(
             f"The forward code of {describe_path(tracer.path)} can't be traced at {_last_user_line(error)}: "
-            f"{error}. {remedy}"
+            f"{error}. {_remedy(str(error))}"
         ) from error
     return fx.GraphModule(network, graph)
+
+
+def _remedy(message: str) -> str:
+    if "dynamo" in message:
+        return (
+            "Take torch.compile off the function it calls: compiled modules are unwrapped, functions can't."
+        )
+    if "tuple of Tensors" in message:
+        return (
+            "Before PyTorch 2.9 the parts that chunk, split or unbind return can't be joined as they come: "
+            "unpack them, as in a, b = x.chunk(2, 1)."
+        )
+    return (
+        "Control flow that depends on tensor values has no spiking counterpart: rewrite it with fixed "
+        "structure, or convert the submodule that is free of it."
+    )
 
 
 def describe_path(path: str) -> str:

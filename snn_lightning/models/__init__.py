@@ -1,4 +1,4 @@
-"""The ANNs: those of the papers, and torchvision's classifiers by name."""
+"""The ANNs: those of the papers, torchvision's and timm's by name, and the user's own by dotted path."""
 
 from snn_lightning.models.activations import Clipped, QuantizedClip, RateNorm, replace_activations
 

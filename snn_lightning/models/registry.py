@@ -1,14 +1,15 @@
 """The registry: a model's name and settings in, an `nn.Module` out."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
-from snn_lightning.errors import SettingsError
+from snn_lightning.errors import SettingsError, unknown
 from snn_lightning.models.activations import replace_activations
+from snn_lightning.models.imported import create_imported_model
+from snn_lightning.models.timm_models import create_timm_model, list_timm_models
 from snn_lightning.models.torchvision_models import create_torchvision_model, list_torchvision_models
 
 Builder = Callable[..., nn.Module]
@@ -43,13 +44,15 @@ def list_models(source: str = "snn_lightning") -> list[str]:
     """The names `create_model` knows in a source, sorted.
 
     Args:
-        source: `"snn_lightning"` or `"torchvision"`.
+        source: `"snn_lightning"`, `"torchvision"` or `"timm"`.
     """
     if source == "snn_lightning":
         return sorted(_BUILDERS)
     if source == "torchvision":
         return list_torchvision_models()
-    raise SettingsError(_unknown("model.source", source, ("snn_lightning", "torchvision")))
+    if source == "timm":
+        return list_timm_models()
+    raise SettingsError(unknown("source of names", source, ("snn_lightning", "torchvision", "timm")))
 
 
 def create_model(
@@ -62,14 +65,15 @@ def create_model(
     activation: str | Mapping[str, Any] = "relu",
     **settings: Any,
 ) -> nn.Module:
-    """Build an untrained ANN (or, from torchvision, a trained one if `weights` asks for it).
+    """Build an untrained ANN (or, from torchvision and timm, a trained one if the settings ask for it).
 
     Args:
-        name: one of `list_models(source)`.
+        name: one of `list_models(source)`; with `source="import"` what the network is called.
         num_classes: width of the output `[N, num_classes]`.
         in_channels: C of the input `[N, C, H, W]`.
         image_size: H and W of the input, in pixels; it chooses the CIFAR or the ImageNet form of a model.
-        source: `"snn_lightning"` (the models of the papers) or `"torchvision"` (every classifier there).
+        source: `"snn_lightning"` (the models of the papers), `"torchvision"` (every classifier there),
+            `"timm"`, or `"import"` (whatever the setting `target` names; see `create_imported_model`).
         activation: what its ReLUs become: "relu", "clipped", "rate_norm" or "qcfs", or one of them with its
             settings, `{"name": "qcfs", "levels": 8}`; see `replace_activations`.
         settings: the model's own settings, such as `width` or `dropout`.
@@ -80,7 +84,8 @@ def create_model(
     Raises:
         SettingsError: an unknown name, source or setting, or a value out of range; it names the field.
     """
-    known = list_models(source)
+    if source not in _SOURCES:
+        raise SettingsError(unknown("model.source", source, _SOURCES))
     for field, value in (
         ("num_classes", num_classes),
         ("in_channels", in_channels),
@@ -88,24 +93,36 @@ def create_model(
     ):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise SettingsError(f"model.{field} must be a positive integer, got {value!r}")
-    if name not in known:
-        other = "torchvision" if source == "snn_lightning" else "snn_lightning"
-        hint = f"; {other} has one: set model.source={other}" if name in list_models(other) else ""
-        raise SettingsError(_unknown("model.name", name, known) + hint)
-    if source == "torchvision":
-        net = create_torchvision_model(name, num_classes, in_channels, image_size, settings)
-        return replace_activations(net, activation)
+    if source != "import":
+        _check_name(name, source)
+    net = _SOURCES[source](name, num_classes, in_channels, image_size, settings)
+    return replace_activations(net, activation)
+
+
+def _check_name(name: str, source: str) -> None:
+    known = list_models(source)
+    # What follows a dot are timm's weights.
+    if (name.partition(".")[0] if source == "timm" else name) in known:
+        return
+    other = "torchvision" if source == "snn_lightning" else "snn_lightning"
+    hint = f"; {other} has one: set model.source={other}" if name in list_models(other) else ""
+    raise SettingsError(unknown("model.name", name, known) + hint)
+
+
+def _create_own_model(
+    name: str, num_classes: int, in_channels: int, image_size: int, settings: Mapping[str, Any]
+) -> nn.Module:
     builder = _BUILDERS[name]
     fields = [field for field in inspect.signature(builder).parameters if field not in _COMMON]
     for field in settings:
         if field not in fields:
-            raise SettingsError(_unknown(f"setting of model {name!r}", field, fields))
-    net = builder(num_classes=num_classes, in_channels=in_channels, image_size=image_size, **settings)
-    return replace_activations(net, activation)
+            raise SettingsError(unknown(f"setting of model {name!r}", field, fields))
+    return builder(num_classes=num_classes, in_channels=in_channels, image_size=image_size, **settings)
 
 
-def _unknown(field: str, value: str, known: Iterable[str]) -> str:
-    known = sorted(known)
-    close = get_close_matches(str(value), known, n=1)
-    guess = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"unknown {field}: {value!r}{guess} There is: {', '.join(known)}"
+_SOURCES: dict[str, Builder] = {
+    "snn_lightning": _create_own_model,
+    "torchvision": create_torchvision_model,
+    "timm": create_timm_model,
+    "import": create_imported_model,
+}

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, TypeVar
 
 from snn_lightning.errors import CheckpointError, SettingsError
+from snn_lightning.settings import Settings
 from snn_lightning.spiking.graded import LARGEST_BURST, BurstNeuron, SignedNeuron, SwitchNeuron
 from snn_lightning.spiking.neuron import IFNeuron
 
 
 @dataclass(frozen=True)
-class Neuron:
+class Neuron(Settings):
     """Base of all kinds of neurons; its fields are plain numbers and strings, which a checkpoint keeps.
 
     Attributes:

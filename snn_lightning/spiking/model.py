@@ -12,14 +12,16 @@ from torch import Tensor, nn
 from snn_lightning.errors import CheckpointError, ConversionError, SettingsError
 from snn_lightning.graph.network import INPUT, Stage, StageNetwork, tree_leaves, tree_map
 from snn_lightning.graph.precision import check_precision
-from snn_lightning.graph.report import ConversionReport, site_caps, stage_table
+from snn_lightning.graph.report import site_caps, stage_table
 from snn_lightning.spiking.kinds import IF, Neuron, check_neuron, neuron_from_spec, neuron_spec
 from snn_lightning.spiking.neuron import GatedMaxPool, IFNeuron, Readout, State, Unit
+from snn_lightning.spiking.report import SpikingReport, count_saved, spread
 
 FORMAT = 3
 """Version of the description in a checkpoint.
 
 Format 1 said nothing of the neurons, which were all `IF`, and 2 nothing of the precision, which was float32.
+One of format 3 may have no shapes.
 """
 
 
@@ -170,9 +172,21 @@ class SpikingModel(nn.Module):
         return {name: unit for name, unit in self.units.items() if isinstance(unit, IFNeuron)}
 
     @property
-    def report(self) -> ConversionReport:
-        """What was converted: a table of sites and stages; print it."""
-        return ConversionReport(stage_table(self.network), caps=site_caps(self.network))
+    def report(self) -> SpikingReport:
+        """What was converted: a table of stages, neurons and thresholds; printing the model prints it."""
+        return SpikingReport(
+            stage_table(self.network),
+            caps=site_caps(self.network),
+            shapes=self.network.shapes,
+            neuron=repr(self.neuron),
+            timesteps=self.timesteps,
+            status=self.status,
+            thresholds={name: spread(unit.v_th) for name, unit in self.neurons.items()},
+            saved=count_saved(self.state_dict().items()),
+        )
+
+    def __repr__(self) -> str:
+        return str(self.report)
 
     def forward(self, x: Tensor) -> Any:
         """Return the mean readout after T time steps.
@@ -310,6 +324,7 @@ class SpikingModel(nn.Module):
             "neuron": neuron_spec(self.neuron),
             "precision": self.precision,
             "status": self.status,
+            "shapes": {name: list(shape) for name, shape in self.network.shapes.items()},
         }
 
     @classmethod
@@ -325,6 +340,7 @@ class SpikingModel(nn.Module):
         with torch.random.fork_rng(devices=[]):
             model = cls(StageNetwork.from_spec(spec["network"]), spec["timesteps"], neuron)
         model.status = spec["status"]
+        model.network.shapes = {name: tuple(shape) for name, shape in spec.get("shapes", {}).items()}
         try:
             model.precision = spec.get("precision", "float32")
         except SettingsError as error:

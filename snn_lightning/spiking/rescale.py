@@ -34,6 +34,7 @@ def rescale_to_unit_spikes(model: SpikingModel) -> SpikingModel:
     model = copy.deepcopy(model)
     rescaling = _Rescaling(model)
     network = StageNetwork(rescaling.run(), rescaling.output, rescaling.modules, model.network.gates)
+    network.shapes = model.network.shapes
     result = SpikingModel(network, model.timesteps, model.neuron).eval()
     result.rows, result.status, result.precision = model.rows, model.status, model.precision
     for name, neuron in model.neurons.items():

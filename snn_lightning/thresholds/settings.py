@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from snn_lightning.errors import SettingsError
+from snn_lightning.settings import Settings
 from snn_lightning.spiking import kernels
 from snn_lightning.thresholds.histogram import BINS, Histogram
 
@@ -15,7 +16,7 @@ GRANULARITIES = ("channel", "layer")
 
 
 @dataclass(frozen=True)
-class Threshold:
+class Threshold(Settings):
     """Base of all thresholds.
 
     Args:

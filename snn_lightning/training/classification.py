@@ -1,17 +1,18 @@
 """The LightningModule that trains a classifier, and tests it as an ANN or as an SNN."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAccuracy
 
 from snn_lightning.errors import SettingsError
+from snn_lightning.graph.pointwise import overruns
 from snn_lightning.models import create_model
 from snn_lightning.spiking.checkpoint import SpikingCheckpoint
 from snn_lightning.spiking.kinds import check_surrogate
@@ -47,13 +48,15 @@ class ClassificationModule(SpikingCheckpoint, LightningModule):
         num_classes: labels of the data.
         in_channels: C of the images.
         image_size: H and W of the images.
+        class_names: what the labels mean, for whoever reads a checkpoint.
         learning_rate: at the top of the schedule.
         momentum: of SGD.
         weight_decay: on all parameters.
         label_smoothing: share of the target that is spread over all classes.
         nesterov: whether the momentum is Nesterov's.
         warmup_epochs: epochs of linear warm-up.
-        channels_last: keep images and filters with their channels innermost, mostly the faster way.
+        channels_last: keep images and filters with their channels innermost, mostly the faster way; left out
+            for networks whose training that could break, see `graph.pointwise.overruns`.
     """
 
     accuracy_over_time: list[float] | None
@@ -66,6 +69,7 @@ class ClassificationModule(SpikingCheckpoint, LightningModule):
         in_channels: int,
         image_size: int,
         *,
+        class_names: Sequence[str] | None = None,
         learning_rate: float = 0.1,
         momentum: float = 0.9,
         weight_decay: float = 5e-4,
@@ -75,7 +79,7 @@ class ClassificationModule(SpikingCheckpoint, LightningModule):
         channels_last: bool = True,
     ) -> None:
         super().__init__()
-        model = plain(model, "model")
+        model, class_names = plain(model, "model"), plain(class_names, "class_names")
         self.save_hyperparameters()
         for field in ("learning_rate", "momentum", "weight_decay", "label_smoothing", "warmup_epochs"):
             if not self.hparams[field] >= 0:
@@ -84,10 +88,12 @@ class ClassificationModule(SpikingCheckpoint, LightningModule):
             raise SettingsError(
                 "model.name is missing: say which model to build, for example model.name=vgg16_bn"
             )
-        self.net = create_model(
-            **model, num_classes=num_classes, in_channels=in_channels, image_size=image_size
-        )
-        if channels_last:
+        sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+        for field in sizes.keys() & model.keys():
+            raise SettingsError(f"model.{field} comes from the data: set data.{field}, or leave it out")
+        self.net = create_model(**{**model, **sizes})
+        self._channels_last = channels_last and not any(map(overruns, self.net.modules()))
+        if self._channels_last:
             self.net = self.net.to(memory_format=torch.channels_last)
         self._accuracy = torch.nn.ModuleDict(
             {
@@ -154,7 +160,7 @@ class ClassificationModule(SpikingCheckpoint, LightningModule):
         if self._over_time is not None:
             self.accuracy_over_time = self._over_time.compute().tolist()
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """SGD, and the cosine schedule stepped after each batch."""
         settings = self.hparams
         optimizer = torch.optim.SGD(
@@ -181,7 +187,7 @@ class ClassificationModule(SpikingCheckpoint, LightningModule):
         return int(total), min(int(total), round(self.hparams["warmup_epochs"] * per_epoch))
 
     def _arrange(self, x: Tensor) -> Tensor:
-        if self.hparams["channels_last"] and x.ndim == 4:
+        if self._channels_last and x.ndim == 4:
             return x.contiguous(memory_format=torch.channels_last)
         return x
 

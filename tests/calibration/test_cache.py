@@ -129,6 +129,14 @@ def test_a_small_budget_changes_nothing(cls, weights, budget, temporary, monkeyp
     assert list(temporary.iterdir()) == []
 
 
+def test_held_currents_send_no_spikes_to_disk(monkeypatch):
+    # The currents of the second stage alone take 590 kB.
+    written, write = [], Cache.write
+    monkeypatch.setattr(Cache, "write", lambda cache, x: written.append(x.shape) or write(cache, x))
+    calibrate(toy(PlainConv), [inputs(PlainConv, 48)], LCP(16, cache_budget_gb=2.7e-4), progress=False)
+    assert written == []
+
+
 def test_nothing_is_left_on_disk_after_an_error(temporary):
     class Stop(Observer):
         def stage_finished(self, record, total):

@@ -20,6 +20,7 @@ from snn_lightning.graph import normalise, prepare
 from snn_lightning.graph.precision import PRECISIONS
 from tests.calibration.support import literal_simulation, make_loop, same_bits
 from tests.toys import Residual, Signal, Vector, inputs, toy
+from tests.versions import float32_switches
 
 FEW = Weights(4, step_size=0.05, batch_size=8)
 PIPELINES = [Baseline, LCP, partial(ACP, weights=FEW), partial(ACP, weights=LeastSquares())]
@@ -65,13 +66,13 @@ def test_distillation_learns_through_bf16() -> None:
 
 
 class Switches(Observer):
-    """Notes the switch of matrix products while weights learn."""
+    """Notes the switches of float32 products while weights learn."""
 
     def __init__(self) -> None:
         self.seen: set[str] = set()
 
     def iteration(self, index: int, done: int, iterations: int, loss: float) -> None:
-        self.seen.add(torch.backends.cuda.matmul.fp32_precision)
+        self.seen.update(float32_switches())
 
 
 @pytest.mark.parametrize(("precision", "seen"), [("float32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")])
@@ -81,18 +82,17 @@ def test_gradients_have_the_precision_and_nothing_else_has(
     observer, solved, add = Switches(), set(), RidgeProblem.add
 
     def watched(*args: object) -> None:
-        solved.add(torch.backends.cuda.matmul.fp32_precision)
+        solved.update(float32_switches())
         add(*args)
 
     monkeypatch.setattr(RidgeProblem, "add", watched)
-    before = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+    before = float32_switches()
     for weights in (FEW, LeastSquares()):
         pipeline = ACP(3, weights=weights, precision=precision)
         run_calibration(toy(Vector), [inputs(Vector, 8)], pipeline, Communicator(), observer)
     assert observer.seen == {seen}
     assert solved == {"ieee"}
-    after = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
-    assert after == before
+    assert float32_switches() == before
 
 
 def test_an_autocast_around_the_calibration_changes_nothing() -> None:

@@ -51,7 +51,7 @@ PIPELINES: dict[str, tuple[Pipeline, int]] = {
 
 def calibrate(folder: Path, pipeline: Pipeline, images: Any, devices: int, **settings: Any) -> Classifier:
     """Calibrate a residual network by validating it; processes start with different batch norm statistics."""
-    module = Classifier(toy(Residual))
+    module = settings.pop("cls", Classifier)(toy(Residual))
     if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) > 0:
         module.net.stem_norm.running_mean += 0.1
     callback = CalibrationCallback(pipeline, images)
@@ -60,12 +60,26 @@ def calibrate(folder: Path, pipeline: Pipeline, images: Any, devices: int, **set
     return module
 
 
+class Whole(Classifier):
+    """Has a parameter of its own, and preprocesses."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__(net)
+        self.gain = torch.nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, x: Any) -> Any:
+        return self.net(x / 2) * self.gain
+
+
 def agree(folder: Path, devices: int, names: list[str], **settings: Any) -> dict[str, Any]:
     found = {}
     for name in names:
         pipeline, count = PIPELINES[name]
         model = calibrate(folder, pipeline, [inputs(Residual, count)], devices, **settings).net
         found[name] = dict(model.state_dict()), [record["error"] for record in model.records]
+    images = [inputs(Residual, 41)]
+    snn = calibrate(folder, LCP(4), images, devices, cls=Whole, **settings).snn
+    found["whole"] = dict(snn.state_dict()), [record["error"] for record in snn.records]
     return found
 
 

@@ -4,15 +4,17 @@ import warnings
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch import nn
 
 from snn_lightning import LCP, CalibrationCallback, SpikingModel, calibrate, load_converted
+from snn_lightning.callbacks.averaging import EMAWeightAveraging
 from snn_lightning.errors import CalibrationError, CheckpointError, SettingsError
 from tests.calibration.support import same_bits
 from tests.callbacks.modules import QUICK, Classifier, Data, make_trainer, pairs
 from tests.toys import PlainConv, inputs, toy
+from tests.versions import needs_averaging
 
 IMAGES = inputs(PlainConv, 6, seed=5)
 
@@ -141,7 +143,7 @@ def test_where_the_network_lies(cls, setting, path, tmp_path):
     assert torch.equal(load_converted(tmp_path / "snn.ckpt")(IMAGES), module.get_submodule(path)(IMAGES))
 
 
-@pytest.mark.parametrize("setting", [None, "network", "inner.net"])
+@pytest.mark.parametrize("setting", ["network", "inner.net"])
 def test_a_module_without_such_a_network(setting, tmp_path):
     trainer = make_trainer(tmp_path, CalibrationCallback(LCP(3), network=setting))
     message = r"Nested has no network in .*; its submodules are 'inner'\. Name it: CalibrationCallback"
@@ -254,6 +256,7 @@ def test_the_best_weights_need_a_checkpoint(tmp_path):
         trainer.fit(Classifier(), datamodule=Data())
 
 
+@needs_averaging
 def test_averaged_weights_are_calibrated_and_leave_the_snn_alone(tmp_path):
     module, average = Remember(), EMAWeightAveraging(decay=0.5)
     trainer = make_trainer(tmp_path, average, CalibrationCallback(LCP(3)))

@@ -82,7 +82,7 @@ def failed(torchrun) -> list[dict]:
     return [found["messages"] for found in torchrun[0]]
 
 
-@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("name", [*PIPELINES, "whole"])
 def test_two_processes_agree_with_one(name, one, two):
     parameters, errors = one[name]
     for other, other_errors in (results[name] for results in two):
@@ -90,7 +90,7 @@ def test_two_processes_agree_with_one(name, one, two):
         assert other_errors == pytest.approx(errors, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("name", [*PIPELINES, "whole"])
 def test_all_processes_hold_the_same_bits(name, two):
     (first, first_errors), (second, second_errors) = (results[name] for results in two)
     assert largest_difference(first, second) == 0

@@ -1,15 +1,17 @@
 """What can't work is refused before anything is trained."""
 
+import runpy
 from types import SimpleNamespace
 
 import pytest
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch import Trainer, callbacks
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, SingleDeviceStrategy
 
 from snn_lightning import LCP, CalibrationCallback
+from snn_lightning.callbacks import averaging
 from snn_lightning.errors import CalibrationError, SettingsError
 from tests.callbacks.modules import Classifier, Data, make_trainer
+from tests.versions import needs_averaging
 
 
 def stub(**settings):
@@ -51,11 +53,20 @@ def test_what_works_is_let_through(settings):
     CalibrationCallback(LCP(3)).setup(stub(**settings), Classifier(), "fit")
 
 
+@needs_averaging
 def test_averaging_after_calibration(tmp_path):
-    trainer = make_trainer(tmp_path, CalibrationCallback(LCP(3)), EMAWeightAveraging())
+    trainer = make_trainer(tmp_path, CalibrationCallback(LCP(3)), averaging.EMAWeightAveraging())
     with pytest.raises(CalibrationError, match=r"WeightAveraging callback is listed after .* List it before"):
         trainer.fit(Classifier(), datamodule=Data())
     assert trainer.global_step == 0
+
+
+def test_averaging_with_a_lightning_that_has_none(monkeypatch):
+    monkeypatch.delattr(callbacks, "WeightAveraging", raising=False)
+    found = runpy.run_path(averaging.__file__)
+    with pytest.raises(SettingsError, match=r"needs Lightning 2.6, .* 'lightning>=2.6', or leave out callb"):
+        found["EMAWeightAveraging"](decay=0.9)
+    assert not isinstance(CalibrationCallback(LCP(3)), found["WeightAveraging"])
 
 
 @pytest.mark.parametrize("pipeline", ["lcp", None, LCP])

@@ -22,6 +22,7 @@ from .test_refusals import OPERATORS as REFUSED
 CONVERTS, REFUSES = "| classifier | sites | gates | stages |", "| classifier | obstacles | what they are |"
 SECTIONS = {
     "activations": "## Activations of one neuron a call",
+    "comparisons": "### As a comparison with zero",
     "leaky": "## Activations of two neurons a call",
     "synapses": "### Synapses, batch norm, pooling, resampling",
     "products": "### Matrix products with a constant",
@@ -33,12 +34,15 @@ SECTIONS = {
 NOTES = {
     "activations": "Each *call* is a site and becomes a layer of integrate-and-fire neurons, so a module "
     "that is called twice is two sites. `Hardtanh` and `clamp` convert with the lower bound 0; an upper "
-    "bound caps the threshold, as ReLU6 does.",
+    "bound caps the threshold, as ReLU6 does; `Threshold` with 0 and 0.",
+    "comparisons": "`torch.maximum(x, 0)` with any constant of zeros that doesn't enlarge `x`, "
+    "`torch.where(x > 0, x, 0)` and `x * (x > 0)`.",
     "leaky": "`relu(x) - a * relu(-x)`, exactly, for any slope `a`: two sites, see "
     "[how it works](how_it_works.md). RReLU has its mean slope in eval mode.",
     "synapses": "A batch norm is folded into the synapse that it alone reads, and is a per-channel affine "
     "map elsewhere. Max pooling behind a site becomes a gate.",
-    "products": "`x @ W` with a constant `W [in, out]`.",
+    "products": "`x @ W` with a constant `W [in, out]`, and `torch.einsum` that sums one dimension of `x` "
+    "behind the batch with such a constant.",
     "arithmetic": "Of two activations, sums and differences; with numbers and constant tensors, products and "
     "quotients too.",
     "shapes": "All behind the batch dimension, which stays first.",
@@ -51,6 +55,8 @@ SYMBOLS = {
     "mul": "*",
     "truediv": "/",
     "neg": "-x",
+    "gt": ">",
+    "ge": ">=",
     "getitem": "x[...]",
 }
 
@@ -142,7 +148,7 @@ def _function_name(function: Any) -> str:
         in_place = name.startswith("i") and name[1:] in SYMBOLS
         return f"{SYMBOLS[name[1:]]}=" if in_place else SYMBOLS[name]
     for prefix, namespace in NAMESPACES.items():
-        found = next((n for n in (name, name.lstrip("_")) if getattr(namespace, n, None) is function), None)
+        found = next((n for n in (name.lstrip("_"), name) if getattr(namespace, n, None) is function), None)
         if found is not None:
             return f"{prefix}.{found}"
     return f"{function.__module__}.{name}"

@@ -10,12 +10,14 @@ from torch.nn import functional as F
 from torchvision.models.swin_transformer import _patch_merging_pad
 
 from snn_lightning import convert, rescale_to_unit_spikes
+from snn_lightning.errors import ConversionError
 from snn_lightning.graph import INPUT, StageNetwork, normalise
 from snn_lightning.graph.fold import fold_into
 from snn_lightning.graph.network import ACTIVATION
 from snn_lightning.graph.operators import MAX_POOLS, OPERATORS
 
 from ..toys import randomise_batch_norms
+from ..versions import TORCH
 from .nets import images, net
 from .test_sites import FORMS as USUAL
 from .test_sites import assert_equal
@@ -29,8 +31,13 @@ def unbound(s: Any, x: Tensor) -> Tensor:
 
 
 def unbound_from_behind(s: Any, x: Tensor) -> Tensor:
-    parts = F.relu(s.conv(x)).unbind(dim=-1)
-    return torch.stack(parts[::-1], -1)
+    parts = F.relu(s.conv(x)).unbind(dim=-1)[::-1]
+    return torch.stack([parts[column] for column in range(6)], -1)
+
+
+def split_in_three(s: Any, x: Tensor) -> Tensor:
+    a, b, c = F.relu(s.conv(x)).tensor_split(3, dim=1)[::-1]
+    return torch.cat([a, b, c], 1)
 
 
 FORMS: dict[str, Callable[..., Any]] = {
@@ -48,7 +55,7 @@ FORMS: dict[str, Callable[..., Any]] = {
     "narrow": lambda s, x: s.norm(F.relu(s.conv(x)).narrow(2, 1, 3)) + torch.narrow(s.conv(x), 2, -3, 3),
     "slices with a step": lambda s, x: s.second(F.relu(s.conv(x))[:, :, 1::2, ::3]),
     "slices behind an ellipsis": lambda s, x: s.conv(x).relu()[..., 1:4, 2] - s.conv(x)[:, ..., 0:3, -1],
-    "tensor_split": lambda s, x: torch.cat(F.relu(s.conv(x)).tensor_split(3, dim=1)[::-1], 1),
+    "tensor_split": split_in_three,
     "swapaxes": lambda s, x: torch.swapaxes(F.relu(s.conv(x)), -1, -2) + s.conv(x).swapdims(2, 3),
     "movedim": lambda s, x: torch.movedim(F.relu(s.conv(x)), 1, -1) - s.conv(x).moveaxis((1, 2), (3, 1)),
     "sum": lambda s, x: s.linear(F.relu(s.conv(x)).sum((2, 3)) / 36),
@@ -56,6 +63,16 @@ FORMS: dict[str, Callable[..., Any]] = {
     "matmul with weights": lambda s, x: F.relu(s.conv(x)).mean((2, 3)) @ s.linear.weight.t(),
     "torch.matmul": lambda s, x: torch.matmul(
         F.relu(s.conv(x)).permute(0, 2, 3, 1), s.second.weight[:, 0, :, 0]
+    ),
+    "einsum": lambda s, x: torch.einsum("ni,oi->no", s.conv(x).relu().mean((2, 3)), s.linear.weight),
+    "einsum of channels": lambda s, x: torch.einsum(
+        "nchw, cd -> ndhw", s.conv(x).relu(), s.linear.weight.t()
+    ),
+    "einsum, constant first": lambda s, x: torch.einsum(
+        "oc,nchw->nhow", s.linear.weight, s.conv(x).relu()[:, :, :5]
+    ),
+    "einsum with an ellipsis": lambda s, x: torch.einsum(
+        "...i,oi->...o", [s.conv(x).relu().permute(0, 2, 3, 1), s.linear.weight]
     ),
     "position parameter": lambda s, x: F.relu(s.conv(x) + POSITIONS) * POSITIONS[:1] + s.conv(x),
     "position parameter first": lambda s, x: (POSITIONS[None] - F.relu(s.conv(x))).mul(POSITIONS.view(6, 6)),
@@ -108,6 +125,15 @@ def test_every_form_of_operator_computes_the_same(form: str) -> None:
     network = normalise(ann, images())
     assert len(network.sites) >= 1
     assert_equal(ann, network, images(5))
+
+
+def test_parts_are_joined_as_they_come() -> None:
+    ann = net(lambda s, x: torch.cat(F.relu(s.conv(x)).chunk(2, dim=1)[::-1], 1))
+    if TORCH >= (2, 9):
+        assert_equal(ann, normalise(ann, images()), images(5))
+        return
+    with pytest.raises(ConversionError, match=r"Before PyTorch 2.9 .* unpack them, as in a, b = x.chunk\(2"):
+        normalise(ann, images())
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -1,5 +1,6 @@
 """Synapses compute in the precision that is asked for, and nothing of it is left behind."""
 
+import copy
 import subprocess
 import sys
 from typing import Any
@@ -16,6 +17,7 @@ from snn_lightning.graph.precision import (
     compute,
     float32_products,
 )
+from tests.versions import SET_BY_NAME, float32_switches
 
 SYNAPSES: list[tuple[nn.Module, tuple[int, ...]]] = [
     (nn.Conv1d(4, 6, 3, padding=1, padding_mode="circular"), (4, 9)),
@@ -28,42 +30,38 @@ SYNAPSES: list[tuple[nn.Module, tuple[int, ...]]] = [
     (nn.Linear(12, 5), (12,)),
     (PositionwiseLinear(12, 5), (3, 12)),
 ]
-SWITCHES = [
-    torch.backends.cuda.matmul,
-    torch.backends.cudnn.conv,
-    torch.backends.mkldnn.matmul,
-    torch.backends.mkldnn.conv,
-]
 
 
-def whole(shape: Any, largest: int, seed: int) -> Tensor:
-    """Whole numbers, whose products and sums float32 holds exactly in any order."""
+def multiples(shape: Any, of: float, seed: int) -> Tensor:
+    """Numbers in {-1, 0, 1} times `of`, whose products add up without rounding in any order."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(-largest, largest + 1, tuple(shape), generator=generator).float()
+    return torch.randint(-1, 2, tuple(shape), generator=generator).float() * of
 
 
 @pytest.mark.parametrize(("synapse", "shape"), SYNAPSES, ids=lambda x: type(x).__name__)
-def test_bf16_rounds_inputs_weights_and_sums_and_no_bias(synapse: nn.Module, shape: tuple[int, ...]) -> None:
-    x, weight = whole((2, *shape), 900, 1), whole(synapse.weight.shape, 900, 2)
-    bias = None if synapse.bias is None else whole(synapse.bias.shape, 900, 3) / 7
+def test_bf16_rounds_inputs_and_weights_and_no_bias(synapse: nn.Module, shape: tuple[int, ...]) -> None:
+    # bfloat16 has eight bits and makes 257 a power of two, so that sums of products are exact.
+    x, weight = multiples((2, *shape), 257, 1), multiples(synapse.weight.shape, 257, 2)
     synapse.weight.data = weight
-    assert not torch.equal(x.bfloat16().float(), x)
-    if bias is not None:
-        synapse.bias.data = bias
+    if synapse.bias is not None:
+        synapse.bias.data = multiples(synapse.bias.shape, 1 / 7, 3)
     got = compute(synapse, (x,), "bf16")
     assert got.dtype == torch.float32
 
-    kept = synapse.bias
-    synapse.bias, synapse.weight.data = None, weight.bfloat16().double()
-    try:
-        expected = synapse(x.bfloat16().double()).bfloat16().float()
-    finally:
-        synapse.bias, synapse.weight.data = kept, weight
-    if bias is not None:
-        channel = -1 if isinstance(synapse, nn.Linear) else 1
-        expected = (expected.movedim(channel, -1) + bias).movedim(-1, channel)
-    assert torch.equal(got, expected)
-    assert not torch.equal(got, synapse(x))
+    exact = copy.deepcopy(synapse).double()
+    assert not torch.allclose(got, exact(x.double()).float(), rtol=1e-4)
+    exact.weight.data = exact.weight / 257 * 256
+    # The bias is added in float32, and last.
+    torch.testing.assert_close(got, exact(x.double() / 257 * 256).float(), rtol=1e-6, atol=1e-6)
+
+
+def test_bf16_rounds_sums() -> None:
+    synapse = nn.Linear(300, 1, bias=False)
+    synapse.weight.data.fill_(1.0)
+    # 300 - 1 = 299 lies halfway between the neighbours 298 and 300.
+    x = torch.cat([torch.ones(1, 299), torch.zeros(1, 1)], 1)
+    assert compute(synapse, (x,), "bf16").item() in (298.0, 300.0)
+    assert compute(synapse, (x,), "float32").item() == 299.0
 
 
 def test_bf16_passes_gradients_to_the_float32_weights() -> None:
@@ -91,17 +89,17 @@ class Watching(nn.Linear):
     """Remembers the switches that it met."""
 
     def forward(self, x: Tensor) -> Tensor:
-        self.seen = {switch.fp32_precision for switch in SWITCHES}
+        self.seen = set(float32_switches())
         return super().forward(x)
 
 
 @pytest.mark.parametrize(("precision", "seen"), [("float32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")])
 def test_the_switches_are_set_around_a_synapse(precision: str, seen: str) -> None:
     synapse, x = Watching(3, 2), torch.rand(2, 3)
-    before = [switch.fp32_precision for switch in SWITCHES]
+    before = float32_switches()
     y = compute(synapse, (x,), precision)
     assert synapse.seen == {seen}
-    assert [switch.fp32_precision for switch in SWITCHES] == before
+    assert float32_switches() == before
     if precision == "float32":
         assert torch.equal(y, synapse(x))
 
@@ -117,24 +115,29 @@ STATES = {
     "legacy matmul": "b.cuda.matmul.allow_tf32 = True",
     "legacy convolutions": "b.cudnn.allow_tf32 = False",
     "legacy medium": "torch.set_float32_matmul_precision('medium')",
-    "all": "b.fp32_precision = 'tf32'",
-    "one": "b.cudnn.conv.fp32_precision = 'ieee'; b.mkldnn.fp32_precision = 'tf32'",
 }
+if SET_BY_NAME:
+    STATES |= {
+        "all": "b.fp32_precision = 'tf32'",
+        "one": "b.cudnn.conv.fp32_precision = 'ieee'; b.mkldnn.fp32_precision = 'tf32'",
+    }
 PROGRAM = """
 import os
 import torch
 from snn_lightning.graph.precision import float32_products
 b = torch.backends
+switches = ()
+if hasattr(b, "fp32_precision"):
+    switches = b, b.cudnn, b.mkldnn, b.cuda.matmul, b.cudnn.conv, b.cudnn.rnn, b.mkldnn.conv, b.mkldnn.matmul
 def look():
     try:
         legacy = b.cuda.matmul.allow_tf32, b.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     except RuntimeError:
         legacy = None
-    switches = b, b.cudnn, b.mkldnn, b.cuda.matmul, b.cudnn.conv, b.cudnn.rnn, b.mkldnn.conv, b.mkldnn.matmul
     return legacy, [switch.fp32_precision for switch in switches]
 def follow():
-    seen, before = [look()], b.fp32_precision
-    for value in ("ieee", "tf32", before):
+    seen = [look()]
+    for value in ("ieee", "tf32", b.fp32_precision) if switches else ():
         b.fp32_precision = value
         seen.append(look())
     return seen

@@ -16,6 +16,23 @@ from .nets import images, net
 
 SMOOTH = "train with ReLU or ReLU6"
 BATCH = "keep the batch"
+LINEAR = r"only a sum over one dimension with one constant \[in, out\]"
+RELU = r"write torch.relu\(a - b\) \+ b"
+WHERE = r"only torch.where\(x > 0, x, 0\) is a neuron"
+COMPARISON = r"comparison of an activation is a neuron only as torch.where\(x > 0, x, 0\) or x \* \(x > 0\)"
+
+
+def einsum(equation: str, *shapes: tuple[int, ...]) -> Callable[..., Any]:
+    return lambda s, x: torch.einsum(equation, s.conv(x).relu(), *map(torch.ones, shapes))
+
+
+def out_of_date(s: Any, x: Tensor) -> Tensor:
+    x = s.conv(x).relu()
+    mask = x > 0
+    x += 1
+    return torch.where(mask, x, 0)
+
+
 OPERATORS: dict[str, tuple[str, str, Callable[..., Any]]] = {
     "sigmoid": ("sigmoid", SMOOTH, lambda s, x: torch.sigmoid(s.conv(x).relu())),
     "sigmoid method": ("sigmoid", SMOOTH, lambda s, x: s.conv(x).relu().sigmoid()),
@@ -71,11 +88,50 @@ OPERATORS: dict[str, tuple[str, str, Callable[..., Any]]] = {
         "product of two",
         lambda s, x: torch.einsum("nchw,nchw->nch", s.conv(x).relu(), s.conv(x)),
     ),
-    "einsum with a constant": (
-        "einsum",
-        "write it as nn.Linear or a conv",
-        lambda s, x: torch.einsum("nchw,cd->ndhw", s.conv(x).relu(), torch.ones(4, 2)),
+    "einsum with two constants": ("einsum", LINEAR, einsum("nchw,cd,de->nehw", (4, 2), (2, 3))),
+    "einsum of two sums": ("einsum", LINEAR, einsum("nchw,hwo->nco", (6, 6, 2))),
+    "einsum with a scale": ("einsum", LINEAR, einsum("nchw,c->nchw", (4,))),
+    "einsum with a sum of the constant": ("einsum", LINEAR, einsum("nchw,ce->nhw", (4, 2))),
+    "einsum of nothing new": ("einsum", LINEAR, einsum("nchw,ch->nhw", (4, 6))),
+    "einsum of equal dimensions": ("einsum", LINEAR, einsum("nchh,co->noh", (4, 2))),
+    "einsum that moves the batch": ("einsum", LINEAR, einsum("nchw,co->onhw", (4, 2))),
+    "einsum over the batch": ("einsum", LINEAR, einsum("nchw,no->ochw", (2, 3))),
+    "einsum that repeats": ("einsum", LINEAR, einsum("nchw,co->nohw", (1, 2))),
+    "einsum without a result": ("einsum", LINEAR, einsum("nchw,co", (4, 2))),
+    "einsum without a constant": ("einsum", LINEAR, einsum("nchw->nhwc")),
+    "threshold": ("threshold", "which is ReLU", lambda s, x: torch.threshold(s.conv(x).relu(), 0.5, 0)),
+    "threshold value": (
+        "threshold",
+        "it puts 20 where",
+        lambda s, x: torch.threshold(s.conv(x).relu(), 0, 20),
     ),
+    "maximum": ("maximum", RELU, lambda s, x: torch.maximum(s.conv(x).relu(), s.constant)),
+    "maximum of two": ("max", RELU, lambda s, x: torch.max(s.conv(x).relu(), s.conv(x))),
+    "maximum that enlarges": (
+        "maximum",
+        r"enlarges the activation from \(4, 1, 1\) to \(4, 2, 3\)",
+        lambda s, x: s.conv(x).relu().mean((2, 3), keepdim=True).maximum(torch.zeros(2, 3)),
+    ),
+    "maximum over a dimension": ("max", "use max pooling", lambda s, x: s.conv(x).relu().max(1)[0]),
+    "where with another slope": ("where", WHERE, lambda s, x: torch.where((y := s.conv(x)) > 0, y, y.relu())),
+    "where the other way round": (
+        "where",
+        WHERE,
+        lambda s, x: torch.where((y := s.conv(x).relu()) > 0, 0, y),
+    ),
+    "where another is positive": ("where", WHERE, lambda s, x: torch.where(x > 0, s.relu(x), 0)),
+    "where a constant is": (
+        "where",
+        "product with a constant mask",
+        lambda s, x: torch.where(s.constant > 0, s.conv(x).relu(), 0),
+    ),
+    "a mask that is out of date": ("where", WHERE, out_of_date),
+    "comparison with another number": ("gt", COMPARISON, lambda s, x: s.conv(x).relu() > 1),
+    "comparison of two": ("ge", COMPARISON, lambda s, x: s.conv(x).relu() >= s.conv(x)),
+    "comparison as a number": ("add", COMPARISON, lambda s, x: s.conv(x).relu() + (s.conv(x) > 0)),
+    "comparison as a factor": ("mul", COMPARISON, lambda s, x: s.conv(x).relu() * (s.conv(x) > 0)),
+    "comparison of a comparison": ("gt", COMPARISON, lambda s, x: (s.conv(x).relu() > 0) > 0),
+    "comparison counted": ("sum", COMPARISON, lambda s, x: (s.conv(x).relu() > 0).sum((1, 2))),
     "bmm": (
         "bmm",
         "product of two",
@@ -101,6 +157,11 @@ def test_an_operator_is_refused_by_name_place_and_remedy(case: str) -> None:
     assert obstacle.path == ""
     assert "test_refusals.py" in obstacle.line
     assert f"{operator} in the top module" in str(caught.value)
+
+
+def test_a_comparison_is_no_output() -> None:
+    with pytest.raises(ConversionError, match="returns a comparison of an activation; return the activation"):
+        normalise(net(lambda s, x: (F.relu(s.conv(x)), s.conv(x) > 0)), images())
 
 
 class Block(nn.Module):

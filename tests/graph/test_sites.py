@@ -67,6 +67,18 @@ def a_clone_is_not_changed_in_place(s: Any, x: Tensor) -> Tensor:
     return s.second(y) + x
 
 
+def product_with_a_mask_in_place(s: Any, x: Tensor) -> Tensor:
+    x = s.conv(x)
+    x *= (x > 0).float()
+    return s.second(x)
+
+
+def where_zero_is_below(x: Tensor) -> Tensor:
+    return torch.where(0 < x, x, ZEROS)  # noqa: SIM300
+
+
+ZEROS = torch.zeros(4, 1, 1)
+
 ACTIVATIONS: dict[str, tuple[int, float | None, Callable[..., Any]]] = {
     "F.relu": (1, None, lambda s, x: s.second(F.relu(s.conv(x)))),
     "torch.relu": (1, None, lambda s, x: s.second(torch.relu(s.conv(x)))),
@@ -90,6 +102,28 @@ ACTIVATIONS: dict[str, tuple[int, float | None, Callable[..., Any]]] = {
     "clamp min alone": (1, None, lambda s, x: s.second(s.conv(x).clamp(min=0))),
     "clamp_min": (1, None, lambda s, x: s.second(s.conv(x).clamp_min(0))),
     "clip": (1, 4.0, lambda s, x: s.second(torch.clip(s.conv(x), 0, 4))),
+    "F.threshold": (1, None, lambda s, x: s.second(F.threshold(s.conv(x), 0, 0))),
+    "F.threshold in place": (1, None, lambda s, x: s.second(F.threshold(s.conv(x), 0.0, 0.0, True))),
+    "F.threshold_": (1, None, lambda s, x: s.conv(F.threshold_(x, 0, 0))),
+    "torch.threshold": (1, None, lambda s, x: s.second(torch.threshold(s.conv(x), 0, 0))),
+    "torch.maximum": (1, None, lambda s, x: s.second(torch.maximum(s.conv(x), ZEROS))),
+    "maximum, zeros first": (1, None, lambda s, x: s.second(torch.maximum(torch.zeros(()), s.conv(x)))),
+    "torch.max": (1, None, lambda s, x: s.second(torch.max(s.conv(x), torch.zeros(1)))),
+    "max of zeros": (1, None, lambda s, x: s.second(torch.zeros(6).max(s.conv(x)))),
+    "max method": (1, None, lambda s, x: s.second(s.conv(x).max(x.new_zeros(1)))),
+    "maximum method": (1, None, lambda s, x: s.second(s.conv(x).maximum(torch.zeros_like(s.conv(x))))),
+    "where": (1, None, lambda s, x: s.second(torch.where((y := s.conv(x)) > 0, y, 0))),
+    "where not below": (1, None, lambda s, x: s.second(torch.where((y := s.conv(x)) >= 0.0, y, 0.0))),
+    "where zero is below": (1, None, lambda s, x: s.second(where_zero_is_below(s.conv(x)))),
+    "where, torch.gt": (
+        1,
+        None,
+        lambda s, x: s.second(torch.where(torch.gt(y := s.conv(x), ZEROS), y, torch.zeros_like(y))),
+    ),
+    "where method": (1, None, lambda s, x: s.second((y := s.conv(x)).where(y.ge(0), torch.zeros(())))),
+    "product with a mask": (1, None, lambda s, x: s.second((y := s.conv(x)) * (y > 0))),
+    "mask times": (1, None, lambda s, x: s.second(((y := s.conv(x)) > 0) * y)),
+    "product with a mask in place": (1, None, product_with_a_mask_in_place),
 }
 
 
@@ -102,6 +136,14 @@ def test_every_form_of_activation_is_a_site(form: str) -> None:
     assert torch.equal(x, before)
     assert len(network.sites) == sites
     assert {network.nodes[site].settings["cap"] for site in network.sites} == {cap}
+    assert_equal(ann, network, images(5))
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_threshold_module_at_zero_is_a_site(inplace: bool) -> None:
+    ann = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Threshold(0, 0, inplace), nn.Conv2d(4, 2, 3)).eval()
+    network = normalise(ann, images())
+    assert [node.op for node in network.nodes.values()] == ["Conv2d", ACTIVATION, "Conv2d"]
     assert_equal(ann, network, images(5))
 
 

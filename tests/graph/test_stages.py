@@ -12,7 +12,7 @@ from snn_lightning.errors import CheckpointError
 from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
 from snn_lightning.graph.network import ACTIVATION, tree_leaves, tree_map
 
-from ..toys import SITES, TOYS, Dense, MaxPooled, Residual, Vector, inputs, toy
+from ..toys import SITES, TOYS, Bottleneck, Dense, MaxPooled, Residual, Vector, inputs, toy
 from .nets import images, net
 
 
@@ -125,22 +125,26 @@ def test_the_report_counts_sites_and_names_modules(cls: type[nn.Module]) -> None
     report = conversion_report(toy(cls), inputs(cls, 2))
     assert report.convertible
     assert report.sites == SITES[cls]
-    assert str(report).startswith(
-        f"Convertible: {SITES[cls]} sites found, {SITES[cls]} converted, nothing left"
-    )
-    assert len(str(report).splitlines()) == 1 + len(report.stages)
+    assert str(report).startswith(f"Convertible: {SITES[cls]} sites become neurons, nothing left analog\n")
+    assert len(str(report).splitlines()) == 3 + len(report.stages)
 
 
 def test_the_report_as_text() -> None:
     lines = str(conversion_report(toy(MaxPooled), inputs(MaxPooled, 2))).splitlines()
-    assert [line.split() for line in lines[1:]] == [
-        ["relu", "neuron", "-", "Conv2d"],
-        ["pool", "gate", "pool", "-"],
-        ["relu_1", "neuron", "-", "Conv2d"],
-        ["readout_head", "readout", "-", "Flatten,", "Linear"],
+    assert lines[1:] == [
+        "stage         kind     module  neurons  operators",
+        "relu          neuron   -           512  Conv2d",
+        "pool          gate     pool             -",
+        "relu_1        neuron   -           160  Conv2d",
+        "readout_head  readout  -                Flatten, Linear",
+        "Neurons: 672 for one input of 3 x 8 x 8, the size of the sample; other sizes have more or fewer",
     ]
     lines = str(conversion_report(toy(Residual), inputs(Residual, 2))).splitlines()
-    assert [line.split()[2] for line in lines[1:4]] == ["relu"] * 3
+    assert [line.split()[2] for line in lines[2:5]] == ["relu"] * 3
+    lines = str(conversion_report(toy(Bottleneck), inputs(Bottleneck, 2))).splitlines()
+    assert lines[2].split() == ["block_2", "neuron", "block.2", "768", "6", "Conv2d,", "Conv2d"]
+    lines = str(conversion_report(toy(Vector), inputs(Vector, 2))).splitlines()
+    assert lines[-1] == "Neurons: 28 for one input of 10, the size of the sample"
 
 
 def test_the_report_of_what_does_not_convert() -> None:

@@ -153,7 +153,7 @@ def test_inception_has_no_auxiliary_output() -> None:
     [
         ("vgg16bn", {}, ["model.name", "vgg16bn", "did you mean 'vgg16_bn'", "resnet34"]),
         ("resnet50", {}, ["model.name", "model.source=torchvision"]),
-        ("resnet50", {"source": "timm"}, ["model.source", "timm", "torchvision"]),
+        ("resnet50", {"source": "keras"}, ["model.source", "keras", "import", "timm", "torchvision"]),
         ("vgg16", {"widht": 1.0}, ["widht", "did you mean 'width'", "dropout"]),
         ("vgg16", {"width": 0.0}, ["model.width"]),
         ("vgg16", {"dropout": 1.0}, ["model.dropout"]),

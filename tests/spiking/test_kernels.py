@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -226,6 +227,33 @@ def triton_kernel(**environment: str) -> str:
 def test_the_gpu_kernel_is_right_in_tritons_interpreter() -> None:
     pytest.importorskip("triton")
     assert triton_kernel(TRITON_INTERPRET="1", CUDA_VISIBLE_DEVICES="").count("equal") == 32
+
+
+@pytest.mark.parametrize(
+    ("kernel", "flags"),
+    [
+        ("_integrate_and_fire", {"SPIKES": True, "BITS": False}),
+        ("_integrate_and_fire", {"SPIKES": False, "BITS": True}),
+        # One step of one row: what is 1 is compiled in.
+        ("_integrate_and_fire", {"SPIKES": False, "BITS": False, "steps": 1, "blocks": 1}),
+        ("_unpack", {}),
+    ],
+)
+def test_the_gpu_kernels_compile_for_a_gpu(
+    kernel: str, flags: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The interpreter runs what the compiler refuses.
+    triton = pytest.importorskip("triton")
+    compiler = pytest.importorskip("triton.backends.compiler")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    from snn_lightning.spiking.kernels import gpu
+
+    function, constants = getattr(gpu, kernel), {**flags, "SIZE": gpu.BLOCK}
+    types = {name: "*fp32" for name in ("current", "start", "v_th", "bias", "spikes", "end", "counts")}
+    types |= {"bits": "*u8"} | dict.fromkeys(constants, "constexpr")
+    signature = {name: types.get(name, "i32") for name in function.arg_names}
+    source = triton.compiler.ASTSource(function, signature, constants)
+    assert "cubin" in triton.compile(source, target=compiler.GPUTarget("cuda", 90, 32)).asm
 
 
 @pytest.mark.gpu

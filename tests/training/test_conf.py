@@ -5,13 +5,17 @@ from pathlib import Path
 import pytest
 from hydra.utils import instantiate
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor
+from lightning.pytorch.callbacks import LearningRateMonitor
 from omegaconf import DictConfig, OmegaConf
 
-from snn_lightning.data import Digits, ImageDataModule
+from snn_lightning.callbacks.averaging import EMAWeightAveraging
+from snn_lightning.data import Digits, Folder, ImageDataModule
 from snn_lightning.models import list_models
 from snn_lightning.training import ClassificationModule
+from tests import fake_timm
 from tests.composing import composed, group
+from tests.data.files import write_image_folder
+from tests.versions import needs_averaging
 
 
 def config(folder: Path, *overrides: str) -> DictConfig:
@@ -19,22 +23,33 @@ def config(folder: Path, *overrides: str) -> DictConfig:
 
 
 @pytest.mark.parametrize("name", group("model"))
-def test_models(hydra: Path, name: str) -> None:
+def test_models(hydra: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_timm.install(monkeypatch)
     settings = config(hydra, f"model={name}")
     net = instantiate(settings.module, model=settings.model, num_classes=10, in_channels=1, image_size=32)
     assert isinstance(net, ClassificationModule)
-    assert net.hparams["model"] == OmegaConf.to_container(settings.model)
+    assert net.hparams["model"] == OmegaConf.to_container(settings.model, resolve=True)
 
 
 def test_every_model_has_its_file() -> None:
-    assert group("model") == sorted([*list_models(), "torchvision"])
+    assert group("model") == sorted([*list_models(), "import", "timm", "torchvision"])
 
 
 @pytest.mark.parametrize("name", group("data"))
 def test_data(hydra: Path, name: str) -> None:
-    data = instantiate(config(hydra, f"data={name}", "seed=7").data)
+    if name == "folder":
+        write_image_folder(hydra)
+    data = instantiate(config(hydra, f"data={name}", f"data_root={hydra}", "seed=7").data)
     assert isinstance(data, ImageDataModule)
     assert data.settings.seed == 7
+
+
+def test_the_file_of_a_folder_states_the_defaults_of_the_code(hydra: Path) -> None:
+    write_image_folder(hydra)
+    data, default = instantiate(config(hydra, "data=folder", f"data_root={hydra}").data), Folder(hydra)
+    for field in ("settings", "image_size", "in_channels", "test_fraction"):
+        assert getattr(data, field) == getattr(default, field)
+    assert str(data._plain) == str(default._plain)
 
 
 def test_a_file_states_the_defaults_of_the_code(hydra: Path) -> None:
@@ -60,7 +75,11 @@ def test_loggers(hydra: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "kinds"),
-    [("none", []), ("default", [LearningRateMonitor]), ("ema", [LearningRateMonitor, EMAWeightAveraging])],
+    [
+        ("none", []),
+        ("default", [LearningRateMonitor]),
+        pytest.param("ema", [LearningRateMonitor, EMAWeightAveraging], marks=needs_averaging),
+    ],
 )
 def test_callbacks(hydra: Path, name: str, kinds: list[type]) -> None:
     assert [type(instantiate(c)) for c in config(hydra, f"callbacks={name}").callbacks.values()] == kinds

@@ -3,13 +3,14 @@
 from snn_lightning.graph.rules import (
     activations,
     arithmetic,
+    comparisons,
     leaky,
     padding,
     products,
     shapes,
     synapses,
     vanishing,
-    wrapped,
+    vision,
 )
 from snn_lightning.graph.rules.synapses import BATCH_NORM
 
@@ -17,11 +18,12 @@ __all__ = [
     "BATCH_NORM",
     "activations",
     "arithmetic",
+    "comparisons",
     "leaky",
     "padding",
     "products",
     "shapes",
     "synapses",
     "vanishing",
-    "wrapped",
+    "vision",
 ]

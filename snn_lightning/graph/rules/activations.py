@@ -66,10 +66,27 @@ function_rule("clamp_min", torch.clamp_min)(lambda low, x, min: _clamp_(False)(l
 function_rule("clamp_min_", torch.clamp_min_)(lambda low, x, min: _clamp_(True)(low, x, min))
 
 
-@module_rule(nn.ReLU, nn.ReLU6, nn.Hardtanh)
-def _activation_module(low: Lowering, module: nn.ReLU | nn.Hardtanh, x: Value) -> Value:
+@function_rule(F.threshold, torch.threshold)
+def _threshold(low: Lowering, x: Value, threshold: float, value: float, inplace: bool = False) -> Value:
+    if threshold != 0 or value != 0:
+        raise Unsupported(
+            f"it puts {value} where the input is not above {threshold}; only threshold 0 and value 0, which "
+            "is ReLU, are a neuron"
+        )
+    return activation(low, x, None, inplace)
+
+
+@function_rule(torch.threshold_)
+def _threshold_(low: Lowering, x: Value, threshold: float, value: float) -> Value:
+    return _threshold(low, x, threshold, value, True)
+
+
+@module_rule(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Threshold)
+def _activation_module(low: Lowering, module: nn.ReLU | nn.Hardtanh | nn.Threshold, x: Value) -> Value:
     if isinstance(module, nn.ReLU):
         return activation(low, x, None, module.inplace)
+    if isinstance(module, nn.Threshold):
+        return _threshold(low, x, module.threshold, module.value, module.inplace)
     return _hardtanh(low, x, module.min_val, module.max_val, module.inplace)
 
 

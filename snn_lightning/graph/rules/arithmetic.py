@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snn_lightning.graph.lowering import Lowering, Unsupported, Value
+from snn_lightning.graph.lowering import Lowering, Mask, Unsupported, Value
 from snn_lightning.graph.operators import Affine, Elementwise
 from snn_lightning.graph.remedies import REMEDIES
+from snn_lightning.graph.rules.activations import activation
 from snn_lightning.graph.rules.registry import function_rule
 
 
@@ -84,9 +85,11 @@ def _sub(low: Lowering, a: Any, b: Any, *, alpha: float = 1) -> Value:
 
 @function_rule(operator.mul, torch.mul, "mul")
 def _mul(low: Lowering, a: Any, b: Any) -> Value:
-    if isinstance(a, Value) and isinstance(b, Value):
-        raise Unsupported(REMEDIES["product"])
-    x, other = (a, b) if isinstance(a, Value) else (b, a)
+    x, other = (a, b) if isinstance(a, Value) and not isinstance(a, Mask) else (b, a)
+    if isinstance(other, Mask) and other.of(x):
+        return activation(low, x, None)
+    if isinstance(other, Value):
+        raise Unsupported(REMEDIES["comparison" if isinstance(other, Mask) else "product"])
     if isinstance(other, Tensor):
         return affine(low, x, other, None)
     return low.add("Scale", [x], {"factor": float(other)})

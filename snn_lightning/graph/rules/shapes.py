@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchvision.ops import Permute
 
 from snn_lightning.graph.lowering import Lowering, Unsupported, Value
 from snn_lightning.graph.rules.registry import function_rule, module_rule
@@ -169,4 +168,6 @@ def _unflatten_module(low: Lowering, module: nn.Unflatten, x: Value) -> Value:
     return _reshape(low, x)
 
 
-module_rule(Permute)(lambda low, module, x: _permute(low, x, module.dims))
+def permute_module(low: Lowering, module: Any, x: Value) -> Value:
+    """Write a module that permutes dimensions by its attribute `dims`."""
+    return _permute(low, x, module.dims)

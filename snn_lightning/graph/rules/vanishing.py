@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchvision.ops import StochasticDepth, stochastic_depth
 
 from snn_lightning.graph.lowering import Lowering, Unsupported, Value
 from snn_lightning.graph.rules.registry import function_rule, module_rule
@@ -21,9 +20,14 @@ from snn_lightning.graph.rules.registry import function_rule, module_rule
     nn.Dropout3d,
     nn.AlphaDropout,
     nn.FeatureAlphaDropout,
-    StochasticDepth,
 )
-def _identity_module(low: Lowering, module: nn.Module, x: Value) -> Value:
+def identity_module(low: Lowering, module: nn.Module, x: Value) -> Value:
+    """Write nothing."""
+    return x
+
+
+def identity(low: Lowering, x: Value, *args: Any, **kwargs: Any) -> Value:
+    """Write nothing, whatever the settings."""
     return x
 
 
@@ -39,7 +43,7 @@ def _identity_module(low: Lowering, module: nn.Module, x: Value) -> Value:
     "detach",
     "float",
 )
-def _identity(low: Lowering, x: Value, *args: Any, training: bool = False, **kwargs: Any) -> Value:
+def _dropout(low: Lowering, x: Value, *args: Any, training: bool = False, **kwargs: Any) -> Value:
     if training or (len(args) > 1 and args[1] is True):
         raise Unsupported("it drops values in eval mode too; pass training=self.training")
     return x
@@ -49,6 +53,3 @@ def _identity(low: Lowering, x: Value, *args: Any, training: bool = False, **kwa
 def _clone(low: Lowering, x: Value, **ignored: Any) -> Value:
     # A value of its own: what is later done in place to the one does not show in the other.
     return low.add("Scale", [x], {"factor": 1.0})
-
-
-function_rule(stochastic_depth)(lambda low, x, *args, **kwargs: x)

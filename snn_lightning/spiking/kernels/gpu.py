@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import torch
 import triton
@@ -17,24 +16,25 @@ BLOCK = 1024
 """Neurons a program; a multiple of 8."""
 
 
+# Triton looks up the names in annotations, and refuses those that are not its own.
 @triton.jit
 def _integrate_and_fire(
-    current: Any,
-    start: Any,
-    v_th: Any,
-    bias: Any,
-    spikes: Any,
-    end: Any,
-    counts: Any,
-    bits: Any,
-    time_stride: Any,
-    start_stride: Any,
-    step_size: Any,
-    step_bytes: Any,
-    row_bytes: Any,
-    steps: Any,
-    places: Any,
-    blocks: Any,
+    current: tl.tensor,
+    start: tl.tensor,
+    v_th: tl.tensor,
+    bias: tl.tensor,
+    spikes: tl.tensor,
+    end: tl.tensor,
+    counts: tl.tensor,
+    bits: tl.tensor,
+    time_stride: tl.tensor,
+    start_stride: tl.tensor,
+    step_size: tl.tensor,
+    step_bytes: tl.tensor,
+    row_bytes: tl.tensor,
+    steps: tl.tensor,
+    places: tl.tensor,
+    blocks: tl.tensor,
     SPIKES: tl.constexpr,
     BITS: tl.constexpr,
     SIZE: tl.constexpr,
@@ -48,7 +48,8 @@ def _integrate_and_fire(
     th = tl.load(v_th + place, mask=inside, other=1)
     add = tl.load(bias + place, mask=inside, other=0)
     v = tl.load(start + row * start_stride + place, mask=inside, other=0)
-    count = tl.zeros_like(v)
+    # Not in the type of the potential, which may be too coarse to count in.
+    count = tl.zeros((SIZE,), tl.int32)
     byte = block * (SIZE // 8) + tl.arange(0, SIZE // 8)
     weight = tl.full((8,), 1, tl.int32) << tl.arange(0, 8)
     current += neuron
@@ -64,19 +65,25 @@ def _integrate_and_fire(
             tl.store(spikes, s, mask=inside)
             spikes += step_size
         else:
-            count += fires.to(v.dtype)
+            count += fires.to(tl.int32)
             if BITS:
                 eights = tl.reshape(fires.to(tl.int32), (SIZE // 8, 8))
                 tl.store(bits, tl.sum(eights * weight[None, :], axis=1).to(tl.uint8), mask=byte < row_bytes)
                 bits += step_bytes
     tl.store(end + neuron, v, mask=inside)
     if not SPIKES:
-        tl.store(counts + neuron, count, mask=inside)
+        tl.store(counts + neuron, count.to(v.dtype), mask=inside)
 
 
 @triton.jit
 def _unpack(
-    bits: Any, v_th: Any, spikes: Any, row_bytes: Any, places: Any, blocks: Any, SIZE: tl.constexpr
+    bits: tl.tensor,
+    v_th: tl.tensor,
+    spikes: tl.tensor,
+    row_bytes: tl.tensor,
+    places: tl.tensor,
+    blocks: tl.tensor,
+    SIZE: tl.constexpr,
 ) -> None:
     """Unpack one block of one row."""
     program = tl.program_id(0).to(tl.int64)
@@ -113,28 +120,30 @@ def launch(
     """Run the kernel; see `fused.Launch`."""
     rows, places = layout.rows, layout.places
     blocks, row_bytes = triton.cdiv(places, BLOCK), (places + 7) // 8
-    _integrate_and_fire[(rows * blocks,)](
-        current,
-        start,
-        v_th,
-        bias,
-        # Where an output isn't wanted its pointer isn't used.
-        end if spikes is None else spikes,
-        end,
-        end if counts is None else counts,
-        end if bits is None else bits,
-        time_stride,
-        start_stride,
-        rows * places,
-        rows * row_bytes,
-        row_bytes,
-        steps,
-        places,
-        blocks,
-        SPIKES=spikes is not None,
-        BITS=bits is not None,
-        SIZE=BLOCK,
-    )
+    # Triton launches on the current device, whatever the tensors' is.
+    with torch.cuda.device_of(current):
+        _integrate_and_fire[(rows * blocks,)](
+            current,
+            start,
+            v_th,
+            bias,
+            # Where an output isn't wanted its pointer isn't used.
+            end if spikes is None else spikes,
+            end,
+            end if counts is None else counts,
+            end if bits is None else bits,
+            time_stride,
+            start_stride,
+            rows * places,
+            rows * row_bytes,
+            row_bytes,
+            steps,
+            places,
+            blocks,
+            SPIKES=spikes is not None,
+            BITS=bits is not None,
+            SIZE=BLOCK,
+        )
 
 
 simulate = partial(fused.simulate, launch)
@@ -147,5 +156,6 @@ def unpack(bits: Tensor, v_th: Tensor, layout: Layout) -> Tensor:
     memory, spikes = layout.empty(v_th, bits.shape[0])
     blocks = triton.cdiv(layout.places, BLOCK)
     grid = (bits.shape[0] * layout.rows * blocks,)
-    _unpack[grid](bits, values, memory, bits.shape[2], layout.places, blocks, SIZE=BLOCK)
+    with torch.cuda.device_of(bits):
+        _unpack[grid](bits, values, memory, bits.shape[2], layout.places, blocks, SIZE=BLOCK)
     return spikes

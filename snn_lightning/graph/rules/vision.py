@@ -1,12 +1,17 @@
-"""Linear functions that their authors hide from torch.fx."""
+"""torchvision's own operators, where it is installed."""
 
 from __future__ import annotations
 
-from torchvision.models import swin_transformer
-
 from snn_lightning.graph.lowering import Lowering, Value
-from snn_lightning.graph.rules.registry import function_rule
-from snn_lightning.graph.rules.shapes import narrow
+from snn_lightning.graph.rules.registry import function_rule, module_rule
+from snn_lightning.graph.rules.shapes import narrow, permute_module
+from snn_lightning.graph.rules.vanishing import identity, identity_module
+
+try:
+    from torchvision import ops
+    from torchvision.models import swin_transformer
+except ImportError:  # a network that is built without it has none of them
+    ops = swin_transformer = None
 
 
 def _patch_merging(low: Lowering, x: Value) -> Value:
@@ -22,6 +27,10 @@ def _patch_merging(low: Lowering, x: Value) -> Value:
     return low.add("Cat", parts, {"dim": 3})
 
 
-# Not public, and so perhaps not there in another version of torchvision.
+if ops is not None:
+    module_rule(ops.StochasticDepth)(identity_module)
+    function_rule(ops.stochastic_depth)(identity)
+    module_rule(ops.Permute)(permute_module)
+# Hidden from torch.fx, not public, and so perhaps not there in another version of torchvision.
 if (_function := getattr(swin_transformer, "_patch_merging_pad", None)) is not None:
     function_rule(_function)(_patch_merging)

@@ -1,0 +1,224 @@
+"""The calibration images of a network inside a LightningModule, and checks that they are what it receives."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from snn_lightning.calibration.data import check_images
+from snn_lightning.callbacks.networks import Network, noted, whole
+from snn_lightning.callbacks.own_code import Code, batches_on_device, choose
+from snn_lightning.callbacks.recording import (
+    Call,
+    instead_of_forward,
+    recorded,
+    tensors_of,
+    without_trace,
+)
+from snn_lightning.errors import CalibrationError
+from snn_lightning.graph.precision import own_precision
+from snn_lightning.spiking.model import SpikingModel
+
+TOLERANCE = {"32-true": 1e-3, "64-true": 1e-3}
+"""Relative error between two runs of an ANN by the Trainer's precision."""
+MIXED_TOLERANCE = 0.1
+
+
+class _Reached(BaseException):
+    """Ends the user's code at the SNN; no Exception, so that it is not caught there."""
+
+
+class Recorder:
+    """Runs a module's own code on calibration batches, and notes what its network receives.
+
+    Args:
+        trainer: says where and in which precision.
+        network: the part to be converted.
+        inputs: of a batch, in place of the module's code; or None.
+        choose_whole: take the module's `forward` whole where it uses other layers than the network's.
+
+    Attributes:
+        network: the part to be converted; known for good after `record`.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        network: Network,
+        inputs: Callable[[Any], Tensor] | None = None,
+        choose_whole: bool = False,
+    ) -> None:
+        self.trainer, self.network, self.inputs = trainer, network, inputs
+        self.choose_whole = choose_whole
+        self._code: Code | None = None
+        self._first: tuple[Any, Call] | None = None
+
+    def record(self, loader: Iterable[Any], seed: int) -> list[Tensor]:
+        """Return what the network receives in each of its calls, `[N, ...]`, on the CPU.
+
+        Raises:
+            CalibrationError: nothing reaches it, it takes more than one tensor, or values aren't finite.
+        """
+        received: list[Tensor] = []
+        with without_trace(self.trainer, self.network.module):
+            for index, batch in enumerate(batches_on_device(self.trainer, loader, seed)):
+                calls: list[Call] = []
+                if self._code is None:
+                    self._code = self._choose(batch)
+                with recorded(self.network.ann, calls):
+                    self._code(batch, index)
+                if self._first is None and calls:
+                    self._first = batch, calls[0]
+                    self._compare(calls[0])
+                received.extend(call.inputs for call in calls)
+        return check_images(received)
+
+    def check(self, snn: SpikingModel) -> None:
+        """Run the module's code with the SNN in place, on the first batch and up to it.
+
+        Raises:
+            CalibrationError: it doesn't get there; the ANN is in place again then.
+        """
+        assert self._code is not None
+        assert self._first is not None
+        batch, call = self._first
+        received: list[Tensor] = []
+
+        def stop(x: Tensor) -> None:
+            received.append(x.detach().to("cpu", call.inputs.dtype))
+            raise _Reached
+
+        with without_trace(self.trainer, self.network.module), instead_of_forward(snn, stop):
+            try:
+                code = self._code if self.inputs is None else self._given(snn)
+                code(batch, 0)
+            except _Reached:
+                pass
+        if not received:
+            self.network.put_back()
+            raise CalibrationError(
+                f"The code of {type(self.network.module).__name__} does not reach the SNN that has replaced "
+                f"{self.network.title}: it gets at the ANN another way. Let it call the attribute itself."
+            )
+        self._warn(relative_error([received[0]], [call.inputs]), "receives something else than the ANN did")
+
+    def _choose(self, batch: Any) -> Code:
+        """Find out what of the module's code reaches the network, and whether the network is all it uses."""
+        if self.inputs is not None:
+            return self._given(self.network.ann)
+        inside: list[str] = []
+        outside: list[str] = []
+
+        def reaches(code: Code) -> bool:
+            calls: list[Call] = []
+            inside.clear()
+            outside.clear()
+            with recorded(self.network.ann, calls), noted(self.network, inside, outside):
+                code(batch, 0)
+            return bool(calls)
+
+        module = self.network.module
+        code = choose(module, batch, reaches, self.network.title)
+        if not self.choose_whole or not self.network.path:
+            return code
+        if inside:
+            self.network = whole(module)
+            return choose(module, batch, reaches, self.network.title)
+        if outside:
+            names = ", ".join(f"'{name}'" for name in dict.fromkeys(outside))
+            warnings.warn(
+                f"Only {self.network.title} becomes spiking: {names} of {type(module).__name__} run beside "
+                "it and stay analog. Name the part to say that this is meant: CalibrationCallback(..., "
+                f"network='{self.network.path}').",
+                stacklevel=2,
+            )
+        return code
+
+    def _given(self, network: Any) -> Code:
+        inputs = self.inputs
+        assert inputs is not None
+        return lambda batch, index: network(inputs(batch))
+
+    def _compare(self, call: Call) -> None:
+        """Warn if the network by itself gives something else than it gave inside the module."""
+        device = self.trainer.strategy.root_device
+        with own_precision("float32", device):
+            alone = tensors_of(self.network.ann(call.inputs.to(device)))
+        error = relative_error([part.cpu() for part in alone], call.output)
+        self._warn(error, "gives another output inside the module than by itself on the same input")
+
+    def _warn(self, error: float, what: str) -> None:
+        if not error < TOLERANCE.get(str(self.trainer.precision), MIXED_TOLERANCE):
+            warnings.warn(
+                f"{self.network.title} {what} (relative error {error:.2g}): the module's code depends on "
+                "something besides the network's input, such as a hook, a state or the network's attributes. "
+                "The SNN is calibrated to what was recorded; move that into the network's forward, or in "
+                "front of it.",
+                stacklevel=2,
+            )
+
+
+def relative_error(got: list[Tensor], expected: list[Tensor]) -> float:
+    """Return ||got - expected|| / ||expected|| over all tensors; infinite where their shapes differ."""
+    if [part.shape for part in got] != [part.shape for part in expected]:
+        return float("inf")
+    difference = sum((a.double() - b.double()).square().sum() for a, b in zip(got, expected, strict=True))
+    norm = sum(part.double().square().sum() for part in expected)
+    return float((torch.as_tensor(difference) / torch.as_tensor(norm).clamp(min=1e-24)).sqrt())
+
+
+@dataclass
+class InputStatistics:
+    """Mean and deviation of the calibration images, to be compared with what the SNN receives later.
+
+    Args:
+        mean: over all their numbers.
+        deviation: of all their numbers.
+    """
+
+    mean: float
+    deviation: float
+    _handle: RemovableHandle | None = None
+
+    @classmethod
+    def of(cls, batches: list[Tensor]) -> InputStatistics:
+        """Return those of batches of images, each `[N, ...]`."""
+        count = sum(batch.numel() for batch in batches)
+        mean = sum(batch.double().sum().item() for batch in batches) / count
+        square = sum((batch.double() - mean).square().sum().item() for batch in batches) / count
+        return cls(mean, square**0.5)
+
+    def watch(self, snn: SpikingModel) -> None:
+        """Look at the next images that `snn` receives; warn if they are of another range."""
+        self.stop()
+
+        def look(_: object, args: tuple[Any, ...]) -> None:
+            self.stop()
+            self.compare(args[0])
+
+        self._handle = snn.register_forward_pre_hook(look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+    def compare(self, x: Tensor) -> None:
+        """Warn if images `[N, ...]` are shifted or scaled by a multiple."""
+        seen = InputStatistics.of([x])
+        spread = max(self.deviation, 1e-12)
+        if abs(seen.mean - self.mean) > 4 * spread or not 0.2 < seen.deviation / spread < 5:
+            warnings.warn(
+                f"The SNN receives numbers of {seen.mean:.3g} ± {seen.deviation:.3g}, and was calibrated on "
+                f"{self.mean:.3g} ± {self.deviation:.3g}: calibration batches and these are prepared in "
+                "different ways. Give CalibrationCallback batches like these, or inputs=....",
+                stacklevel=2,
+            )
