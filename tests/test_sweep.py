@@ -11,6 +11,7 @@ import torch
 from hydra import compose
 from omegaconf import OmegaConf
 
+from tests.callbacks.test_processes import finish, free_port, start
 from tests.commands import BASELINE, MODEL, ROOT, Finished, in_new_process, run
 
 REUSED = "Using the ANN pretrained earlier"
@@ -129,6 +130,32 @@ def test_one_sweep_on_two_processes(sweep: Finished, tmp_path: Path) -> None:
             torch.testing.assert_close(value, expected[key], rtol=0, atol=1e-5)
 
 
+def test_processes_that_slurm_started_have_one_folder(sweep: Finished, tmp_path: Path) -> None:
+    step = {"SLURM_JOB_NAME": "run", "SLURM_JOB_ID": "7", "SLURM_NODEID": "0", "SLURM_NODELIST": "127.0.0.1"}
+    tasks = dict.fromkeys(("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"), "2")
+    model = [override for override in MODEL if override != "trainer=cpu"]
+    folders = [f"cache_dir={sweep.folder / 'cache'}", f"hydra.run.dir={tmp_path}/${{now:%f}}"]
+    job = [*model, *QUICK, "trainer=ddp", "trainer.accelerator=cpu", "pipeline=baseline", "T=2", *folders]
+    port = str(free_port())
+    processes = [
+        start(
+            ROOT / "calibrate.py",
+            *job,
+            **step,
+            **tasks,
+            SLURM_PROCID=str(rank),
+            SLURM_LOCALID=str(rank),
+            MASTER_PORT=port,
+        )
+        for rank in range(2)
+    ]
+    for (code, output), voice in zip(finish(*processes), (1, 0), strict=True):
+        assert code == 0, output
+        assert output.count(REUSED) == voice
+    (folder,) = tmp_path.iterdir()
+    assert (folder / "results.json").exists()
+
+
 def test_a_job_that_fails_says_so_and_leaves_the_others_alone(
     calibrated: Finished, cache: Path, tmp_path: Path
 ) -> None:
@@ -160,6 +187,13 @@ def test_optuna_finds_the_best_of_two_trials(calibrated: Finished, cache: Path, 
     assert len(set(values.values())) == 2
     assert best(done)["best_value"] == max(values.values())
     assert values[int(best(done)["best_params"]["T"])] == max(values.values())
+
+
+def test_the_metric_of_a_training(trained: Finished, cache: Path, tmp_path: Path) -> None:
+    trials = [*OPTUNA[-3:], "hydra.sweeper.n_trials=1", "seed=choice(0)", "data.test_images=120"]
+    done = run(tmp_path, "-m", *MODEL, *trials, cache=cache, script="train.py")
+    assert done.code == 0, done.output
+    assert best(done)["best_value"] == trained.results["ann_accuracy"]
 
 
 def test_an_error_is_a_failed_trial(calibrated: Finished, cache: Path, tmp_path: Path) -> None:
