@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from snn_lightning.callbacks.averaging import WeightAveraging
+from snn_lightning.cli.processes import launched, processes
 from snn_lightning.errors import CheckpointError, SettingsError, SNNLightningError
 from snn_lightning.models.imported import code_fingerprint
 from snn_lightning.training import ClassificationModule, FineTuning, load_or_train, load_weights
@@ -48,7 +49,6 @@ class Experiment:
     @classmethod
     def compose(cls, config: DictConfig) -> Experiment:
         """Build everything a run needs, and fail now if something is wrong."""
-        _refuse_distributed_sweep(config)
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", message=".*LeafSpec")  # Lightning's own business
         seed_everything(config.seed, workers=True, verbose=False)
@@ -60,6 +60,7 @@ class Experiment:
         callbacks = [instantiate(part) for part in (config.callbacks or {}).values()]
         loggers = [instantiate(part) for part in (config.logger or {}).values()]
         trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers or False)
+        _check_processes(trainer)
         folder = Path(HydraConfig.get().runtime.output_dir)
         return cls(plain, folder, data, module, trainer, Console(quiet=not trainer.is_global_zero))
 
@@ -82,7 +83,11 @@ class Experiment:
             return Path(self.config["ckpt"])
         with self.phase("pretrain", f"Pretraining {self.config['model']['name']} on {self.data_name}"):
             leader = self.trainer.is_global_zero
-            kept = load_or_train(self.config["cache_dir"], self.recipe(), self._fit, leader=leader)
+            group = processes()
+            agree = group.agree if group else bool
+            kept = load_or_train(
+                self.config["cache_dir"], self.recipe(), self._fit, leader=leader, agree=agree
+            )
             if not kept.trained:
                 self.console.print(
                     f"Using the ANN pretrained earlier: {kept.path}", highlight=False, soft_wrap=True
@@ -164,10 +169,17 @@ class Experiment:
         self.trainer.save_checkpoint(path, weights_only=True)
 
 
-def _refuse_distributed_sweep(config: DictConfig) -> None:
-    several = config.trainer.devices not in (1, "1", [0]) or config.trainer.get("num_nodes", 1) != 1
-    if HydraConfig.get().mode == RunMode.MULTIRUN and (several or "ddp" in str(config.trainer.strategy)):
+def _check_processes(trainer: Trainer) -> None:
+    """Check that the processes there are will be the Trainer's, and that a sweep has no need of others."""
+    count, wanted = launched(), trainer.num_devices * trainer.num_nodes
+    if count > 1 and wanted != count:
         raise SettingsError(
-            "A sweep (-m) can't run distributed jobs: each process would start the whole sweep again. Set "
-            "trainer.devices=1 trainer.strategy=auto for the sweep, or run the jobs one by one without -m."
+            f"{count} processes were started, and the Trainer is set to {wanted}: set trainer=ddp, "
+            "trainer.devices to the processes of a machine and trainer.num_nodes to the number of machines."
+        )
+    if HydraConfig.get().mode == RunMode.MULTIRUN and count < wanted:
+        raise SettingsError(
+            f"A sweep (-m) can't start the {wanted} processes of a job: each would start the whole sweep "
+            "again. Start the sweep itself with torchrun or srun, let SLURM start its jobs with "
+            "hydra/launcher=slurm, or set trainer.devices=1 trainer.num_nodes=1."
         )

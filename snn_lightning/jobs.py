@@ -22,6 +22,7 @@ from snn_lightning.calibration import Pipeline, convert
 from snn_lightning.calibration.data import inputs_of
 from snn_lightning.calibration.progress import work_of
 from snn_lightning.callbacks import CalibrationCallback
+from snn_lightning.cli.metric import check_metric, metric
 from snn_lightning.errors import CheckpointError, SettingsError, known_cause
 from snn_lightning.experiment import Experiment
 from snn_lightning.files import read_checkpoint
@@ -34,13 +35,19 @@ from snn_lightning.spiking.rescale import rescale_to_unit_spikes
 from snn_lightning.training import FineTuning
 
 ENERGY_IMAGES = 64
+ENERGY = ["spikes_per_image", "firing_rate", "synaptic_operations", "energy_ratio"]
 
 
-def run(task: Callable[[DictConfig], object], config: DictConfig) -> None:
-    """Run a task; of an error that was raised on purpose, show the message and not Hydra's way to it."""
+def run(task: Callable[[DictConfig], Results | None], config: DictConfig) -> float | None:
+    """Run a task; of an error that was raised on purpose, show the message and not Hydra's way to it.
+
+    Returns:
+        The number of its results that `optimized_metric` names; None after a dry run.
+    """
     try:
         with use_kernel(config.kernel):
-            task(config)
+            results = task(config)
+        return None if results is None else metric(results, config.optimized_metric)
     except Exception as error:
         cause = known_cause(error)
         if cause is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
@@ -59,6 +66,7 @@ def run(task: Callable[[DictConfig], object], config: DictConfig) -> None:
 def train(config: DictConfig) -> Results:
     """Pretrain an ANN and test it."""
     experiment = Experiment.compose(config)
+    check_metric(experiment.config, ["ann_accuracy"], ["ann_test"])
     path = experiment.pretrain()
     with experiment.phase("ann_test", "Testing the ANN"):
         accuracy = experiment.test()
@@ -90,6 +98,7 @@ def calibrate(config: DictConfig) -> Results | None:
     if config.ckpt is not None and KEY in (checkpoint := read_checkpoint(config.ckpt)):
         return _test_only(experiment, checkpoint.get("hyper_parameters", {}))
     module, trainer = experiment.module, experiment.trainer
+    _check_metric(experiment, pipeline, finetune)
     # What can't be converted or calibrated is said before hours of pretraining.
     pooling: dict[str, Any] = {
         "max_pooling": pipeline.max_pooling,
@@ -169,6 +178,7 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
             )
     module.net = snn = load_converted(path)
     timesteps, model = snn.timesteps, saved.get("model", experiment.config["model"])
+    check_metric(experiment.config, ["snn_accuracy", *ENERGY], ["snn_test"], timesteps)
     with experiment.phase("snn_test", f"Testing the SNN of {path}, T={timesteps}"):
         accuracy = experiment.test()
     results = _results(
@@ -182,6 +192,17 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
     )
     _report(experiment, results)
     return results
+
+
+def _check_metric(experiment: Experiment, pipeline: Pipeline, finetune: FineTuning) -> None:
+    names = ["ann_accuracy", "uncalibrated_accuracy", "snn_accuracy", *ENERGY]
+    phases = ["ann_test", "uncalibrated_test", "calibration", "snn_test"]
+    if finetune.epochs:
+        names.append("converted_accuracy")
+        phases += ["finetune", "finetuned_test"]
+    if experiment.config["unit_spikes"]:
+        phases.append("unit_spikes_test")
+    check_metric(experiment.config, names, phases, pipeline.timesteps)
 
 
 def _calibration_loader(experiment: Experiment) -> Any:

@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from hydra import compose
+from omegaconf import OmegaConf
 
+from tests.callbacks.test_processes import finish, free_port, start
 from tests.commands import BASELINE, MODEL, ROOT, Finished, in_new_process, run
 
 REUSED = "Using the ANN pretrained earlier"
@@ -82,13 +86,74 @@ def test_parallel_jobs_share_one_pretraining(tmp_path: Path) -> None:
     assert done.output.count(REUSED) == 1
 
 
-@pytest.mark.parametrize("setting", ["trainer.devices=2", "trainer.strategy=ddp", "trainer.num_nodes=2"])
-def test_distributed_jobs_in_a_sweep_are_refused(tmp_path: Path, cache: Path, setting: str) -> None:
+@pytest.mark.parametrize("setting", ["trainer.devices=2", "trainer.num_nodes=2"])
+def test_jobs_whose_processes_lightning_would_start_are_refused(
+    tmp_path: Path, cache: Path, setting: str
+) -> None:
     done = run(tmp_path, "-m", *BASELINE, setting, cache=cache)
     assert done.code != 0
-    assert "A sweep (-m) can't run distributed jobs" in done.output
-    assert "run the jobs one by one without -m" in done.output
+    assert "A sweep (-m) can't start the 2 processes of a job" in done.output
+    assert "Start the sweep itself with torchrun or srun" in done.output
     assert "Pretraining" not in done.output
+
+
+def test_one_sweep_on_two_processes(sweep: Finished, tmp_path: Path) -> None:
+    """Both run every job, with Hydra's plain launcher (basic): others start processes, and are refused."""
+    script = str(ROOT / "calibrate.py")
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", script]
+    processes = ["trainer=ddp", "trainer.accelerator=cpu", f"cache_dir={sweep.folder / 'cache'}"]
+    model = [override for override in MODEL if override != "trainer=cpu"]
+    grid = ["pipeline=baseline", "T=2,0,4"]
+    done = in_new_process(tmp_path, *torchrun, "-m", *model, *QUICK, *processes, *grid)
+    # The job that fails on both is said once, and is no reason to leave out the next one.
+    assert done.code != 0
+    assert done.output.count("This job failed: timesteps (T) must be a whole number") == 1
+    # One folder, whatever the time on each process; one voice.
+    assert [path.name for path in tmp_path.iterdir()] == ["multirun"]
+    (folder,) = tmp_path.glob("multirun/*/*")
+    assert sorted(path.name for path in folder.iterdir()) == ["0", "1", "2", "multirun.yaml"]
+    assert done.output.count(REUSED) == 2
+    for job in ("0", "2"):  # T=2 and T=4 in both sweeps
+        assert sorted(path.name for path in (folder / job).iterdir()) == [
+            ".hydra",
+            "calibrate.log",
+            "csv",
+            "results.json",
+            "snn.ckpt",
+        ]
+        expected, found = (
+            torch.load(parent / job / "snn.ckpt", weights_only=True)["state_dict"]
+            for parent in (sweep.folder, folder)
+        )
+        assert found.keys() == expected.keys()
+        for key, value in found.items():
+            torch.testing.assert_close(value, expected[key], rtol=0, atol=1e-5)
+
+
+def test_processes_that_slurm_started_have_one_folder(sweep: Finished, tmp_path: Path) -> None:
+    step = {"SLURM_JOB_NAME": "run", "SLURM_JOB_ID": "7", "SLURM_NODEID": "0", "SLURM_NODELIST": "127.0.0.1"}
+    tasks = dict.fromkeys(("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"), "2")
+    model = [override for override in MODEL if override != "trainer=cpu"]
+    folders = [f"cache_dir={sweep.folder / 'cache'}", f"hydra.run.dir={tmp_path}/${{now:%f}}"]
+    job = [*model, *QUICK, "trainer=ddp", "trainer.accelerator=cpu", "pipeline=baseline", "T=2", *folders]
+    port = str(free_port())
+    processes = [
+        start(
+            ROOT / "calibrate.py",
+            *job,
+            **step,
+            **tasks,
+            SLURM_PROCID=str(rank),
+            SLURM_LOCALID=str(rank),
+            MASTER_PORT=port,
+        )
+        for rank in range(2)
+    ]
+    for (code, output), voice in zip(finish(*processes), (1, 0), strict=True):
+        assert code == 0, output
+        assert output.count(REUSED) == voice
+    (folder,) = tmp_path.iterdir()
+    assert (folder / "results.json").exists()
 
 
 def test_a_job_that_fails_says_so_and_leaves_the_others_alone(
@@ -98,3 +163,64 @@ def test_a_job_that_fails_says_so_and_leaves_the_others_alone(
     assert done.code != 0
     assert "This job failed: timesteps (T) must be a whole number of at least 1, got 0" in done.output
     assert [row["timesteps"] for row in results_below(tmp_path)] == [2]
+
+
+OPTUNA = [
+    *(override for override in BASELINE if override != "T=2"),
+    "hydra/sweeper=optuna",
+    "hydra.sweeper.direction=maximize",
+    "hydra.sweeper.sampler.seed=0",
+]
+
+
+def best(done: Finished) -> dict:
+    return OmegaConf.to_container(OmegaConf.load(done.folder / "optimization_results.yaml"))
+
+
+def test_optuna_finds_the_best_of_two_trials(calibrated: Finished, cache: Path, tmp_path: Path) -> None:
+    trials = ["hydra.sweeper.n_trials=2", "T=range(1,5)", "optimized_metric=accuracy_over_time.0"]
+    done = run(tmp_path, "-m", *OPTUNA, *trials, cache=cache)
+    assert done.code == 0, done.output
+    rows = results_below(tmp_path)
+    assert len(rows) == 2
+    values = {row["timesteps"]: row["accuracy_over_time"][0] for row in rows}
+    assert len(set(values.values())) == 2
+    assert best(done)["best_value"] == max(values.values())
+    assert values[int(best(done)["best_params"]["T"])] == max(values.values())
+
+
+def test_the_metric_of_a_training(trained: Finished, cache: Path, tmp_path: Path) -> None:
+    trials = [*OPTUNA[-3:], "hydra.sweeper.n_trials=1", "seed=choice(0)", "data.test_images=120"]
+    done = run(tmp_path, "-m", *MODEL, *trials, cache=cache, script="train.py")
+    assert done.code == 0, done.output
+    assert best(done)["best_value"] == trained.results["ann_accuracy"]
+
+
+def test_an_error_is_a_failed_trial(calibrated: Finished, cache: Path, tmp_path: Path) -> None:
+    trials = ["hydra.sweeper.n_trials=3", "hydra.sweeper.max_failure_rate=1", "T=choice(0,2)"]
+    done = run(tmp_path, "-m", *OPTUNA, *trials, "hydra/sweeper/sampler=random", cache=cache)
+    assert done.code == 0, done.output
+    rows = results_below(tmp_path)
+    assert 0 < len(rows) < 3
+    assert done.output.count("Failed experiment: timesteps (T) must be a whole number") == 3 - len(rows)
+    assert best(done)["best_params"] == {"T": 2}
+    assert best(done)["best_value"] == rows[0]["snn_accuracy"]
+
+
+def test_submitit_starts_the_jobs_and_brings_their_metric_back(
+    calibrated: Finished, cache: Path, tmp_path: Path
+) -> None:
+    folders = [f"cache_dir={cache}", f"hydra.sweep.dir={tmp_path}", "hydra/launcher=submitit_local"]
+    jobs = [*OPTUNA, "hydra.sweeper.n_trials=1", "T=choice(2)"]
+    script = str(ROOT / "calibrate.py")
+    done = in_new_process(tmp_path, script, "-m", *jobs, *folders)
+    assert done.code == 0, done.output
+    (row,) = results_below(tmp_path)
+    assert best(done)["best_value"] == row["snn_accuracy"]
+
+
+def test_a_slurm_job_has_a_task_for_each_device(hydra: Path) -> None:
+    overrides = ["hydra/launcher=slurm", "trainer.devices=4", "trainer.num_nodes=2"]
+    launcher = compose("calibrate", overrides, return_hydra_config=True).hydra.launcher
+    assert launcher._target_.endswith("SlurmLauncher")
+    assert (launcher.nodes, launcher.tasks_per_node, launcher.gpus_per_node) == (2, 4, 4)

@@ -49,6 +49,7 @@ def load_or_train(
     train: Callable[[Path], None],
     *,
     leader: bool = True,
+    agree: Callable[[bool], bool] = bool,
 ) -> Pretrained:
     """The checkpoint of an ANN with these settings, trained now unless an earlier run left it.
 
@@ -61,6 +62,8 @@ def load_or_train(
         train: trains and saves the finished checkpoint under the path it is given (a temporary one).
         leader: False in all but the first process of one distributed training. Those neither wait nor
             keep a file: they train along if there is no checkpoint, and the leader keeps it.
+        agree: called once by each process of one distributed training with whether it sees the checkpoint;
+            returns what the leader sees, which may have waited for another training.
 
     Returns:
         The path of the checkpoint (read once, so it is intact), and whether it was trained now.
@@ -72,7 +75,7 @@ def load_or_train(
     path = pretrained_path(cache_dir, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not leader:
-        if path.is_file():
+        if agree(path.is_file()):
             return _kept(path)
         train(path.with_name(f".{path.name}.part"))
         return Pretrained(path, True)
@@ -83,7 +86,7 @@ def load_or_train(
         log.info("waiting for another process that pretrains %s", path)
         lock.acquire()
     try:
-        if path.exists():
+        if agree(path.exists()):
             return _kept(path)
         # The name is the same in every process of a distributed training, since all of them save.
         part = path.with_name(f".{path.name}.part")

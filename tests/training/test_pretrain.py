@@ -101,6 +101,16 @@ def test_the_other_processes_of_a_training_neither_wait_nor_keep(tmp_path: Path)
     assert not load_or_train(tmp_path, SETTINGS, lead, leader=False).trained
 
 
+def test_all_processes_of_a_training_do_what_the_leader_sees(tmp_path: Path) -> None:
+    """It may have waited for another training, whose checkpoint the others could not see when they looked."""
+    with pytest.raises(CheckpointError, match="is damaged"):  # it was told that there is one
+        load_or_train(tmp_path, SETTINGS, save, leader=False, agree=lambda seen: True)
+    path = load_or_train(tmp_path, SETTINGS, save, agree=lambda seen: seen).path
+    trained: list[Path] = []
+    load_or_train(tmp_path, SETTINGS, trained.append, leader=False, agree=lambda seen: not seen)
+    assert trained == [path.with_name(f".{path.name}.part")]
+
+
 def share(folder: Path, start: Any, results: Any) -> None:
     def train(path: Path) -> None:
         with open(folder / "log", "a") as log:

@@ -1,0 +1,1 @@
+"""The programs: Hydra composes a config, the library does the work."""

@@ -1,0 +1,56 @@
+"""Start a program: find its conf, then run Hydra on one process or on the first of several."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import hydra
+
+from snn_lightning.cli.processes import Job, Leader, processes
+from snn_lightning.errors import SettingsError
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def start(job: Job, config_name: str) -> None:
+    """Run a job as the command line says, or a sweep of jobs.
+
+    Args:
+        job: takes a composed config, returns the metric for Hydra's sweeper.
+        config_name: the primary config in `conf/`.
+    """
+    try:
+        conf = conf_folder(PACKAGE)
+    except SettingsError as error:
+        sys.exit(f"Error: {error}")
+    program = hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)
+    group = processes()
+    if group is None:
+        program(job)()
+    elif group.rank:
+        group.follow(job)
+    else:
+        with group.leading():
+            program(Leader(job, group))()
+
+
+def conf_folder(package: Path) -> Path:
+    """Return the folder of the YAML groups.
+
+    Args:
+        package: the folder of the installed package; a wheel has `conf/` in it, a clone of the repository has
+            it beside.
+
+    Raises:
+        SettingsError: it is in neither place.
+    """
+    places = [package / "conf", package.parent / "conf"]
+    for place in places:
+        if (place / "calibrate.yaml").is_file():
+            return place
+    raise SettingsError(
+        f"The YAML files of snn_lightning are neither in '{places[0]}' nor in '{places[1]}': this "
+        "installation is incomplete. In a clone of the repository run `pip install .` or, to work on it, "
+        "`pip install -e .`."
+    )

@@ -1,0 +1,92 @@
+"""The console scripts, from a wheel and from the repository, and where they find their YAML files."""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from snn_lightning.cli.main import PACKAGE, conf_folder
+from snn_lightning.errors import SettingsError
+from tests.commands import MODEL, ROOT, in_new_process
+from tests.composing import CONF
+
+QUICK = [
+    *(override for override in MODEL if "epochs" not in override),
+    "trainer.max_epochs=1",
+    "data.train_images=64",
+    "data.calibration_images=16",
+    "data.test_images=20",
+]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from this repository."""
+    folder = tmp_path_factory.mktemp("dist")
+    built = in_new_process(ROOT, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder))
+    assert built.code == 0, built.output
+    (path,) = folder.iterdir()
+    return path
+
+
+@pytest.fixture
+def installed(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the installed wheel in it, which new processes import."""
+    place = tmp_path / "site"
+    command = ("-m", "pip", "install", "--no-deps", "--no-index", "--target", str(place), str(wheel))
+    done = in_new_process(tmp_path, *command)
+    assert done.code == 0, done.output
+    monkeypatch.setenv("PYTHONPATH", str(place))
+    return place
+
+
+def test_a_wheel_holds_the_package_and_its_yaml_files_and_no_other_name(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"snn_lightning"}
+    packed = {name.removeprefix("snn_lightning/conf/") for name in names if name.endswith(".yaml")}
+    assert packed == {str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml")}
+    assert {"snn_lightning/py.typed", "snn_lightning/spiking/kernels/cpu.c"} <= set(names)
+
+
+OTHER = """
+import hydra
+import snn_lightning
+
+@hydra.main(version_base="1.3", config_path=None, config_name="mine")
+def main(config):
+    print(snn_lightning.__file__, config.model.name, config.pipeline.weights.iterations, config.T)
+
+main()
+"""
+
+
+def test_an_installed_wheel_works_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+    empty, mine = tmp_path / "empty", tmp_path / "mine"
+    (mine / "pipeline").mkdir(parents=True)
+    (mine / "pipeline" / "own.yaml").write_text("defaults: [baseline]\nrounding: floor\n")
+    trained = in_new_process(empty, str(installed / "bin" / "snn-train"), *QUICK, "hydra.run.dir=train")
+    assert trained.code == 0, trained.output
+    assert (empty / "train" / "train.log").exists()
+    own = ["--config-dir", str(mine), "pipeline=own", "T=2"]
+    script = str(installed / "bin" / "snn-calibrate")
+    done = in_new_process(empty, script, *own, *QUICK, "hydra.run.dir=.")
+    assert done.code == 0, done.output
+    assert "Using the ANN pretrained earlier" in done.output
+    assert done.results["config"]["pipeline"]["rounding"] == "floor"
+
+    (mine / "mine.yaml").write_text(
+        "defaults: [calibrate, _self_]\nT: 3\nhydra: {searchpath: ['pkg://snn_lightning.conf']}\n"
+    )
+    (mine / "other.py").write_text(OTHER)
+    done = in_new_process(mine, "other.py", "--config-dir", ".", "model=resnet20")
+    assert done.output.split() == [str(installed / "snn_lightning" / "__init__.py"), "resnet20", "100", "3"]
+
+
+def test_a_clone_has_its_yaml_files_at_the_top() -> None:
+    assert conf_folder(PACKAGE) == CONF
+
+
+def test_without_yaml_files_the_remedy_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"neither in '.*/snn_lightning/conf' nor in .*pip install \."):
+        conf_folder(tmp_path / "snn_lightning")
