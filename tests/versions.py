@@ -1,10 +1,16 @@
-"""What differs between the versions of PyTorch and Lightning that the package supports."""
+"""What differs between versions of PyTorch, Lightning and others that the package supports."""
 
 import pytest
 import torch
 from lightning.pytorch import callbacks
 
-TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
+
+def release(version: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version."""
+    return tuple(int(part) for part in version.split(".")[:2])
+
+
+TORCH = release(torch.__version__)
 SET_BY_NAME = hasattr(torch.backends, "fp32_precision")
 """Whether float32 products have switches that say "ieee" and "tf32", as from PyTorch 2.9 on."""
 

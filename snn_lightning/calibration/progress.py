@@ -238,7 +238,8 @@ class RichObserver(Observer):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.bar.stop()
+        if not self.bar.disable:  # rich 13 would print an empty line
+            self.bar.stop()
 
     def begin(self, costs: StageCosts) -> None:
         """Know what each stage costs."""
