@@ -7,7 +7,7 @@ LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 # What reaches PyTorch's own kernels most: run again as on a processor without AVX-512.
 AVX2_TESTS := tests/graph/test_pointwise.py tests/graph/test_precision.py tests/spiking/test_kernels.py \
-	tests/calibration/test_weights.py tests/training/test_classification.py tests/training/test_hybrid.py
+	tests/calibration/steps/test_weights.py tests/training/test_classification.py tests/training/test_hybrid.py
 
 .PHONY: demo test test-lowest clean
 

@@ -18,11 +18,11 @@ from rows import Rows
 from speed import MODELS, NARROW, build, images
 
 from snn_lightning import ACP, LCP, Best, Distillation, Pipeline
-from snn_lightning.analysis.cost import estimate_cost
-from snn_lightning.analysis.seconds import estimate_seconds, measure_prices
+from snn_lightning.analysis.cost.operations import estimate_cost
+from snn_lightning.analysis.cost.timing import estimate_seconds, measure_prices
 from snn_lightning.calibration.api import run_calibration
-from snn_lightning.calibration.communicator import Communicator
-from snn_lightning.calibration.progress import Observer, StageCosts, StageRecord, TimeLeft, work_of
+from snn_lightning.calibration.walk.communicator import Communicator
+from snn_lightning.calibration.walk.progress import Observer, StageCosts, StageRecord, TimeLeft, work_of
 from snn_lightning.graph import normalise, prepare
 
 KEYS = ("model", "pipeline", "images", "timesteps")

@@ -33,13 +33,13 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from snn_lightning import ACP, LCP, MMSE, Baseline, Pipeline, Weights, calibrate, convert
-from snn_lightning.calibration.context import StageContext, StepReport
 from snn_lightning.calibration.pipelines import Step
-from snn_lightning.calibration.steps import register_step
-from snn_lightning.calibration.weights import LayerLoop
+from snn_lightning.calibration.steps.registry import register_step
+from snn_lightning.calibration.steps.weights import LayerLoop
+from snn_lightning.calibration.walk.context import StageContext, StepReport
 from snn_lightning.files import write_atomically
 from snn_lightning.models import create_model
-from snn_lightning.spiking.functional import clip_round
+from snn_lightning.spiking.neurons.dynamics import clip_round
 from snn_lightning.thresholds import histogram, row_maximum
 
 MODELS: dict[str, dict[str, Any]] = {"vgg16_bn": {}, "resnet20": {"width": 16}, "mobilenet": {}}

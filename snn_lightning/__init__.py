@@ -40,7 +40,7 @@ from snn_lightning.spiking import (
     save_converted,
 )
 from snn_lightning.spiking.kernels import use_kernel
-from snn_lightning.spiking.rescale import rescale_to_unit_spikes
+from snn_lightning.spiking.unit_spikes import rescale_to_unit_spikes
 from snn_lightning.thresholds import MMSE, Cap, Max, Percentile
 from snn_lightning.version import __version__
 

@@ -30,8 +30,8 @@ from snn_lightning import (
     Switch,
 )
 from snn_lightning.calibration import Balance, Best, Bias, LeastSquares, NeuronSearch, Potential, Weights
-from snn_lightning.experiment import Experiment
-from snn_lightning.graph.capped import Capped
+from snn_lightning.cli.experiment import Experiment
+from snn_lightning.graph.bounded import BoundedActivation
 from snn_lightning.training import FineTuning
 from tests import fake_timm
 from tests.composing import composed, group
@@ -108,7 +108,7 @@ def test_a_pipeline_brings_the_activation_it_needs(hydra: Path, pipeline: str, a
     assert settings.model.get("activation") == activation
     experiment = Experiment.compose(settings)
     assert experiment.recipe()["model"].get("activation") == activation
-    capped = [module for module in experiment.module.net.modules() if isinstance(module, Capped)]
+    capped = [module for module in experiment.module.net.modules() if isinstance(module, BoundedActivation)]
     assert len(capped) == (13 if activation else 0)
 
 

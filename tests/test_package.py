@@ -74,7 +74,7 @@ BELOW = {
 
 @pytest.mark.parametrize("room", BELOW)
 def test_imports_point_one_way(room: str) -> None:
-    for path in (ROOT / "snn_lightning" / room).glob("*.py"):
+    for path in (ROOT / "snn_lightning" / room).rglob("*.py"):
         text = path.read_text()
         others = set(IMPORT.findall(text)) - {room, "errors", "files", "settings", "version"}
         assert others <= BELOW[room], path.name

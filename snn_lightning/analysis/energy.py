@@ -12,15 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from snn_lightning.analysis.text import aligned, si
+from snn_lightning.analysis.format import aligned, si
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph.network import Node
 from snn_lightning.graph.operators import MAX_POOLS, SYNAPSES, Affine, Elementwise, Mean, Scale, Sum
-from snn_lightning.spiking.functional import per_channel
-from snn_lightning.spiking.graded import TOLERANCE, switches
 from snn_lightning.spiking.model import SpikingModel, run_static
-from snn_lightning.spiking.neuron import GatedMaxPool, IFNeuron
+from snn_lightning.spiking.neurons.dynamics import per_channel
+from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
+from snn_lightning.spiking.neurons.temporal_switch import TOLERANCE, switches
 from snn_lightning.spiking.packing import multiples
+from snn_lightning.spiking.units import GatedMaxPool
 
 MAC, AC = 4.6, 0.9
 """pJ of a float32 multiply-accumulate and of an addition in 45 nm (Horowitz, ISSCC 2014; PC 5.5)."""

@@ -13,14 +13,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from snn_lightning.analysis.text import aligned
+from snn_lightning.analysis.format import aligned
 from snn_lightning.errors import ConversionError, SettingsError
 from snn_lightning.graph.build import MAX_POOLING, normalise, prepare
 from snn_lightning.graph.network import INPUT, Node, Stage, StageNetwork
 from snn_lightning.graph.threads import alone
-from snn_lightning.spiking.functional import per_channel
 from snn_lightning.spiking.model import SpikingModel
-from snn_lightning.spiking.neuron import IFNeuron, Unit
+from snn_lightning.spiking.neurons.dynamics import per_channel
+from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
+from snn_lightning.spiking.units import Unit
 
 Means = dict[str, tuple[Tensor, Tensor]]
 """By unit: mean current into it, and rate that it gives, both `[N, ...]`."""

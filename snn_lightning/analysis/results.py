@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from snn_lightning.analysis.text import si
+from snn_lightning.analysis.format import si
 from snn_lightning.errors import CheckpointError
 from snn_lightning.files import write_atomically
 

@@ -1,8 +1,7 @@
 """The greedy walk, its cache, and one file for each thing it calibrates."""
 
 from snn_lightning.calibration.api import calibrate, convert
-from snn_lightning.calibration.balance import Balance
-from snn_lightning.calibration.papers import QCFS, RMP, RNL, TSC, MaxAct, Opt, RobustNorm, SpikeNorm
+from snn_lightning.calibration.baselines import QCFS, RMP, RNL, TSC, MaxAct, Opt, RobustNorm, SpikeNorm
 from snn_lightning.calibration.pipelines import (
     ACP,
     LCP,
@@ -17,8 +16,9 @@ from snn_lightning.calibration.pipelines import (
     Step,
     Weights,
 )
-from snn_lightning.calibration.search import NeuronSearch
-from snn_lightning.calibration.steps import register_step
+from snn_lightning.calibration.steps.registry import register_step
+from snn_lightning.calibration.steps.threshold_balancing import Balance
+from snn_lightning.calibration.steps.threshold_search import NeuronSearch
 
 __all__ = [
     "ACP",

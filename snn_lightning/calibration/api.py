@@ -10,22 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn_lightning.calibration import bias as _bias  # noqa: F401  (registers the step)
-from snn_lightning.calibration import least_squares as _least_squares  # noqa: F401
-from snn_lightning.calibration import potential as _potential  # noqa: F401
-from snn_lightning.calibration import weights as _weights  # noqa: F401
-from snn_lightning.calibration.communicator import Communicator
-from snn_lightning.calibration.data import collect_images, shard
-from snn_lightning.calibration.partial import PartialCheckpoint, fingerprint
+from snn_lightning.calibration.images import collect_images, shard
 from snn_lightning.calibration.pipelines import Pipeline
-from snn_lightning.calibration.progress import Observer, RichObserver, StageCosts, work_of
-from snn_lightning.calibration.walk import CalibrationLoop
+from snn_lightning.calibration.steps import bias as _bias  # noqa: F401  (registers the step)
+from snn_lightning.calibration.steps import least_squares as _least_squares  # noqa: F401
+from snn_lightning.calibration.steps import potential as _potential  # noqa: F401
+from snn_lightning.calibration.steps import weights as _weights  # noqa: F401
+from snn_lightning.calibration.walk.communicator import Communicator
+from snn_lightning.calibration.walk.loop import CalibrationLoop
+from snn_lightning.calibration.walk.progress import Observer, RichObserver, StageCosts, work_of
+from snn_lightning.calibration.walk.resume import PartialCheckpoint, fingerprint
 from snn_lightning.errors import CalibrationError, SettingsError
 from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
 from snn_lightning.graph.precision import check_precision, own_precision
 from snn_lightning.graph.threads import alone
-from snn_lightning.spiking.kinds import IF, Neuron
 from snn_lightning.spiking.model import SpikingModel, check_timesteps
+from snn_lightning.spiking.neurons.config import IF, Neuron
 from snn_lightning.thresholds import Max, Threshold, histogram, row_maximum
 
 

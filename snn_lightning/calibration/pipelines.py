@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from snn_lightning.calibration.cache import PLACES
-from snn_lightning.calibration.data import count_images
+from snn_lightning.calibration.images import count_images
+from snn_lightning.calibration.walk.cache import PLACES
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph.build import MAX_POOLING
 from snn_lightning.graph.precision import check_precision
 from snn_lightning.settings import Settings
-from snn_lightning.spiking.functional import ROUNDINGS
-from snn_lightning.spiking.kinds import IF, Neuron, check_neuron, check_surrogate
 from snn_lightning.spiking.model import check_timesteps
+from snn_lightning.spiking.neurons.config import IF, Neuron, check_neuron, check_surrogate
+from snn_lightning.spiking.neurons.dynamics import ROUNDINGS
 from snn_lightning.thresholds import MMSE, Threshold
 
 

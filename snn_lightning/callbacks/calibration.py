@@ -16,8 +16,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from snn_lightning.calibration.api import run_calibration
-from snn_lightning.calibration.partial import PartialCheckpoint
 from snn_lightning.calibration.pipelines import Pipeline
+from snn_lightning.calibration.walk.resume import PartialCheckpoint
 from snn_lightning.callbacks.averaging import WeightAveraging
 from snn_lightning.callbacks.communicator import StrategyCommunicator
 from snn_lightning.callbacks.inputs import InputStatistics, Recorder

@@ -9,7 +9,7 @@ import torch.distributed as distributed
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 
-from snn_lightning.calibration.communicator import Communicator
+from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.errors import CalibrationError
 
 Object = TypeVar("Object")

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from snn_lightning.calibration.data import check_images
+from snn_lightning.calibration.images import check_images
 from snn_lightning.callbacks.networks import Network, noted, whole
 from snn_lightning.callbacks.own_code import Code, batches_on_device, choose
 from snn_lightning.callbacks.recording import (

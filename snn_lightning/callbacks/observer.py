@@ -7,7 +7,7 @@ import math
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 
-from snn_lightning.calibration.progress import Observer, RichObserver, StageCosts, StageRecord
+from snn_lightning.calibration.walk.progress import Observer, RichObserver, StageCosts, StageRecord
 
 
 class LoggingObserver(Observer):

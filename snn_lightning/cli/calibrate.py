@@ -10,7 +10,7 @@ from snn_lightning.cli.main import start
 def job(config: DictConfig) -> float | None:
     """Run one calibration; return the metric for Hydra's sweeper."""
     # Imported here so that --help answers sooner.
-    from snn_lightning.jobs import calibrate, run
+    from snn_lightning.cli.jobs import calibrate, run
 
     return run(calibrate, config)
 

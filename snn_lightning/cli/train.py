@@ -10,7 +10,7 @@ from snn_lightning.cli.main import start
 def job(config: DictConfig) -> float | None:
     """Run one training; return the metric for Hydra's sweeper."""
     # Imported here so that --help answers sooner.
-    from snn_lightning.jobs import run, train
+    from snn_lightning.cli.jobs import run, train
 
     return run(train, config)
 

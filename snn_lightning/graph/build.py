@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from snn_lightning.errors import ConversionError, SettingsError
 from snn_lightning.graph import rules as _rules  # noqa: F401  (registers the rules)
-from snn_lightning.graph.capped import plain_activations
+from snn_lightning.graph.bounded import plain_activations
 from snn_lightning.graph.fold import fold_batch_norms
 from snn_lightning.graph.lowering import Lowering
 from snn_lightning.graph.network import INPUT, StageNetwork, require_sites
@@ -29,7 +29,7 @@ MAX_POOLING = ("gated", "average", "keep")
 def normalise(ann: nn.Module, sample: Tensor) -> StageNetwork:
     """Return `ann` as plain operators with its batch norms folded, after checking that it computes the same.
 
-    An activation with a cap (`Capped`) is compared in its site's form: what else it does in the ANN, such as
+    A `BoundedActivation` is compared in its site's form: what else it does in the ANN, such as
     quantising, belongs to the pretraining and is no part of the network.
 
     Args:

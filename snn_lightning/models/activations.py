@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from snn_lightning.errors import SettingsError
-from snn_lightning.graph.capped import Capped
+from snn_lightning.graph.bounded import BoundedActivation
 from snn_lightning.models.layers import check_positive
-from snn_lightning.spiking.functional import expected_rate
+from snn_lightning.spiking.neurons.dynamics import expected_rate
 
 
-class Clipped(Capped):
+class Clipped(BoundedActivation):
     """`min(max(x, 0), cap)` with a fixed bound (thresholded ReLU, Deng & Gu 2021, arXiv:2103.00476).
 
     Args:
@@ -32,7 +32,7 @@ class Clipped(Capped):
         return x.clamp(min=0).minimum(self.cap.to(x.dtype))
 
 
-class RateNorm(Capped):
+class RateNorm(BoundedActivation):
     """`clip(x, 0, θ)` with `θ = p * m`: p is trained, m is the largest input (RNL).
 
     Ding et al. 2021, arXiv:2105.11654. In training m is the batch's maximum, whose running mean is kept for
@@ -74,7 +74,7 @@ class RateNorm(Capped):
         return x.clamp(min=0).minimum((self.fraction * largest).to(x.dtype))
 
 
-class QuantizedClip(Capped):
+class QuantizedClip(BoundedActivation):
     """`λ / L * clip(floor(L x / λ + 1/2), 0, L)`: quantisation, clip, floor, shift (QCFS).
 
     Bu et al. 2022, arXiv:2303.04347. It is the expected rate of a neuron with threshold λ and initial

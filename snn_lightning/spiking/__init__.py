@@ -6,10 +6,13 @@ from snn_lightning.spiking.checkpoint import (
     load_from_checkpoint,
     save_converted,
 )
-from snn_lightning.spiking.graded import BurstNeuron, SignedNeuron, SwitchNeuron
-from snn_lightning.spiking.kinds import IF, Burst, Neuron, Signed, Switch, register_neuron
 from snn_lightning.spiking.model import SpikingModel
-from snn_lightning.spiking.neuron import GatedMaxPool, IFNeuron, Readout
+from snn_lightning.spiking.neurons.burst import BurstNeuron
+from snn_lightning.spiking.neurons.config import IF, Burst, Neuron, Signed, Switch, register_neuron
+from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
+from snn_lightning.spiking.neurons.signed import SignedNeuron
+from snn_lightning.spiking.neurons.temporal_switch import SwitchNeuron
+from snn_lightning.spiking.units import GatedMaxPool, Readout
 
 __all__ = [
     "IF",

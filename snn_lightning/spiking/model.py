@@ -14,9 +14,10 @@ from snn_lightning.graph.network import INPUT, Stage, StageNetwork, tree_leaves,
 from snn_lightning.graph.precision import check_precision
 from snn_lightning.graph.report import site_caps, stage_table
 from snn_lightning.graph.threads import alone
-from snn_lightning.spiking.kinds import IF, Neuron, check_neuron, neuron_from_spec, neuron_spec
-from snn_lightning.spiking.neuron import GatedMaxPool, IFNeuron, Readout, State, Unit
+from snn_lightning.spiking.neurons.config import IF, Neuron, check_neuron, neuron_from_spec, neuron_spec
+from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.report import SpikingReport, count_saved, spread
+from snn_lightning.spiking.units import GatedMaxPool, Readout, State, Unit
 
 FORMAT = 3
 """Version of the description in a checkpoint.

@@ -15,8 +15,8 @@ from snn_lightning.errors import SettingsError
 from snn_lightning.graph.pointwise import overruns
 from snn_lightning.models import create_model
 from snn_lightning.spiking.checkpoint import SpikingCheckpoint
-from snn_lightning.spiking.kinds import check_surrogate
 from snn_lightning.spiking.model import SpikingModel
+from snn_lightning.spiking.neurons.config import check_surrogate
 from snn_lightning.training.metrics import AccuracyOverTime
 from snn_lightning.training.plain import plain
 

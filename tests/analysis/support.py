@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from snn_lightning.analysis.cost import CostEstimate, estimate_cost
-from snn_lightning.analysis.work import Work
+from snn_lightning.analysis.cost.operations import CostEstimate, estimate_cost
+from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.graph import StageNetwork, normalise, prepare
 from tests.toys import INPUT_SHAPES, inputs, toy
 

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn_lightning.calibration.communicator import Communicator
-from snn_lightning.calibration.context import StageContext, StepReport
-from snn_lightning.calibration.data import shard
-from snn_lightning.calibration.partial import PartialCheckpoint
+from snn_lightning.calibration.images import shard
 from snn_lightning.calibration.pipelines import Pipeline, Step
-from snn_lightning.calibration.progress import Observer
-from snn_lightning.calibration.steps import register_step
-from snn_lightning.calibration.walk import CalibrationLoop
+from snn_lightning.calibration.steps.registry import register_step
+from snn_lightning.calibration.walk.communicator import Communicator
+from snn_lightning.calibration.walk.context import StageContext, StepReport
+from snn_lightning.calibration.walk.loop import CalibrationLoop
+from snn_lightning.calibration.walk.progress import Observer
+from snn_lightning.calibration.walk.resume import PartialCheckpoint
 from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
 from snn_lightning.spiking.model import SpikingModel
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from snn_lightning import ACP, LCP, MMSE, Baseline, Bias, Max, Percentile, Weights, calibrate
-from snn_lightning.calibration.data import shard
+from snn_lightning.calibration.images import shard
 from snn_lightning.errors import CalibrationError, ConversionError, SettingsError
 from tests.toys import PlainConv, Residual, Signal, Vector, Volume, inputs, toy
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from snn_lightning import ACP, IF, LCP, Baseline, Burst, Pipeline, Signed, SpikingModel, Weights, calibrate
-from snn_lightning.analysis.work import Work
-from snn_lightning.calibration.cache import StoredSpikes
-from snn_lightning.calibration.context import StageContext
-from snn_lightning.calibration.progress import work_of
+from snn_lightning.analysis.cost.workload import Work
+from snn_lightning.calibration.walk.cache import StoredSpikes
+from snn_lightning.calibration.walk.context import StageContext
+from snn_lightning.calibration.walk.progress import work_of
 from snn_lightning.errors import SettingsError
 from snn_lightning.spiking import Neuron
 from snn_lightning.spiking.packing import SpikeTrain

@@ -10,11 +10,11 @@ from torch import nn
 
 from snn_lightning import ACP, LCP, Baseline, Best, Distillation, LeastSquares, Pipeline, Weights, calibrate
 from snn_lightning.calibration.api import run_calibration
-from snn_lightning.calibration.cache import Cache
-from snn_lightning.calibration.communicator import Communicator
-from snn_lightning.calibration.least_squares import RidgeProblem
-from snn_lightning.calibration.partial import fingerprint
-from snn_lightning.calibration.progress import Observer
+from snn_lightning.calibration.steps.least_squares import RidgeProblem
+from snn_lightning.calibration.walk.cache import Cache
+from snn_lightning.calibration.walk.communicator import Communicator
+from snn_lightning.calibration.walk.progress import Observer
+from snn_lightning.calibration.walk.resume import fingerprint
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph import normalise, prepare
 from snn_lightning.graph.precision import PRECISIONS

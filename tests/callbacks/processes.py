@@ -28,10 +28,10 @@ from snn_lightning import (
     Potential,
     Weights,
 )
-from snn_lightning.calibration.context import StepReport
 from snn_lightning.calibration.pipelines import Step
-from snn_lightning.calibration.steps import register_step
-from snn_lightning.calibration.weights import LayerLoop
+from snn_lightning.calibration.steps.registry import register_step
+from snn_lightning.calibration.steps.weights import LayerLoop
+from snn_lightning.calibration.walk.context import StepReport
 from tests.callbacks.modules import Classifier, make_trainer, pairs
 from tests.toys import Residual, inputs, toy
 

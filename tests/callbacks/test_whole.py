@@ -99,7 +99,7 @@ def test_fit_test_predict_save_and_load(cls, tmp_path):
 
 
 def test_a_broken_off_calibration_goes_on(tmp_path, monkeypatch):
-    from snn_lightning.calibration.walk import CalibrationLoop
+    from snn_lightning.calibration.walk.loop import CalibrationLoop
 
     fire, fired = CalibrationLoop._fire, []
 

@@ -12,9 +12,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from torch.distributed import HashStore
 
+from snn_lightning.cli.experiment import Experiment
 from snn_lightning.cli.processes import Job, Leader, Processes, launched
 from snn_lightning.errors import SettingsError
-from snn_lightning.experiment import Experiment
 from tests.composing import composed
 
 SWEEP = "hydra.mode=MULTIRUN"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from snn_lightning import conversion_report
 from snn_lightning.errors import ConversionError, SettingsError
 from snn_lightning.graph import StageNetwork, normalise
-from snn_lightning.graph.capped import Capped, plain_activations
+from snn_lightning.graph.bounded import BoundedActivation, plain_activations
 from snn_lightning.models import Clipped, QuantizedClip, RateNorm, create_model, replace_activations
 from tests.toys import MaxPooled, PlainConv, inputs, toy
 
@@ -75,7 +75,7 @@ def test_bfloat16_stays_bfloat16() -> None:
 @pytest.mark.parametrize("name", ["clipped", "rate_norm", "qcfs"])
 def test_the_graph_has_a_site_with_the_cap_and_computes_the_clipped_form(name: str) -> None:
     ann, x = replace_activations(toy(PlainConv), name), inputs(PlainConv, 6)
-    modules = [m for m in ann.modules() if isinstance(m, Capped)]
+    modules = [m for m in ann.modules() if isinstance(m, BoundedActivation)]
     for number, module in enumerate(modules, 1):
         with torch.no_grad():
             (module.running_max if name == "rate_norm" else module.cap).fill_(0.4 * number)
@@ -127,7 +127,7 @@ def test_a_subclass_with_a_forward_of_its_own_is_refused() -> None:
 
 
 def test_a_users_own_activation_needs_no_rule() -> None:
-    class Stairs(Capped):
+    class Stairs(BoundedActivation):
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("cap", torch.tensor(3.0))

@@ -9,8 +9,7 @@ from torch import nn
 from snn_lightning import SpikingModel, convert, load_converted, save_converted
 from snn_lightning.errors import CheckpointError
 from snn_lightning.spiking.checkpoint import KEY, find_spiking_model, rebuild_spiking_model, write_spec
-
-from ..toys import TOYS, Residual, Vector, inputs, toy
+from tests.toys import TOYS, Residual, Vector, inputs, toy
 
 
 def converted(cls: type[nn.Module], **settings: Any) -> tuple[SpikingModel, torch.Tensor]:

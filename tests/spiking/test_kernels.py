@@ -16,9 +16,10 @@ from torch import Tensor
 
 from snn_lightning import ACP, LCP, Weights, calibrate, convert
 from snn_lightning.errors import SettingsError
-from snn_lightning.spiking import kernels, surrogate
+from snn_lightning.spiking import kernels
 from snn_lightning.spiking.kernels import cpu, native, reference
 from snn_lightning.spiking.kernels.layout import SMALL, Layout
+from snn_lightning.spiking.neurons import surrogate
 from tests.toys import TOYS, MaxPooled, Residual, inputs, toy
 from tests.versions import release
 

@@ -12,8 +12,7 @@ from snn_lightning import MMSE, Max, SpikingModel, convert
 from snn_lightning.errors import ConversionError, SettingsError
 from snn_lightning.graph import normalise, prepare
 from snn_lightning.spiking.model import check_timesteps
-
-from ..toys import TOYS, Dense, MaxPooled, PlainConv, Residual, Vector, inputs, toy
+from tests.toys import TOYS, Dense, MaxPooled, PlainConv, Residual, Vector, inputs, toy
 
 
 def spiking(cls: type[nn.Module], timesteps: int, **settings: Any) -> tuple[SpikingModel, Tensor]:

@@ -9,8 +9,7 @@ from torch import nn
 from snn_lightning import Burst, convert, load_converted, rescale_to_unit_spikes, save_converted
 from snn_lightning.spiking.checkpoint import KEY
 from snn_lightning.spiking.report import spread
-
-from ..toys import TOYS, MaxPooled, Vector, inputs, toy
+from tests.toys import TOYS, MaxPooled, Vector, inputs, toy
 
 
 def test_a_network_as_text() -> None:

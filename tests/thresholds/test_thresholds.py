@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from snn_lightning.errors import SettingsError
-from snn_lightning.spiking.functional import clip_floor, clip_round
+from snn_lightning.spiking.neurons.dynamics import clip_floor, clip_round
 from snn_lightning.thresholds import (
     MMSE,
     Histogram,

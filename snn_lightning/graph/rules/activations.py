@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from snn_lightning.graph.capped import Capped
+from snn_lightning.graph.bounded import BoundedActivation
 from snn_lightning.graph.lowering import Lowering, Unsupported, Value
 from snn_lightning.graph.rules.registry import function_rule, module_rule
 
@@ -90,8 +90,8 @@ def _activation_module(low: Lowering, module: nn.ReLU | nn.Hardtanh | nn.Thresho
     return _hardtanh(low, x, module.min_val, module.max_val, module.inplace)
 
 
-@module_rule(Capped)
-def _capped(low: Lowering, module: Capped, x: Value) -> Value:
+@module_rule(BoundedActivation)
+def _capped(low: Lowering, module: BoundedActivation, x: Value) -> Value:
     if module.cap.is_meta:
         # Without numbers there is only the form of the network.
         return activation(low, x, None)

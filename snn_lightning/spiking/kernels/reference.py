@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from snn_lightning.spiking.functional import integrate_and_fire
 from snn_lightning.spiking.kernels.layout import Layout
+from snn_lightning.spiking.neurons.dynamics import integrate_and_fire
 
 AT_ONCE = 1 << 16
 """Entries of histograms added up at once."""

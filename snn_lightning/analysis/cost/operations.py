@@ -1,0 +1,324 @@
+"""What a simulation and a calibration cost, in operations and bytes, before any of it is run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from snn_lightning.analysis.cost.workload import Work
+from snn_lightning.analysis.format import aligned, in_bytes, si
+from snn_lightning.graph.network import INPUT, Stage, StageNetwork
+from snn_lightning.graph.operators import SYNAPSES, TRANSPOSED
+
+FLOAT = 4
+"""Bytes of a number."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value that the walk holds for later stages, the ANN's and the SNN's.
+
+    Args:
+        name: of the value.
+        places: its positions, one image.
+        form: what the SNN's is: "spikes" (some bits each), "temporal" or "static" numbers, or "none".
+    """
+
+    name: str
+    places: int
+    form: str
+
+    def bytes(self, images: int, timesteps: int, spike_bits: int = 1) -> int:
+        """Return the bytes of the SNN's value."""
+        numbers = images * self.places
+        if self.form == "spikes":
+            return spike_bits * math.ceil(numbers * timesteps / 8)
+        return {"temporal": timesteps, "static": 1, "none": 0}[self.form] * FLOAT * numbers
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """Sizes of a stage, all of one image; MACs are multiply-accumulates.
+
+    Args:
+        name: of the unit.
+        kind: "neuron", "gate" or "readout".
+        macs: of one ANN forward.
+        static_macs: those of them that a simulation does once, not T times.
+        gradient_macs: of one image in an SGD step: forward and backward; 0 without weights.
+        gram_macs: of one image in the Gram matrices of least squares; 0 without weights.
+        weights: numbers that the SGD changes, of the stage and not of an image.
+        neurons: positions of the site; 0 at gates and readouts.
+        places: positions of the unit.
+        read: positions of all that the stage reads.
+        static: whether the unit's current is static.
+        reads: names of the values it reads.
+        leaves: what it leaves behind for later stages.
+    """
+
+    name: str
+    kind: str
+    macs: int
+    static_macs: int
+    gradient_macs: int
+    gram_macs: int
+    weights: int
+    neurons: int
+    places: int
+    read: int
+    static: bool
+    reads: tuple[str, ...]
+    leaves: tuple[Value, ...]
+
+    def simulated_macs(self, timesteps: int) -> int:
+        """Return the MACs of an image in a simulation of T time steps."""
+        return self.static_macs + timesteps * (self.macs - self.static_macs)
+
+    def calibrated(self, work: Work) -> bool:
+        """Whether a pipeline's steps change the stage."""
+        return self.kind == "neuron" or (self.kind == "readout" and work.readout)
+
+    def trained(self, work: Work) -> bool:
+        """Whether the stage has weights that are calibrated."""
+        return self.calibrated(work) and work.iterations > 0 and self.weights > 0
+
+    def solved(self, work: Work) -> bool:
+        """Whether the stage has weights that are solved for."""
+        return self.calibrated(work) and work.solutions > 0 and self.gram_macs > 0
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """Operations and bytes of a calibration; print it for a table. From `estimate_cost`.
+
+    Args:
+        stages: sizes of each stage.
+        input: positions of the network's input, one image.
+        work: what is to be done.
+    """
+
+    stages: tuple[StageCost, ...]
+    input: int
+    work: Work
+
+    @property
+    def macs(self) -> int:
+        """MACs of one ANN forward of one image."""
+        return sum(s.macs for s in self.stages)
+
+    @property
+    def static_macs(self) -> int:
+        """Those of them that a simulation does once."""
+        return sum(s.static_macs for s in self.stages)
+
+    @property
+    def neurons(self) -> int:
+        """Neurons of the spiking network."""
+        return sum(s.neurons for s in self.stages)
+
+    @property
+    def image_macs(self) -> int:
+        """MACs of one image in one simulation."""
+        return sum(s.simulated_macs(self.work.timesteps) for s in self.stages)
+
+    @property
+    def simulation_macs(self) -> int:
+        """MACs of one simulation of the calibration images."""
+        return self.work.images * self.image_macs
+
+    @property
+    def neuron_updates(self) -> int:
+        """Neuron updates of one simulation of the calibration images."""
+        return self.work.images * self.work.timesteps * self.neurons
+
+    @property
+    def sweep_macs(self) -> int:
+        """MACs of the walk without weight calibration: ANN and SNN once, and currents that found no room."""
+        return sum(self.swept_macs(index) for index in range(len(self.stages)))
+
+    @property
+    def weight_macs(self) -> int:
+        """MACs of the weight calibration of all stages."""
+        return sum(self.trained_macs(index) for index in range(len(self.stages)))
+
+    @property
+    def distilled_macs(self) -> int:
+        """MACs of the distillation: the simulation, forward and twice as much backward."""
+        return 3 * self.work.distilled * self.image_macs
+
+    @property
+    def peak_bytes(self) -> int:
+        """Bytes of one process's cache at its peak, in memory."""
+        return max(self.memory(index)[0] for index in range(len(self.stages)))
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of one process's cache on disk at its peak, for which the budget had no room."""
+        return max(self.memory(index)[1] for index in range(len(self.stages)))
+
+    def swept_macs(self, index: int) -> int:
+        """Return the MACs of a stage in the walk, without weight calibration, over all processes."""
+        stage, work = self.stages[index], self.work
+        images = work.images * (stage.macs + stage.simulated_macs(work.timesteps))
+        again = work.corrected * stage.simulated_macs(work.timesteps) if stage.calibrated(work) else 0
+        return images + round((1 - self.held(index)) * again)
+
+    def trained_macs(self, index: int) -> int:
+        """Return the MACs of a stage's weight calibration, over all processes."""
+        stage, work = self.stages[index], self.work
+        if stage.solved(work):
+            # Each time the SNN and the product with the residual, at first the ANN and the Gram matrix, and
+            # the SNN again for the error before and after.
+            return work.images * ((2 * work.solutions + 3) * stage.macs + stage.gram_macs)
+        if not stage.trained(work):
+            return 0
+        steps = work.iterations * work.batch_size * stage.gradient_macs
+        curvature = stage.macs + work.power_iterations * (stage.macs + stage.gradient_macs)
+        # The error before and after, of all images.
+        errors = 2 * work.images * stage.macs
+        return steps + errors + (work.batch_size * curvature if work.power_iterations else 0)
+
+    def reduced_bytes(self, index: int) -> int:
+        """Return the bytes that one SGD step of a stage sends through its gradient reduction."""
+        return FLOAT * (self.stages[index].weights + 2) if self.work.processes > 1 else 0
+
+    def held(self, index: int) -> float:
+        """Return the part of a stage's currents that stays in memory between two simulations."""
+        wanted, work = self._currents(index), self.work
+        if not wanted or work.budget is None:
+            return 1.0
+        return min(1.0, max(0.0, (work.budget - self._live(index)) / wanted))
+
+    def memory(self, index: int) -> tuple[int, int]:
+        """Return the bytes of one process's cache while a stage is calibrated: in memory, and on disk."""
+        stage, budget = self.stages[index], self.work.budget
+        images = self.work.share(self.work.images)
+        workspace = 0
+        if stage.trained(self.work):
+            workspace = FLOAT * images * (stage.read + stage.places)
+        elif stage.solved(self.work):
+            workspace = FLOAT * images * (stage.places + (0 if stage.static else stage.read))
+        left = self._live(index, after=True)
+        memory = max(self._live(index) + workspace, left + round(self.held(index) * self._currents(index)))
+        if budget is None:
+            return memory, 0
+        return min(memory, int(budget)), max(0, max(self._live(index) + workspace, left) - int(budget))
+
+    def _currents(self, index: int) -> int:
+        """Bytes of a stage's currents, on one process."""
+        stage, work = self.stages[index], self.work
+        if not work.corrected or not stage.calibrated(work):
+            return 0
+        steps = 1 if stage.static else work.timesteps
+        return FLOAT * work.share(min(work.corrected, work.images)) * steps * stage.places
+
+    def _live(self, index: int, after: bool = False) -> int:
+        """Bytes of all values that are alive at a stage, before or after it has fired, on one process."""
+        images, timesteps = self.work.share(self.work.images), self.work.timesteps
+        needed = {key for stage in self.stages[index:] for key in stage.reads}
+        # A distillation reads the images again, after all stages.
+        total = FLOAT * images * self.input if INPUT in needed or self.work.distilled else 0
+        for i, stage in enumerate(self.stages[: index + 1]):
+            for value in stage.leaves:
+                if i == index or value.name in needed:
+                    total += FLOAT * images * value.places
+                    total += value.bytes(images, timesteps, self.work.spike_bits) if i < index or after else 0
+        return total
+
+    def __str__(self) -> str:
+        work, count = self.work, range(len(self.stages))
+        rows: list[tuple[str, ...]] = [
+            ("stage", "MACs", "static", "neurons", "simulation", "weights", "cache")
+        ]
+        for i, s in enumerate(self.stages):
+            numbers = (s.macs, s.static_macs, s.neurons, self.swept_macs(i), self.trained_macs(i))
+            rows.append((s.name, *(f"{si(n)}" for n in numbers), in_bytes(sum(self.memory(i)))))
+        numbers = (self.macs, self.static_macs, self.neurons, self.sweep_macs, self.weight_macs)
+        rows.append(("total", *map(si, numbers), in_bytes(max(sum(self.memory(i)) for i in count))))
+        return "\n".join(
+            [
+                "Cost: MACs, static MACs and neurons of one image; MACs of calibrating "
+                f"{work.images} images at T={work.timesteps}; bytes in the cache",
+                *aligned(rows),
+                *([f"Distillation: {si(self.distilled_macs)} MACs"] if work.distilled else []),
+                f"Simulation of one image: {si(self.image_macs)} MACs, "
+                f"{si(work.timesteps * self.neurons)} neuron updates",
+                f"Cache at its peak: {in_bytes(self.peak_bytes)} in memory, "
+                f"{in_bytes(self.disk_bytes)} on disk",
+            ]
+        )
+
+
+def estimate_cost(network: StageNetwork, shape: Sequence[int], work: Work) -> CostEstimate:
+    """Count the operations and bytes of a calibration.
+
+    Args:
+        network: the normalised and prepared ANN; on the meta device nothing is computed, elsewhere one image
+            of zeros runs through it.
+        shape: of one input, without the batch, `[C, ...]`.
+        work: what is to be done.
+    """
+    like = next(network.parameters(), torch.zeros(()))
+    with torch.no_grad():
+        image = torch.zeros(1, *shape, dtype=like.dtype, device=like.device)
+        values = network.run_operators(network.nodes, {INPUT: image})
+    stages = tuple(_stage_cost(network, stage, values) for stage in network.stages)
+    return CostEstimate(stages, image.numel(), work)
+
+
+def macs_of(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    """Return the multiply-accumulates of an operator, given its input and output `[1, ...]`.
+
+    Biases, sums, pooling and per-channel factors count as none, as usual.
+    """
+    if isinstance(module, nn.Linear):
+        return y.numel() * module.in_features
+    if isinstance(module, SYNAPSES):
+        # Behind its first dimension it has what one output receives, or (transposed) what one input gives.
+        weight = cast(Tensor, module.weight)
+        return (x if isinstance(module, TRANSPOSED) else y).numel() * weight[0].numel()
+    return 0
+
+
+def _stage_cost(network: StageNetwork, stage: Stage, values: dict[str, Tensor]) -> StageCost:
+    macs = static = gradient = gram = weights = 0
+    learning: set[str] = set()
+    for name in stage.operators:
+        module, inputs = cast(nn.Module, network.operators[name]), network.nodes[name].inputs
+        count = macs_of(module, values[inputs[0]], values[name])
+        macs += count
+        static += count if name not in network.temporal else 0
+        upstream = any(key in learning for key in inputs)
+        if isinstance(module, SYNAPSES):
+            weights += module.weight.numel()
+            if not isinstance(module, TRANSPOSED):
+                groups = int(getattr(module, "groups", 1))
+                gram += count * module.weight[0].numel() * groups // module.weight.shape[0]
+            # Forward and gradient of the weight; that of the input where an earlier weight learns by it.
+            gradient += count * (3 if upstream else 2)
+        if upstream or isinstance(module, SYNAPSES):
+            learning.add(name)
+    places = values[stage.current if stage.kind == "readout" else stage.name].numel()
+    leaves = [Value(stage.name, places, "none" if stage.kind == "readout" else "spikes")]
+    for key in stage.exports:
+        leaves.append(Value(key, values[key].numel(), "temporal" if key in network.temporal else "static"))
+    return StageCost(
+        name=stage.name,
+        kind=stage.kind,
+        macs=macs,
+        static_macs=static,
+        gradient_macs=gradient,
+        gram_macs=gram,
+        weights=weights,
+        neurons=places if stage.kind == "neuron" else 0,
+        places=places,
+        read=sum(values[key].numel() for key in stage.inputs),
+        static=stage.current not in network.temporal,
+        reads=stage.inputs,
+        leaves=tuple(leaves),
+    )

@@ -1,0 +1,1 @@
+"""What is calibrated: one file a step."""

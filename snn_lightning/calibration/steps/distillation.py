@@ -1,0 +1,217 @@
+"""The last step: the whole spiking network learns the ANN's output, through its simulated spikes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snn_lightning.calibration.images import count_images
+from snn_lightning.calibration.pipelines import Distillation
+from snn_lightning.calibration.steps.minibatch_sgd import Descent
+from snn_lightning.calibration.steps.registry import register_step
+from snn_lightning.calibration.walk.cache import Entry
+from snn_lightning.calibration.walk.communicator import Communicator
+from snn_lightning.calibration.walk.context import StepReport
+from snn_lightning.errors import CalibrationError
+from snn_lightning.graph.network import INPUT, StageNetwork, tree_leaves
+from snn_lightning.spiking.model import SpikingModel
+from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
+
+SMALLEST = 0.1
+"""No threshold falls below this part of what it was."""
+
+
+@dataclass
+class NetworkContext:
+    """The whole network under calibration, on this process's share of the calibration images.
+
+    Args:
+        ann: the normalised ANN.
+        snn: the spiking model; calibrated in place.
+        images: chunks `[n, ...]` in the cache, all but the last of one length.
+        indices: numbers of each chunk's images in the whole calibration set, `[n]`.
+        total: number of images of the whole set, over all processes.
+        communicator: connects the processes.
+        seed: for the private generator.
+        iteration: called with (iteration, iterations, loss) during the loop.
+    """
+
+    ann: StageNetwork
+    snn: SpikingModel
+    images: Sequence[Entry]
+    indices: Sequence[Tensor]
+    total: int
+    communicator: Communicator
+    seed: int
+    iteration: Callable[[int, int, float], None]
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Return some of this process's images, `[n, ...]`; a chunk of which none is wanted is not read.
+
+        Args:
+            rows: their numbers among this process's images, `[n]`, all different.
+        """
+        size, rows = len(self.indices[0]), rows.cpu()
+        order = rows.argsort()
+        chunks, counts = (rows[order] // size).unique_consecutive(return_counts=True)
+        wanted = (rows[order] % size).split(counts.tolist())
+        parts = [self.images[i].get()[part] for i, part in zip(chunks.tolist(), wanted, strict=True)]
+        return torch.cat(parts)[order.argsort()]
+
+
+@register_step(Distillation)
+def distil(settings: Distillation, context: NetworkContext) -> StepReport:
+    """Minimise ||ANN - SNN||^2 / ||ANN||^2 of the outputs over weights, biases, thresholds and potentials.
+
+    The SNN is simulated, and the gradient passes through its spikes by a surrogate; see
+    `spiking.surrogate`. What ends up worse than it was is put back.
+    """
+    loop = NetworkLoop(settings, context)
+    before = loop.error()
+    with loop.training() as parameters:
+        kept = [p.detach().clone() for p in parameters]
+        losses = loop.run()
+        after = loop.error()
+        if not after <= before:
+            with torch.no_grad():
+                for parameter, old in zip(parameters, kept, strict=True):
+                    parameter.copy_(old)
+    details = {f"loss_{i}": loss for i, loss in losses}
+    return StepReport(before, min(before, after), {"kept": float(after <= before), **details})
+
+
+class NetworkLoop:
+    """Adam on the whole spiking network.
+
+    Args:
+        settings: of the step.
+        context: the network.
+
+    Raises:
+        CalibrationError: the images differ in size.
+    """
+
+    def __init__(self, settings: Distillation, context: NetworkContext) -> None:
+        self.settings, self.context = settings, context
+        self.leaves = list(dict.fromkeys(tree_leaves(context.ann.output)))
+        shapes: set[torch.Size] = set()
+        with torch.no_grad():
+            parts = [self._ann(entry.get(), shapes) for entry in context.images]
+        self.targets = [torch.cat(leaf) for leaf in zip(*parts, strict=True)]
+        squares = [torch.linalg.vector_norm(t, dtype=torch.float64).square() for t in self.targets]
+        # The mean square of an image's outputs, so that the loss is a relative error.
+        norm = context.communicator.sum(torch.stack(squares)) / context.total
+        self.norms = [max(n, torch.finfo(torch.float32).tiny) for n in norm.tolist()]
+
+    def run(self) -> list[tuple[int, float]]:
+        """Run all iterations; returns the loss curve as some twenty (iteration, loss) pairs."""
+        settings, context = self.settings, self.context
+        count = count_images("distillation", settings.images, context.total, settings.batch_size)
+        context.communicator.barrier()
+        optimizer = torch.optim.Adam(self.groups)
+        name = ("loss of the distillation", "distillation.step_size")
+        descent = Descent(
+            optimizer,
+            self._slope,
+            name,
+            context.communicator,
+            context.seed,
+            context.iteration,
+            self._constrain,
+        )
+        iterations = settings.iterations_at(context.snn.timesteps)
+        return descent.run(iterations, settings.batch_size, count)
+
+    @torch.no_grad()
+    def error(self) -> float:
+        """Return the relative squared error of the outputs, a mean over them, on all images."""
+        loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        for rows in torch.arange(len(self.targets[0]), device=self.device).split(self._at_once):
+            loss += self._loss(rows)
+        return self.context.communicator.sum(loss).item() / self.context.total
+
+    @contextmanager
+    def training(self) -> Iterator[list[Tensor]]:
+        """Let gradients reach everything that is trained inside the context.
+
+        Yields:
+            What is trained: the synapses' parameters, and thresholds, potentials and biases a channel or a
+            neuron.
+        """
+        snn, step = self.context.snn, self.settings.step_size
+        self.groups: list[dict[str, Any]] = []
+        buffers: list[tuple[IFNeuron, str]] = []
+        self.limits: list[tuple[Tensor, Tensor, float | None]] = []
+        for parameter in snn.parameters():
+            self._train(parameter, step * parameter.detach().abs().mean().item())
+        for name, unit in snn.neurons.items():
+            scale = unit.v_th.mean().item()
+            for key in ("bias", "v_init", "v_th"):
+                value = getattr(unit, key).expand(max(getattr(unit, key).shape, unit.v_th.shape, key=len))
+                unit._buffers[key] = value.clone()
+                buffers.append((unit, key))
+                self._train(getattr(unit, key), 0.2 * step * scale)
+            cap = snn.network.nodes[name].settings.get("cap")
+            self.limits.append((unit.v_th, SMALLEST * unit.v_th.detach(), cap))
+        try:
+            yield [p for group in self.groups for p in group["params"]]
+        finally:
+            snn.requires_grad_(False)
+            for neuron, key in buffers:
+                neuron._buffers[key] = getattr(neuron, key).detach()
+            for parameter in snn.parameters():
+                parameter.grad = None
+
+    def _train(self, tensor: Tensor, rate: float) -> None:
+        self.groups.append({"params": [tensor.requires_grad_(True)], "lr": rate})
+
+    @torch.no_grad()
+    def _constrain(self) -> None:
+        for v_th, least, cap in self.limits:
+            v_th.copy_(torch.maximum(v_th, least).clamp(max=cap) if cap else torch.maximum(v_th, least))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the calibration runs."""
+        return self.context.images[0].device
+
+    @property
+    def _at_once(self) -> int:
+        """Images whose gradients are in memory at the same time."""
+        return max(1, self.context.snn.rows // self.context.snn.timesteps)
+
+    def _slope(self, rows: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        total, gradients = torch.zeros((), device=self.device), list[Tensor]()
+        parameters = [p for group in self.groups for p in group["params"]]
+        for part in rows.split(self._at_once):
+            loss = self._loss(part) / self.settings.batch_size
+            new = torch.autograd.grad(loss, parameters)
+            gradients = [a + b for a, b in zip(gradients, new, strict=True)] if gradients else list(new)
+            total = total + loss.detach()
+        return total, gradients
+
+    def _loss(self, rows: Tensor) -> Tensor:
+        """Return the sum of the images' squared errors, each over the mean square of the ANN's outputs."""
+        snn = self.context.snn
+        readouts = snn.readouts(self.context.take(rows))
+        losses = [
+            (readouts[snn.unit_name(leaf)] - target[rows]).square().sum() / norm
+            for leaf, target, norm in zip(self.leaves, self.targets, self.norms, strict=True)
+        ]
+        return torch.stack(losses).mean()
+
+    def _ann(self, x: Tensor, shapes: set[torch.Size]) -> list[Tensor]:
+        """Return the ANN's outputs on a chunk of images of the same size as those in `shapes`."""
+        shapes.add(x.shape[1:])
+        if len(shapes) > 1:
+            raise CalibrationError(
+                "The calibration images differ in size: distillation needs images of one size. Crop them, or "
+                "leave it out with distillation=None."
+            )
+        values = self.context.ann.run_operators(self.context.ann.nodes, {INPUT: x})
+        return [values[leaf] for leaf in self.leaves]

@@ -1,0 +1,65 @@
+"""Threshold balancing: thresholds from the currents that the spiking network itself receives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from snn_lightning.calibration.pipelines import Step, _positive
+from snn_lightning.calibration.steps.registry import register_step
+from snn_lightning.calibration.walk.context import StageContext, StepReport
+from snn_lightning.spiking.neurons.dynamics import per_channel
+from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
+from snn_lightning.thresholds import positive, row_maximum
+
+
+@dataclass(frozen=True)
+class Balance(Step):
+    """Threshold balancing (Spike-Norm, Sengupta et al. 2019): `v_th := scale * max z(t)`.
+
+    The maximum is over neurons, time steps and images; z(t) is the simulated current, the synapses' bias
+    included, with all earlier stages spiking. There is one maximum for the layer or one a channel, whichever
+    way the pipeline's threshold is.
+
+    Args:
+        scale: factor on the largest current.
+    """
+
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive("balance", "scale", self.scale)
+
+
+@register_step(Balance)
+def balance_threshold(settings: Balance, context: StageContext) -> StepReport:
+    """Set the neuron's threshold from its simulated current; what depends on it grows in proportion.
+
+    Spikes have the value v_th here, so that currents, and their maximum, are on the ANN's scale in every
+    layer. The paper's spikes have the value 1 and its currents are those over the threshold of the layer
+    before, so that its threshold is the ratio of the two layers' and its network fires the same.
+    """
+    neuron = context.unit
+    if not isinstance(neuron, IFNeuron):
+        return StepReport(float("nan"))
+    channelwise = neuron.v_th.dim() == 1
+    largest = context.communicator.max(row_maximum(_images(context), channelwise))
+    v_th = positive(settings.scale * largest)
+    cap = context.snn.network.nodes[context.stage.name].settings["cap"]
+    if cap is not None:
+        v_th = v_th.clamp(max=cap)
+    v_th = (v_th if channelwise else v_th[0]) / neuron.highest
+    ratio = v_th / neuron.v_th
+    neuron.v_th, neuron.bias = v_th, neuron.bias * ratio
+    neuron.v_init = neuron.v_init * per_channel(ratio, neuron.v_init[None])
+    return StepReport(float("nan"), details={"largest": largest.max().item()})
+
+
+@torch.no_grad()
+def _images(context: StageContext) -> Iterator[Tensor]:
+    """Yield all currents as if every time step were an image, `[steps * n, C, ...]`."""
+    for current in context.currents():
+        yield current.flatten(0, 1)

@@ -1,0 +1,141 @@
+"""Weight calibration: the SGD of one stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from snn_lightning.calibration.images import count_images
+from snn_lightning.calibration.pipelines import Weights
+from snn_lightning.calibration.steps.minibatch_sgd import Descent, own_rows
+from snn_lightning.calibration.steps.registry import register_step
+from snn_lightning.calibration.walk.context import RelativeError, StageContext, StepReport
+from snn_lightning.graph.operators import SYNAPSES
+from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
+from snn_lightning.spiking.units import Readout
+
+POWER_ITERATIONS = 8
+
+
+@register_step(Weights)
+def calibrate_weights(settings: Weights, context: StageContext) -> StepReport:
+    """Minimise ||x - expected_rate(W s + b [+ shortcut])||^2 over all weights of the stage (PC eq. 23-24).
+
+    s is the simulated mean over time of what enters the stage. Weights that end up worse than they were are
+    put back.
+    """
+    try:
+        loop = LayerLoop(settings, context)
+        if not loop.weights:
+            return StepReport(float("nan"), details={"synapses": 0.0})
+        before, kept = loop.error(), [w.detach().clone() for w in loop.weights]
+        losses = loop.run()
+        after = loop.error()
+    finally:
+        context.cache.release()
+    if not after <= before:
+        with torch.no_grad():
+            for weight, old in zip(loop.weights, kept, strict=True):
+                weight.copy_(old)
+    context.forget_currents()
+    details = {f"loss_{i}": loss for i, loss in losses}
+    return StepReport(before, min(after, before), {"kept": float(after <= before), **details})
+
+
+class LayerLoop:
+    """SGD with momentum and cosine decay on one stage; every process works on its share of each mini-batch.
+
+    Args:
+        settings: of the step.
+        context: the stage.
+    """
+
+    def __init__(self, settings: Weights, context: StageContext) -> None:
+        self.settings, self.context = settings, context
+        network = context.snn.network
+        synapses = [network.operators[name] for name in context.stage.operators]
+        self.weights = [cast(nn.Parameter, m.weight) for m in synapses if isinstance(m, SYNAPSES)]
+        self.unit = cast("IFNeuron | Readout", context.unit)
+        if self.weights:
+            self.targets, self.inputs = context.targets(), context.input_rates()
+
+    def run(self) -> list[tuple[int, float]]:
+        """Run all iterations; returns the loss curve as some twenty (iteration, loss) pairs."""
+        settings, context = self.settings, self.context
+        count = count_images("weights", settings.images, context.total, settings.batch_size)
+        context.communicator.barrier()
+        for weight in self.weights:
+            weight.requires_grad_(True)
+        try:
+            rate = settings.learning_rate or settings.step_size / self.curvature(settings.batch_size)
+            optimizer = torch.optim.SGD(self.weights, lr=rate, momentum=settings.momentum)
+            name = (f"weight loss of '{context.stage.name}'", "weights.learning_rate (or weights.step_size)")
+            report = context.iteration
+            descent = Descent(optimizer, self._slope, name, context.communicator, context.seed, report)
+            return descent.run(settings.iterations, settings.batch_size, count)
+        finally:
+            for weight in self.weights:
+                weight.requires_grad_(False)
+                weight.grad = None
+
+    def error(self) -> float:
+        """Return the relative error of the expected rate over the whole calibration set."""
+        total = RelativeError(self.targets.device)
+        size = max(self.settings.batch_size, 1)
+        for start in range(0, len(self.targets), size):
+            rows = slice(start, start + size)
+            total.add(self.targets[rows], self._predict({k: v[rows] for k, v in self.inputs.items()}))
+        return total.value(self.context.communicator)
+
+    def curvature(self, images: int) -> float:
+        """Return the largest eigenvalue of the loss's Hessian over the weights, by power iteration.
+
+        The current is linear in the weights, so that `J v` is a difference of two currents.
+        """
+        communicator = self.context.communicator
+        inputs, _ = self._batch(own_rows(torch.arange(images), communicator).to(self.targets.device))
+        generator = torch.Generator().manual_seed(self.context.seed)
+        direction = [torch.randn(w.shape, generator=generator).to(w) for w in self.weights]
+        eigenvalue = 0.0
+        with torch.no_grad():
+            before = self._current(inputs)
+        positions = before.shape[2:].numel()
+        size = 1e-2 * torch.cat([w.flatten() for w in self.weights]).norm().item() or 1.0
+        for _ in range(POWER_ITERATIONS):
+            norm = torch.cat([d.flatten() for d in direction]).norm()
+            direction = [d / norm.clamp(min=1e-30) for d in direction]
+            with torch.no_grad():
+                kept = [w.clone() for w in self.weights]
+                for weight, part in zip(self.weights, direction, strict=True):
+                    weight.add_(part, alpha=size)
+                moved = (self._current(inputs) - before) / size
+                for weight, old in zip(self.weights, kept, strict=True):
+                    weight.copy_(old)
+            current = self._current(inputs)
+            gradients = torch.autograd.grad(current, self.weights, grad_outputs=moved)
+            scale = 2.0 / (images * positions)
+            flat = communicator.sum(torch.cat([g.flatten() for g in gradients]) * scale)
+            parts = flat.split([w.numel() for w in self.weights])
+            direction = [part.view_as(w) for part, w in zip(parts, self.weights, strict=True)]
+            eigenvalue = flat.norm().item()
+        return max(eigenvalue, 1e-12)
+
+    def _slope(self, rows: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        inputs, target = self._batch(rows)
+        difference = (self._predict(inputs) - target).square()
+        loss = difference.sum() / (self.settings.batch_size * difference.shape[2:].numel())
+        return loss, torch.autograd.grad(loss, self.weights)
+
+    def _batch(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the inputs and targets of some images."""
+        return {key: value[rows] for key, value in self.inputs.items()}, self.targets[rows]
+
+    def _current(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        stage = self.context.stage
+        return self.context.snn.network.run_operators(stage.operators, inputs)[stage.current]
+
+    def _predict(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        return self.unit.expected_rate(self._current(inputs), self.context.timesteps)

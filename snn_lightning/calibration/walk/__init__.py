@@ -1,0 +1,1 @@
+"""The sweep over the stages, and what carries it."""

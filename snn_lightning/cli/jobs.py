@@ -1,0 +1,254 @@
+"""What `train.py` and `calibrate.py` do: pretrain, convert, calibrate, test, and write results."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from snn_lightning.analysis.cost.report import cost_report
+from snn_lightning.analysis.energy import measure_energy
+from snn_lightning.analysis.results import Results, results_table, write_results
+from snn_lightning.calibration import Pipeline, convert
+from snn_lightning.calibration.images import inputs_of
+from snn_lightning.calibration.walk.progress import work_of
+from snn_lightning.callbacks import CalibrationCallback
+from snn_lightning.cli.experiment import Experiment
+from snn_lightning.cli.metric import check_metric, metric
+from snn_lightning.errors import CheckpointError, SettingsError, known_cause
+from snn_lightning.files import read_checkpoint
+from snn_lightning.graph import normalise, prepare
+from snn_lightning.graph.report import conversion_report
+from snn_lightning.spiking.checkpoint import KEY, load_converted
+from snn_lightning.spiking.kernels import use_kernel
+from snn_lightning.spiking.model import SpikingModel
+from snn_lightning.spiking.unit_spikes import rescale_to_unit_spikes
+from snn_lightning.training import FineTuning
+
+ENERGY_IMAGES = 64
+ENERGY = ["spikes_per_image", "firing_rate", "synaptic_operations", "energy_ratio"]
+
+
+def run(task: Callable[[DictConfig], Results | None], config: DictConfig) -> float | None:
+    """Run a task; of an error that was raised on purpose, show the message and not Hydra's way to it.
+
+    Returns:
+        The number of its results that `optimized_metric` names; None after a dry run.
+    """
+    try:
+        with use_kernel(config.kernel):
+            results = task(config)
+        return None if results is None else metric(results, config.optimized_metric)
+    except Exception as error:
+        cause = known_cause(error)
+        if cause is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            # Said at once; Hydra lets the other jobs run, and raises the error when the sweep has ended.
+            logging.getLogger(__name__).error("This job failed: %s", cause)
+            raise cause.with_traceback(None) from None
+        sys.exit(f"Error: {cause}")
+    finally:
+        # Left open, a W&B run would swallow those of the sweep's later jobs.
+        if (wandb := sys.modules.get("wandb")) is not None and wandb.run is not None:
+            wandb.finish()
+
+
+def train(config: DictConfig) -> Results:
+    """Pretrain an ANN and test it."""
+    experiment = Experiment.compose(config)
+    check_metric(experiment.config, ["ann_accuracy"], ["ann_test"])
+    path = experiment.pretrain()
+    with experiment.phase("ann_test", "Testing the ANN"):
+        accuracy = experiment.test()
+    results = _results(experiment, ann_accuracy=accuracy, checkpoint=str(path))
+    _report(experiment, results)
+    return results
+
+
+def calibrate(config: DictConfig) -> Results | None:
+    """Pretrain or load an ANN, convert, calibrate, test and save; with an SNN's checkpoint only test it."""
+    pipeline = cast(Pipeline, instantiate(config.pipeline))
+    finetune = cast(FineTuning, instantiate(config.finetune))
+    experiment = Experiment.compose(config)
+    if finetune.epochs and experiment.trainer.world_size > 1:
+        raise SettingsError(
+            "finetune.epochs trains on one process: set trainer.devices=1, or finetune.epochs=0"
+        )
+    if config.dry_run:
+        report = conversion_report(
+            experiment.module.net, _sample(experiment), pipeline.max_pooling, pipeline.convert_avg_pool
+        )
+        experiment.console.print(str(report), highlight=False, markup=False, soft_wrap=True)
+        if not report.convertible:
+            sys.exit(1)
+        experiment.console.print(
+            _cost_report(experiment, pipeline), highlight=False, markup=False, soft_wrap=True
+        )
+        return None
+    if config.ckpt is not None and KEY in (checkpoint := read_checkpoint(config.ckpt)):
+        return _test_only(experiment, checkpoint.get("hyper_parameters", {}))
+    module, trainer = experiment.module, experiment.trainer
+    _check_metric(experiment, pipeline, finetune)
+    # What can't be converted or calibrated is said before hours of pretraining.
+    pooling: dict[str, Any] = {
+        "max_pooling": pipeline.max_pooling,
+        "convert_avg_pool": pipeline.convert_avg_pool,
+    }
+    convert(module.net, _sample(experiment)[:2], 1, threshold=pipeline.threshold, **pooling)
+    pipeline.check_images(len(_calibration_loader(experiment).dataset))
+    path = experiment.pretrain()
+    with experiment.phase("ann_test", "Testing the ANN"):
+        ann_accuracy = experiment.test()
+    ann = module.net
+    with experiment.phase("uncalibrated_test", f"Testing the uncalibrated SNN, T={pipeline.timesteps}"):
+        module.net = convert(
+            ann.cpu(),
+            _sample(experiment),
+            pipeline.timesteps,
+            neuron=pipeline.neuron,
+            precision=pipeline.precision,
+            **pooling,
+        )
+        experiment.console.print(module.net.report.summary, highlight=False, markup=False, soft_wrap=True)
+        uncalibrated_accuracy = experiment.test()
+    module.net = ann
+    partial = Path(config.cache_dir) / "partial"
+    callback = CalibrationCallback(pipeline, network="net", partial=partial, keep_partial=True)
+    trainer.callbacks.append(callback)  # type: ignore[attr-defined]
+    title = f"Calibrating and testing the SNN, pipeline {config.pipeline_name}, T={pipeline.timesteps}"
+    with experiment.phase("snn_test", title):
+        snn_accuracy = experiment.test()
+    both = experiment.seconds.pop("snn_test")
+    experiment.seconds["calibration"] = round(callback.seconds, 2)
+    experiment.seconds["snn_test"] = round(both - callback.seconds, 2)
+    converted_accuracy = snn_accuracy if finetune.epochs else None
+    if finetune.epochs:
+        with experiment.phase(
+            "finetune", f"Training the SNN with surrogate gradients, {finetune.epochs} epochs"
+        ):
+            experiment.finetune(config, finetune)
+        with experiment.phase("finetuned_test", "Testing the trained SNN"):
+            snn_accuracy = experiment.test()
+    if config.unit_spikes:
+        module.net = rescale_to_unit_spikes(cast(SpikingModel, module.net))
+        with experiment.phase("unit_spikes_test", "Testing the SNN rescaled to {0, 1} spikes"):
+            snn_accuracy = experiment.test()
+    experiment.save(experiment.folder / "snn.ckpt")
+    callback.remove_partial(trainer)
+    results = _results(
+        experiment,
+        ann_accuracy=ann_accuracy,
+        uncalibrated_accuracy=uncalibrated_accuracy,
+        converted_accuracy=converted_accuracy,
+        snn_accuracy=snn_accuracy,
+        accuracy_over_time=experiment.accuracy_over_time(),
+        **_energy(experiment),
+        timesteps=pipeline.timesteps,
+        pipeline=config.pipeline_name,
+        checkpoint=str(path),
+        stages=callback.records,
+    )
+    _report(experiment, results)
+    return results
+
+
+def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
+    """Test the SNN of a checkpoint.
+
+    Args:
+        experiment: the run.
+        saved: the settings of the module that the checkpoint was written from.
+    """
+    path, module = experiment.config["ckpt"], experiment.module
+    for key in ("in_channels", "num_classes", "class_names"):
+        if None not in (saved.get(key), module.hparams[key]) and saved[key] != module.hparams[key]:
+            raise CheckpointError(
+                f"The SNN of '{path}' has {key}={saved[key]}, and {experiment.data_name} has "
+                f"{module.hparams[key]}: set data to what it was trained with, or give another checkpoint."
+            )
+    module.net = snn = load_converted(path)
+    timesteps, model = snn.timesteps, saved.get("model", experiment.config["model"])
+    check_metric(experiment.config, ["snn_accuracy", *ENERGY], ["snn_test"], timesteps)
+    with experiment.phase("snn_test", f"Testing the SNN of {path}, T={timesteps}"):
+        accuracy = experiment.test()
+    results = _results(
+        experiment,
+        model=model["name"],
+        snn_accuracy=accuracy,
+        accuracy_over_time=experiment.accuracy_over_time(),
+        **_energy(experiment),
+        timesteps=timesteps,
+        checkpoint=path,
+    )
+    _report(experiment, results)
+    return results
+
+
+def _check_metric(experiment: Experiment, pipeline: Pipeline, finetune: FineTuning) -> None:
+    names = ["ann_accuracy", "uncalibrated_accuracy", "snn_accuracy", *ENERGY]
+    phases = ["ann_test", "uncalibrated_test", "calibration", "snn_test"]
+    if finetune.epochs:
+        names.append("converted_accuracy")
+        phases += ["finetune", "finetuned_test"]
+    if experiment.config["unit_spikes"]:
+        phases.append("unit_spikes_test")
+    check_metric(experiment.config, names, phases, pipeline.timesteps)
+
+
+def _calibration_loader(experiment: Experiment) -> Any:
+    experiment.data.prepare_data()
+    experiment.data.setup("fit")
+    return experiment.data.calibration_dataloader()  # type: ignore[attr-defined]
+
+
+def _sample(experiment: Experiment) -> torch.Tensor:
+    """Return the first batch of calibration images."""
+    return inputs_of(next(iter(_calibration_loader(experiment))))
+
+
+@torch.random.fork_rng()
+def _cost_report(experiment: Experiment, pipeline: Pipeline) -> str:
+    """Say what calibrating and testing will cost on this machine."""
+    trainer = experiment.trainer
+    sample = _sample(experiment)[:8]
+    device = trainer.strategy.root_device
+    network = normalise(experiment.module.net, sample)
+    network = prepare(network, sample, pipeline.max_pooling, pipeline.convert_avg_pool).to(device)
+    network.precision = pipeline.precision
+    work = work_of(pipeline, len(_calibration_loader(experiment).dataset), trainer.world_size)
+    experiment.data.setup("test")
+    tested = work.share(len(experiment.data.test_dataloader().dataset))
+    return cost_report(network, sample.to(device), work, tested, pipeline.neuron)
+
+
+def _energy(experiment: Experiment) -> Results:
+    """Count the spikes of the SNN on the first test images."""
+    snn = cast(SpikingModel, experiment.module.net)
+    images = inputs_of(next(iter(experiment.data.test_dataloader())))[:ENERGY_IMAGES]
+    return measure_energy(snn, images.to(next(snn.parameters()).device)).results()
+
+
+def _results(experiment: Experiment, **values: Any) -> Results:
+    config = experiment.config
+    head = {"model": config["model"]["name"], "data": experiment.data_name, "seed": config["seed"]}
+    if (names := experiment.module.hparams["class_names"]) is not None:
+        head["class_names"] = names
+    return Results({**head, **values, "seconds": experiment.seconds, "config": config})
+
+
+def _report(experiment: Experiment, results: Results) -> None:
+    if experiment.trainer.is_global_zero:
+        path = experiment.folder / "results.json"
+        write_results(path, results)
+        experiment.console.print(results_table(results), highlight=False)
+        experiment.console.print(f"Results: {experiment.folder}", highlight=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Neurons: their settings, dynamics and surrogate gradients."""

@@ -1,0 +1,145 @@
+"""The kinds of neurons, as settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, TypeVar
+
+from snn_lightning.errors import CheckpointError, SettingsError
+from snn_lightning.settings import Settings
+from snn_lightning.spiking.neurons.burst import LARGEST_BURST, BurstNeuron
+from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
+from snn_lightning.spiking.neurons.signed import SignedNeuron
+from snn_lightning.spiking.neurons.temporal_switch import SwitchNeuron
+
+
+@dataclass(frozen=True)
+class Neuron(Settings):
+    """Base of all kinds of neurons; its fields are plain numbers and strings, which a checkpoint keeps.
+
+    Attributes:
+        surrogate: whether gradients pass its units; see `spiking.surrogate`.
+    """
+
+    surrogate: ClassVar[bool] = False
+
+    def build(self) -> IFNeuron:
+        """Return a unit of this kind, with threshold 1."""
+        raise NotImplementedError
+
+
+Kind = TypeVar("Kind", bound=type[Neuron])
+_KINDS: dict[str, type[Neuron]] = {}
+
+
+def register_neuron(kind: Kind) -> Kind:
+    """Register a kind of neuron, so that a checkpoint can name it."""
+    _KINDS[kind.__name__] = kind
+    return kind
+
+
+@register_neuron
+@dataclass(frozen=True)
+class IF(Neuron):
+    """Integrate-and-fire: at most one spike a time step; see `IFNeuron`."""
+
+    surrogate = True
+
+    def build(self) -> IFNeuron:
+        """Return an `IFNeuron`."""
+        return IFNeuron()
+
+
+@register_neuron
+@dataclass(frozen=True)
+class Signed(Neuron):
+    """Spikes {-1, 0, 1}: a neuron can take back what it has fired; see `SignedNeuron`."""
+
+    surrogate = True
+
+    def build(self) -> IFNeuron:
+        """Return a `SignedNeuron`."""
+        return SignedNeuron()
+
+
+@register_neuron
+@dataclass(frozen=True)
+class Burst(Neuron):
+    """Up to `spikes` spikes a time step; see `BurstNeuron`.
+
+    Args:
+        spikes: most spikes a time step, from 1 (the same as `IF`) to 127.
+    """
+
+    surrogate = True
+    spikes: int = 2
+
+    def __post_init__(self) -> None:
+        value = self.spikes
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_BURST:
+            raise SettingsError(
+                f"neuron.spikes must be a whole number from 1 to {LARGEST_BURST}, got {value!r}"
+            )
+
+    def build(self) -> IFNeuron:
+        """Return a `BurstNeuron`."""
+        return BurstNeuron(self.spikes)
+
+
+@register_neuron
+@dataclass(frozen=True)
+class Switch(Neuron):
+    """Two spikes an inference, the further apart the higher the rate; see `SwitchNeuron`."""
+
+    def build(self) -> IFNeuron:
+        """Return a `SwitchNeuron`."""
+        return SwitchNeuron()
+
+
+def check_neuron(neuron: object) -> Neuron:
+    """Return `neuron` if it is a registered kind of neuron.
+
+    Raises:
+        SettingsError: it is anything else.
+    """
+    if not isinstance(neuron, Neuron):
+        raise SettingsError(f"neuron must be IF(), Signed(), Burst() or another Neuron, got {neuron!r}")
+    if _KINDS.get(type(neuron).__name__) is not type(neuron):
+        raise SettingsError(f"neuron {neuron!r} is not registered: put @register_neuron on its class")
+    return neuron
+
+
+def check_surrogate(neuron: Neuron, purpose: str) -> None:
+    """Refuse a kind of neuron that gradients don't pass.
+
+    Raises:
+        SettingsError: it has no surrogate gradient, which `purpose` needs.
+    """
+    if not neuron.surrogate:
+        raise SettingsError(
+            f"neuron={neuron!r} has no surrogate gradient, which {purpose} needs: use IF(), Signed() or "
+            f"Burst(), or leave {purpose} out; or, if its units pass gradients as those do (see "
+            f"spiking/surrogate.py), set surrogate = True on the class {type(neuron).__name__}"
+        )
+
+
+def neuron_spec(neuron: Neuron) -> dict[str, Any]:
+    """Return a kind of neuron as plain numbers and strings."""
+    return {"kind": type(neuron).__name__, **asdict(neuron)}
+
+
+def neuron_from_spec(spec: Mapping[str, Any]) -> Neuron:
+    """Return the kind of neuron that `neuron_spec` described.
+
+    Raises:
+        CheckpointError: it is not known here.
+    """
+    settings = dict(spec)
+    try:
+        return _KINDS[settings.pop("kind")](**settings)
+    except (KeyError, TypeError, SettingsError) as error:
+        raise CheckpointError(
+            f"The checkpoint describes neurons {dict(spec)!r}, which are not known here ({error!r}): import "
+            "the module that registers them, or the file is damaged."
+        ) from error

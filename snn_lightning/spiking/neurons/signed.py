@@ -1,0 +1,36 @@
+"""Neurons that take spikes back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from snn_lightning.spiking.neurons.dynamics import signed_integrate_and_fire
+from snn_lightning.spiking.neurons.staircase import StaircaseNeuron
+from snn_lightning.spiking.units import State
+
+
+class SignedNeuron(StaircaseNeuron):
+    """Neurons that take spikes back: spikes are {-1, 0, 1} times v_th.
+
+    `v += current + bias; n = (v >= v_th) - (v < 0 and fired > 0); v -= n * v_th; fired += n`, from
+    `v = v_init` and `fired = 0`. A neuron never takes back more than it has fired: its rate is 0 or more. At
+    a constant current it fires as an `IFNeuron` does; where the current comes unevenly, spikes that were
+    fired too early are taken back (negative spikes with a memory: Wang et al., "Signed neuron with memory",
+    IJCAI 2022).
+
+    Its state is potential and net number of spikes, `[2, N, C, ...]`.
+    """
+
+    lowest = -1
+
+    def begin(self, start: Tensor) -> Tensor:
+        """See `StaircaseNeuron.begin`."""
+        return torch.stack([start, torch.zeros_like(start)])
+
+    def fire(self, current: Tensor, state: State, steps: int, static: bool) -> tuple[Tensor, Tensor]:
+        """See `GradedNeuron.fire`."""
+        start, v_th, _ = self._shaped(current if static else current[0])
+        potential, fired = (self.begin(start) if state is None else state).unbind(0)
+        counts, v, fired = signed_integrate_and_fire(current, potential, fired, v_th, steps, static=static)
+        return counts, torch.stack([v, fired])

@@ -1,0 +1,145 @@
+"""Weight rescaling to {0, 1} spikes."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from snn_lightning.graph.network import ACTIVATION, Node, StageNetwork, tree_leaves, tree_map
+from snn_lightning.graph.operators import CONVOLUTIONS, Affine, build, channels_lead
+from snn_lightning.graph.stages import readers
+from snn_lightning.spiking.model import SpikingModel
+from snn_lightning.spiking.units import Readout
+
+_PER_CHANNEL = ("AvgPool", "AdaptiveAvgPool", "MaxPool", "AdaptiveMaxPool")
+
+
+@torch.no_grad()
+def rescale_to_unit_spikes(model: SpikingModel) -> SpikingModel:
+    """Return an equal network whose neurons fire whole numbers, {0, 1}, with threshold 1 (PC eq. 5).
+
+    `W := W * v_th_before / v_th`, `b := b / v_th`, `v_init := v_init / v_th`, `v_th := 1`. Where a scale
+    meets no weight (an identity shortcut, a sum) it stays as a per-channel affine operator.
+
+    Args:
+        model: a converted or calibrated network; left as it is.
+
+    Returns:
+        A new SpikingModel with the same spikes (up to float rounding at the threshold) and the same output.
+    """
+    model = copy.deepcopy(model)
+    rescaling = _Rescaling(model)
+    network = StageNetwork(rescaling.run(), rescaling.output, rescaling.modules, model.network.gates)
+    network.shapes = model.network.shapes
+    result = SpikingModel(network, model.timesteps, model.neuron).eval()
+    result.rows, result.status, result.precision = model.rows, model.status, model.precision
+    for name, neuron in model.neurons.items():
+        v_th = neuron.v_th
+        neuron.v_init = neuron.v_init / _like(v_th, neuron.v_init)
+        neuron.bias, neuron.v_th = neuron.bias / _like(v_th, neuron.bias), torch.ones_like(v_th)
+        result.units[name] = neuron
+    leaves = zip(tree_leaves(model.network.output), tree_leaves(network.output), strict=True)
+    for before, after in leaves:
+        # An output that is a unit's own has got a readout only now.
+        if isinstance(model.units[model.unit_name(before)], Readout):
+            result.units[result.unit_name(after)] = model.units[model.unit_name(before)]
+    return result.to(next(model.parameters()).device)
+
+
+class _Rescaling:
+    """Carries each neuron's threshold forward through the graph until a weight takes it."""
+
+    def __init__(self, model: SpikingModel) -> None:
+        self.model, self.network = model, model.network
+        self.modules: dict[str, nn.Module] = dict(self.network.operators.items())
+        self.nodes: list[Node] = []
+        self.pending: dict[str, Tensor] = {}
+        self.rescaled: dict[str, str] = {}
+        self.readers = readers(self.network.nodes)
+        self.outputs = set(tree_leaves(self.network.output))
+        self.output: Any = self.network.output
+
+    def run(self) -> list[Node]:
+        """Return the new nodes."""
+        for node in self.network.nodes.values():
+            self._visit(node)
+        self.output = tree_map(self._true_value, self.network.output)
+        return self.nodes
+
+    def _visit(self, node: Node) -> None:
+        scales = [self.pending.get(key) for key in node.inputs]
+        module = self.modules[node.name]
+        if node.op == ACTIVATION:
+            v_th = self.model.neurons[node.name].v_th
+            node = replace(node, inputs=(self._divided(node.inputs[0], v_th, node.name),))
+            self.pending[node.name] = v_th
+        elif scales[0] is not None and channels_lead(module):
+            self._absorb(module, scales[0])
+        elif node.op.startswith(_PER_CHANNEL) and scales[0] is not None:
+            self.pending[node.name] = scales[0]
+        elif node.op == "Flatten" and scales[0] is not None and self._linear_after(node) is not None:
+            features = self._linear_after(node)
+            assert features is not None
+            repeat = features // max(scales[0].numel(), 1)
+            self.pending[node.name] = scales[0].repeat_interleave(repeat) if scales[0].dim() else scales[0]
+        elif any(scale is not None for scale in scales):
+            node = replace(node, inputs=tuple(self._true_value(key) for key in node.inputs))
+        self.nodes.append(node)
+
+    def _absorb(self, synapse: nn.Module, scale: Tensor) -> None:
+        """Multiply a synapse's input channels by `scale`, `[]` or `[C]`."""
+        weight = cast(Tensor, synapse.weight)
+        if scale.dim():
+            groups = synapse.groups if isinstance(synapse, CONVOLUTIONS) else 1
+            per_group = scale.view(groups, -1).repeat_interleave(weight.shape[0] // groups, dim=0)
+            scale = per_group.view(*per_group.shape, *[1] * (weight.dim() - 2))
+        synapse.weight = nn.Parameter(weight * scale, requires_grad=False)
+
+    def _divided(self, key: str, v_th: Tensor, site: str) -> str:
+        """Return the name of a value that is `key` over `v_th`."""
+        module = self.modules.get(key)
+        alone = self.readers[key] == [site] and key not in self.outputs
+        if module is not None and channels_lead(module) and alone:
+            weight = cast(Tensor, module.weight)
+            shaped = v_th.view(-1, *[1] * (weight.dim() - 1)) if v_th.dim() else v_th
+            module.weight = nn.Parameter(weight / shaped, requires_grad=False)
+            if isinstance(module.bias, Tensor):
+                module.bias = nn.Parameter(module.bias / v_th, requires_grad=False)
+            return key
+        return self._scaled(key, self.pending.get(key, torch.ones_like(v_th)) / v_th, f"{site}_gain")
+
+    def _true_value(self, key: str) -> str:
+        """Return the name of a value in activation units."""
+        if key not in self.pending:
+            return key
+        if key not in self.rescaled:
+            self.rescaled[key] = self._scaled(key, self.pending[key], f"{key}_scale")
+        return self.rescaled[key]
+
+    def _scaled(self, key: str, scale: Tensor, name: str) -> str:
+        if scale.dim():
+            module: nn.Module = Affine(scale.numel())
+            module.weight, module.bias = scale.clone(), torch.zeros_like(scale)
+            self.nodes.append(Node(name, "Affine", (key,), {"channels": scale.numel()}))
+        else:
+            settings = {"factor": scale.item()}
+            module = build("Scale", settings)
+            self.nodes.append(Node(name, "Scale", (key,), settings))
+        self.modules[name] = module
+        return name
+
+    def _linear_after(self, node: Node) -> int | None:
+        """Return the features of the linear layers that alone read a flatten over all dimensions, or None."""
+        modules = [self.modules[name] for name in self.readers[node.name]]
+        all_dims = node.settings.get("start_dim") == 1 and node.settings.get("end_dim") == -1
+        if not all_dims or node.name in self.outputs or not all(isinstance(m, nn.Linear) for m in modules):
+            return None
+        return next((m.in_features for m in modules if isinstance(m, nn.Linear)), None)
+
+
+def _like(v_th: Tensor, values: Tensor) -> Tensor:
+    return v_th.view(-1, *[1] * (values.dim() - 1)) if v_th.dim() and values.dim() > 1 else v_th
