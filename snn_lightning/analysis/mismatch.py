@@ -1,4 +1,4 @@
-"""Where an SNN's activations differ from its ANN's, and why: clipping, rounding, input, timing."""
+"""Where an SNN's activations differ from its ANN's, and why: clipping, quantisation, input, unevenness."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class Parts:
 
     Args:
         clipping: more than a spike (a burst) at every step can tell.
-        rounding: whole numbers of spikes.
+        quantisation: whole numbers of spikes.
         input: another mean current than the ANN's: what earlier stages deliver, through weights, biases and
             initial potentials that calibration has changed.
-        timing: the current comes unevenly ("unevenness error"): spikes that are fired too early, and too late
+        unevenness: the current comes unevenly: spikes that are fired too early, and too late
             ones that are not fired at all.
     """
 
     clipping: float
-    rounding: float
+    quantisation: float
     input: float
-    timing: float
+    unevenness: float
 
     def __iter__(self) -> Iterator[float]:
         return (getattr(self, name) for name in PARTS)
@@ -128,7 +128,7 @@ def _text(number: float) -> str:
 
 @torch.no_grad()
 def measure_mismatch(ann: nn.Module, snn: SpikingModel, images: Tensor) -> MismatchReport:
-    """Split the error of every site of `snn` into clipping, rounding, input and timing.
+    """Split the error of every site of `snn` into clipping, quantisation, input and unevenness.
 
     With the ANN's activation x at z = its current, and the SNN's mean current z' and rate s̄ as simulated,
 
@@ -142,7 +142,7 @@ def measure_mismatch(ann: nn.Module, snn: SpikingModel, images: Tensor) -> Misma
     of the rates, and the readout what it gets: all of their error is input.
 
     The squares of the parts don't add up, since parts make up for each other (a calibrated potential for
-    timing, above all). So there are two readings: `norms` are the squares, and `shares` the projections
+    unevenness, above all). So there are two readings: `norms` are the squares, and `shares` the projections
     <part, x - s̄>, which add up to the total exactly. Both depend on the order of the chain. The input is
     what is left of all earlier stages' parts.
 

@@ -2,8 +2,9 @@
 
 from snn_lightning.data.cifar import CIFAR10, CIFAR100
 from snn_lightning.data.datamodule import ImageDataModule
+from snn_lightning.data.digits import Digits
+from snn_lightning.data.fashion_mnist import FashionMNIST
 from snn_lightning.data.folder import Folder
-from snn_lightning.data.grey import Digits, FashionMNIST
 from snn_lightning.data.imagenet import ImageNet
 from snn_lightning.data.settings import DataSettings
 

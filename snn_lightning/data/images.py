@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from snn_lightning.data.augment import Augment, PrivateRandomness
@@ -142,3 +143,8 @@ def read_image(path: str, mode: str) -> Image.Image:
         raise ImageError(
             f"the image {path} can't be read ({error}): replace it by a whole one of 8 bits, or delete it"
         ) from error
+
+
+def bilinear(images: Tensor, size: int) -> Tensor:
+    """Bring `[N, C, H, W]` in 0…1 to `[N, C, size, size]` by bilinear interpolation."""
+    return interpolate(images, size=(size, size), mode="bilinear", align_corners=False)

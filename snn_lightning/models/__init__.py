@@ -3,7 +3,7 @@
 from snn_lightning.models.activations import Clipped, QuantizedClip, RateNorm, replace_activations
 
 from snn_lightning.models.registry import create_model, list_models, register_model  # isort: skip
-from snn_lightning.models import mobile, resnet, vgg  # registers them
+from snn_lightning.models import mnasnet, mobilenet, regnet, resnet, vgg  # registers them
 
 __all__ = [
     "Clipped",
@@ -11,8 +11,10 @@ __all__ = [
     "RateNorm",
     "create_model",
     "list_models",
-    "mobile",
+    "mnasnet",
+    "mobilenet",
     "register_model",
+    "regnet",
     "replace_activations",
     "resnet",
     "vgg",

@@ -40,7 +40,7 @@ def split(ann: nn.Module, snn: SpikingModel, images: Tensor, number: int = 0) ->
 
 def alone(part: str, value: float) -> tuple[list[float], list[float], float]:
     """Shares, norms and total of a stage whose error is one part only."""
-    numbers = [value if name == part else 0.0 for name in ("clipping", "rounding", "input", "timing")]
+    numbers = [value if name == part else 0.0 for name in ("clipping", "quantisation", "input", "unevenness")]
     return pytest.approx(numbers), pytest.approx(numbers), pytest.approx(value)
 
 
@@ -65,7 +65,7 @@ def test_bursts_clip_later() -> None:
 @pytest.mark.parametrize("neuron", [IF(), Signed(), Burst(3)], ids=str)
 def test_a_neuron_that_only_rounds(neuron: Neuron, rounding: str, rate: float) -> None:
     found = split(*single([0.3], neuron, rounding))
-    assert numbers(found) == alone("rounding", (0.3 - rate) ** 2 / 0.09)
+    assert numbers(found) == alone("quantisation", (0.3 - rate) ** 2 / 0.09)
 
 
 @pytest.mark.parametrize("what", ["weight", "synapse's bias", "bias", "potential"])
@@ -101,14 +101,14 @@ def uneven(neuron: Neuron) -> tuple[nn.Module, SpikingModel, Tensor]:
 
 @pytest.mark.parametrize(
     # x = (0, 0.5). The spike at t=1 is too much; a signed neuron takes it back, a burst has two of them.
-    ("neuron", "timing"),
+    ("neuron", "unevenness"),
     [(IF(), 0.25 / 0.25), (Signed(), 0.0), (Burst(2), 1.0 / 0.25)],
     ids=str,
 )
-def test_a_spike_too_early(neuron: Neuron, timing: float) -> None:
+def test_a_spike_too_early(neuron: Neuron, unevenness: float) -> None:
     ann, snn, images = uneven(neuron)
-    assert numbers(split(ann, snn, images, 0)) == alone("timing", 0.0)
-    assert numbers(split(ann, snn, images, 1)) == alone("timing", timing)
+    assert numbers(split(ann, snn, images, 0)) == alone("unevenness", 0.0)
+    assert numbers(split(ann, snn, images, 1)) == alone("unevenness", unevenness)
 
 
 def test_parts_that_have_a_product() -> None:
@@ -193,7 +193,7 @@ def test_what_is_printed() -> None:
     report = measure_mismatch(ann, snn, images)
     lines = str(report).splitlines()
     assert "T=2, 1 images" in lines[0]
-    assert lines[1].split()[:6] == ["stage", "clipping", "rounding", "input", "timing", "total"]
+    assert lines[1].split()[:6] == ["stage", "clipping", "quantisation", "input", "unevenness", "total"]
     zero, value = "0.0000", "0.1000"
     numbers = [value, zero, zero, zero, value, value, zero, zero, zero, zero]
     assert lines[2].split() == [report.stages[0].name, *numbers]

@@ -1,4 +1,4 @@
-"""Small grey images: scikit-learn's digits and Fashion-MNIST."""
+"""Fashion-MNIST."""
 
 import gzip
 import shutil
@@ -7,55 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import pad
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
 from snn_lightning.data.augment import Chain, RandomCrop, RandomFlip
 from snn_lightning.data.datamodule import ImageDataModule
-from snn_lightning.data.images import TensorImages
+from snn_lightning.data.images import TensorImages, bilinear
 from snn_lightning.data.settings import DataSettings, check_channels
-from snn_lightning.data.splits import stratified_split
 from snn_lightning.errors import SettingsError
 
 DEBIAN_FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
 """Where Debian's package dataset-fashion-mnist puts the files."""
-
-
-def bilinear(images: Tensor, size: int) -> Tensor:
-    """Bring `[N, C, H, W]` in 0…1 to `[N, C, size, size]` by bilinear interpolation."""
-    return interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
-
-
-class Digits(ImageDataModule):
-    """scikit-learn's 1797 handwritten digits of 8x8 pixels: 1257 train, 180 validate, 360 test.
-
-    Args:
-        image_size: H and W the digits are brought to.
-        in_channels: 1, or 3 (the same image three times).
-        settings: see `DataSettings`.
-    """
-
-    def __init__(self, *, image_size: int = 32, in_channels: int = 1, **settings: Any) -> None:
-        check_channels(in_channels)
-        defaults = {"batch_size": 64, "val_fraction": 0.125}
-        super().__init__(10, in_channels, image_size, DataSettings.of(settings, **defaults))
-
-    def load(self) -> tuple[TensorImages, None, TensorImages]:
-        """Split the digits into a training and a test set, always the same."""
-        digits = load_digits()
-        images = torch.from_numpy(digits.images).float()[:, None] / 16
-        images = bilinear(images, self.image_size).expand(-1, self.in_channels, -1, -1).contiguous()
-        labels = torch.from_numpy(digits.target).long()
-        shift = RandomCrop(max(1, self.image_size // 16))
-        train, test = stratified_split(labels, 0.2, "the digits' test fraction")
-        mean, std = [0.305] * self.in_channels, [0.33] * self.in_channels
-        return (
-            TensorImages(images[train], labels[train], mean, std, shift),
-            None,
-            TensorImages(images[test], labels[test], mean, std, shift),
-        )
 
 
 class FashionMNIST(ImageDataModule):
