@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from snn_lightning import experiment, jobs
+from snn_lightning.cli import experiment, jobs
 from tests.commands import ACP, BASELINE, MODEL, ROOT, Finished, full_disk, in_new_process, run
 
 KEPT = {"results.json": b'{"earlier": true}', "snn.ckpt": b"earlier"}
