@@ -61,7 +61,7 @@ def read_checkpoint(path: str | PathLike[str], device: torch.device | str = "cpu
             f"There is no checkpoint '{path}'. Check the path, or leave it out to start afresh."
         )
     try:
-        _check_sums(path)
+        _compare_sums(path)
         checkpoint = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # zipfile and torch.load raise a different type for each kind of damage
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -69,7 +69,8 @@ def read_checkpoint(path: str | PathLike[str], device: torch.device | str = "cpu
             reason = "torch.load refuses it"  # its own text advises to run code from the file
         raise CheckpointError(
             f"The checkpoint '{path}' can't be read ({reason}): it is damaged, or holds more than tensors "
-            "and plain values. Delete it or name another one."
+            "and plain values, such as a whole model or settings of a class. Name another one, or save the "
+            "model's state_dict()."
         ) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(
@@ -83,7 +84,21 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
-def _check_sums(path: Path) -> None:
+def check_sums(path: str | PathLike[str]) -> None:
+    """Check that none of a checkpoint's bytes has changed since it was written.
+
+    Raises:
+        CheckpointError: one has.
+    """
+    try:
+        _compare_sums(Path(path))
+    except Exception as error:
+        raise CheckpointError(
+            f"The checkpoint '{path}' is damaged ({error}). Take another copy, or write it anew."
+        ) from error
+
+
+def _compare_sums(path: Path) -> None:
     """Compare each record with its CRC-32, which `torch.save` writes and `torch.load` does not look at.
 
     Files of torch's old format have none, and those written under `set_crc32_options(False)` have zeros.

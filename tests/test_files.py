@@ -107,7 +107,7 @@ def test_a_damaged_checkpoint_is_an_error_with_the_remedy(tmp_path: Path, kind: 
     path = tmp_path / "c.ckpt"
     save_checkpoint(path, {"weights": torch.arange(100.0), "names": ["a"] * 20})
     path.write_bytes(damaged(path.read_bytes(), kind))
-    with pytest.raises(CheckpointError, match=r"c.ckpt' can't be read .*damaged.*Delete it or name another"):
+    with pytest.raises(CheckpointError, match=r"c.ckpt' can't be read .*damaged.*Name another one"):
         read_checkpoint(path)
 
 

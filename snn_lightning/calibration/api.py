@@ -145,7 +145,8 @@ def run_calibration(
     sample = batches[0][:8].to(device, copy=True)
     with torch.inference_mode(False):
         with alone():
-            network = prepare(normalise(ann, sample), sample, pipeline.max_pooling, pipeline.convert_avg_pool)
+            network = normalise(ann, sample, _other_sizes(batches, device))
+            network = prepare(network, sample, pipeline.max_pooling, pipeline.convert_avg_pool)
         model = _spiking_copy(network, pipeline.timesteps, pipeline.neuron).to(device)
         keep = None
         if partial is not None:
@@ -170,6 +171,12 @@ def _check_pipeline(pipeline: object) -> None:
 
 def _spiking_copy(network: StageNetwork, timesteps: int, neuron: Neuron) -> SpikingModel:
     return SpikingModel(copy.deepcopy(network), timesteps, neuron).eval()
+
+
+def _other_sizes(batches: list[Tensor], device: torch.device) -> list[Tensor]:
+    """Return one image of each size but the first batch's, `[1, ...]` each."""
+    sizes = {batch.shape[1:]: batch[:1] for batch in reversed(batches)}
+    return [x.to(device) for size, x in sizes.items() if size != batches[0].shape[1:]]
 
 
 def _dense(images: Tensor) -> Tensor:

@@ -10,9 +10,11 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 from snn_lightning.calibration.api import run_calibration
@@ -24,7 +26,7 @@ from snn_lightning.callbacks.inputs import InputStatistics, Recorder
 from snn_lightning.callbacks.networks import find_network
 from snn_lightning.callbacks.observer import LoggingObserver
 from snn_lightning.errors import CalibrationError, CheckpointError, ConversionError, SettingsError
-from snn_lightning.files import read_checkpoint
+from snn_lightning.files import check_sums
 from snn_lightning.spiking.checkpoint import (
     find_spiking_model,
     rebuild_spiking_model,
@@ -84,6 +86,7 @@ class CalibrationCallback(Callback):
         self.seconds = 0.0
         self._left: PartialCheckpoint | None = None
         self._statistics: InputStatistics | None = None
+        self._snn: SpikingModel | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what can't work before anything is trained."""
@@ -105,14 +108,31 @@ class CalibrationCallback(Callback):
             )
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         after = callbacks[callbacks.index(self) :] if self in callbacks else []
-        if any(isinstance(callback, WeightAveraging) for callback in after):
-            raise CalibrationError(
-                "A WeightAveraging callback is listed after CalibrationCallback and would overwrite the SNN "
-                "with the averaged ANN. List it before."
-            )
-        if find_spiking_model(pl_module) is None:
+        for callback in after:
+            if isinstance(callback, WeightAveraging | StochasticWeightAveraging):
+                raise CalibrationError(
+                    f"A {type(callback).__name__} callback is listed after CalibrationCallback and would "
+                    "overwrite the SNN with the averaged ANN. List it before."
+                )
+        self._look(trainer, pl_module, stage)
+        _rebuild_on_loading(trainer, pl_module)
+
+    def _look(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse what lacks a network, or calibration images at the end of a training."""
+        found = find_spiking_model(pl_module)
+        if found is not None:
+            if self.network is not None and pl_module.get_submodule(self.network) is not found[1]:
+                raise CalibrationError(
+                    f"{type(pl_module).__name__} holds a spiking network in '{found[0]}' already, and only "
+                    f"one can be calibrated: '{self.network}' would stay an ANN. Convert both parts as one "
+                    "module, or give the other one back its ANN."
+                )
+            return
+        # What a module builds later can't be looked for yet.
+        if not any(is_overridden(hook, pl_module) for hook in ("configure_model", "setup")):
             find_network(pl_module, self.network)
-        _rebuild_on_loading(pl_module)
+        if stage == "fit":
+            self._calibration_images(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take back what `setup` and the evaluation have added to the module."""
@@ -163,11 +183,24 @@ class CalibrationCallback(Callback):
         """Calibrate before `trainer.predict`."""
         self._before_evaluation(trainer, pl_module)
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let the Trainer forget the checkpoint of an ANN that the SNN has refused.
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn if `trainer.validate` has not looked at the SNN."""
+        self._after_evaluation(trainer, pl_module)
 
-        Lightning would load it again into whatever the same Trainer runs next.
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn if `trainer.test` has not looked at the SNN."""
+        self._after_evaluation(trainer, pl_module)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn if `trainer.predict` has not looked at the SNN."""
+        self._after_evaluation(trainer, pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Take back what `setup` has added, and let the Trainer forget an ANN that the SNN has refused.
+
+        Lightning would load its checkpoint again into whatever the same Trainer runs next.
         """
+        self.teardown(trainer, pl_module, "")
         if isinstance(exception, CheckpointError):
             trainer._checkpoint_connector._loaded_checkpoint = {}
 
@@ -188,8 +221,21 @@ class CalibrationCallback(Callback):
             return
         self._calibrate_once(trainer, pl_module)
         found = find_spiking_model(pl_module)
-        if self._statistics is not None and found is not None:
-            self._statistics.watch(found[1])
+        assert found is not None
+        if self._statistics is None or self._snn is not found[1]:
+            self._statistics, self._snn = InputStatistics(), found[1]
+        self._statistics.watch(found[1])
+
+    def _after_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        watched = self._statistics
+        if trainer.state.fn != TrainerFn.FITTING and watched is not None and watched.waiting:
+            watched.stop()
+            warnings.warn(
+                f"The SNN was not called: what was evaluated of {type(pl_module).__name__} is not the "
+                "spiking network. Let its steps call the attribute that holds the SNN, or self(...) where "
+                "the whole forward was converted.",
+                stacklevel=2,
+            )
 
     def _calibrated(self, pl_module: LightningModule) -> bool:
         found = find_spiking_model(pl_module)
@@ -210,14 +256,19 @@ class CalibrationCallback(Callback):
                     pl_module.load_state_dict(communicator.broadcast(pl_module.state_dict()))
                 network = find_network(pl_module, self.network)
                 recorder = Recorder(trainer, network, self.inputs, choose_whole=self.network is None)
-                batches = recorder.record(self._calibration_loader(trainer), self.pipeline.seed)
+                batches = recorder.record(self._calibration_images(trainer)(), self.pipeline.seed)
                 self._statistics = InputStatistics.of(batches)
                 snn, self._left = self._run(trainer, recorder, batches, communicator)
-                recorder.network.replace(snn)
-                recorder.check(snn)
+                put_back = recorder.network.replace(snn)
+                try:
+                    recorder.check(snn)
+                except BaseException:
+                    put_back()
+                    raise
             except Exception as error:
                 communicator.fail(error)
                 raise
+        self._snn = snn
         self.records, self.seconds = snn.records, time.perf_counter() - started
         if not self.keep_partial:
             self.remove_partial(trainer)
@@ -244,9 +295,10 @@ class CalibrationCallback(Callback):
                 error.obstacles,
             ) from error
 
-    def _calibration_loader(self, trainer: Trainer) -> Iterable[Any]:
-        if self.loader is not None:
-            return self.loader
+    def _calibration_images(self, trainer: Trainer) -> Callable[[], Iterable[Any]]:
+        """Return what gives the calibration loader."""
+        if (loader := self.loader) is not None:
+            return lambda: loader
         source = getattr(trainer, "datamodule", None)
         make = getattr(source, "calibration_dataloader", None)
         if make is None:
@@ -254,7 +306,7 @@ class CalibrationCallback(Callback):
                 "There are no calibration images: pass calibration_dataloader=... to CalibrationCallback, or "
                 "give the DataModule a method calibration_dataloader()."
             )
-        return cast(Iterable[Any], make())
+        return cast(Callable[[], Iterable[Any]], make)
 
     def _load_best(self, trainer: Trainer, pl_module: LightningModule) -> None:
         path = getattr(trainer.checkpoint_callback, "best_model_path", "")
@@ -262,15 +314,25 @@ class CalibrationCallback(Callback):
             raise CalibrationError(
                 "weights='best' needs a ModelCheckpoint callback that has saved a checkpoint; add one."
             )
-        pl_module.load_state_dict(read_checkpoint(path, pl_module.device)["state_dict"])
+        # Written by this very run, perhaps with hyperparameters of any type.
+        checkpoint = torch.load(path, map_location=pl_module.device, weights_only=False)
+        own = vars(pl_module).pop("on_load_checkpoint", None)
+        pl_module.on_load_checkpoint(checkpoint)
+        if own is not None:
+            vars(pl_module)["on_load_checkpoint"] = own
+        pl_module.load_state_dict(checkpoint["state_dict"], strict=pl_module.strict_loading)
 
 
-def _rebuild_on_loading(module: LightningModule) -> None:
+def _rebuild_on_loading(trainer: Trainer, module: LightningModule) -> None:
     """Let `module` take the SNN of a checkpoint that the Trainer is about to load into it."""
     vars(module).pop("on_load_checkpoint", None)
     own = module.on_load_checkpoint
 
     def on_load_checkpoint(checkpoint: dict[str, Any]) -> None:
+        path = getattr(trainer, "ckpt_path", None)
+        if path is not None and Path(path).is_file():
+            # Lightning looks at no checksums, and the SNN's digest is of its own tensors alone.
+            check_sums(path)
         rebuild_spiking_model(module, checkpoint)
         own(checkpoint)
 

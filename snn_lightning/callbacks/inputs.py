@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
@@ -19,6 +21,7 @@ from snn_lightning.callbacks.own_code import Code, batches_on_device, choose
 from snn_lightning.callbacks.recording import (
     Call,
     instead_of_forward,
+    own_copy,
     recorded,
     tensors_of,
     without_trace,
@@ -30,6 +33,15 @@ from snn_lightning.spiking.model import SpikingModel
 TOLERANCE = {"32-true": 1e-3, "64-true": 1e-3}
 """Relative error between two runs of an ANN by the Trainer's precision."""
 MIXED_TOLERANCE = 0.1
+
+MANY = 100_000
+"""More calibration images than anybody needs."""
+
+RUNNING = {
+    TrainerFn.VALIDATING: "validation_step",
+    TrainerFn.TESTING: "test_step",
+    TrainerFn.PREDICTING: "predict_step",
+}
 
 
 class _Reached(BaseException):
@@ -68,24 +80,33 @@ class Recorder:
             CalibrationError: nothing reaches it, it takes more than one tensor, or values aren't finite.
         """
         received: list[Tensor] = []
+        count, warned = 0, False
         with without_trace(self.trainer, self.network.module):
             for index, batch in enumerate(batches_on_device(self.trainer, loader, seed)):
                 calls: list[Call] = []
                 if self._code is None:
                     self._code = self._choose(batch)
                 with recorded(self.network.ann, calls):
-                    self._code(batch, index)
+                    self._code(own_copy(batch), index)
                 if self._first is None and calls:
                     self._first = batch, calls[0]
                     self._compare(calls[0])
                 received.extend(call.inputs for call in calls)
+                count += sum(len(call.inputs) for call in calls)
+                if count > MANY and not warned:
+                    warned = True
+                    warnings.warn(
+                        f"The calibration loader has given {MANY} images and goes on; all are kept in "
+                        "memory. If it has no end, limit it: some thousand images are enough.",
+                        stacklevel=2,
+                    )
         return check_images(received)
 
     def check(self, snn: SpikingModel) -> None:
         """Run the module's code with the SNN in place, on the first batch and up to it.
 
         Raises:
-            CalibrationError: it doesn't get there; the ANN is in place again then.
+            CalibrationError: it doesn't get there.
         """
         assert self._code is not None
         assert self._first is not None
@@ -99,11 +120,10 @@ class Recorder:
         with without_trace(self.trainer, self.network.module), instead_of_forward(snn, stop):
             try:
                 code = self._code if self.inputs is None else self._given(snn)
-                code(batch, 0)
+                code(own_copy(batch), 0)
             except _Reached:
                 pass
         if not received:
-            self.network.put_back()
             raise CalibrationError(
                 f"The code of {type(self.network.module).__name__} does not reach the SNN that has replaced "
                 f"{self.network.title}: it gets at the ANN another way. Let it call the attribute itself."
@@ -117,31 +137,34 @@ class Recorder:
         inside: list[str] = []
         outside: list[str] = []
 
-        def reaches(code: Code) -> bool:
+        def reached(code: Code) -> list[Tensor]:
             calls: list[Call] = []
             inside.clear()
             outside.clear()
             with recorded(self.network.ann, calls), noted(self.network, inside, outside):
-                code(batch, 0)
-            return bool(calls)
+                code(own_copy(batch), 0)
+            return [call.inputs for call in calls]
+
+        def chosen() -> Code:
+            return choose(module, batch, self._running, reached, self.network.title)
 
         module = self.network.module
         if not self.choose_whole or not self.network.path:
-            return choose(module, batch, reaches, self.network.title)
+            return chosen()
         try:
-            code = choose(module, batch, reaches, self.network.title)
+            code = chosen()
         except CalibrationError as error:
             if not is_overridden("forward", module):
                 raise
             # What has a usual name may be something else.
             try:
                 self.network = whole(module)
-                return choose(module, batch, reaches, self.network.title)
+                return chosen()
             except SNNLightningError:
                 raise error from None
         if inside:
             self.network = whole(module)
-            return choose(module, batch, reaches, self.network.title)
+            return chosen()
         if outside:
             names = ", ".join(f"'{name}'" for name in dict.fromkeys(outside))
             warnings.warn(
@@ -151,6 +174,12 @@ class Recorder:
                 stacklevel=2,
             )
         return code
+
+    @property
+    def _running(self) -> str | None:
+        """The step that the Trainer is about to run; None at the end of a training."""
+        function = self.trainer.state.fn
+        return None if function is None else RUNNING.get(function)
 
     def _given(self, network: Any) -> Code:
         inputs = self.inputs
@@ -191,12 +220,12 @@ class InputStatistics:
     """Mean and deviation of the calibration images, to be compared with what the SNN receives later.
 
     Args:
-        mean: over all their numbers.
+        mean: over all their numbers; NaN where it is not known, and then nothing is compared.
         deviation: of all their numbers.
     """
 
-    mean: float
-    deviation: float
+    mean: float = math.nan
+    deviation: float = math.nan
     _handle: RemovableHandle | None = None
 
     @classmethod
@@ -213,9 +242,15 @@ class InputStatistics:
 
         def look(_: object, args: tuple[Any, ...]) -> None:
             self.stop()
-            self.compare(args[0])
+            if args and isinstance(args[0], Tensor):
+                self.compare(args[0])
 
         self._handle = snn.register_forward_pre_hook(look)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the SNN that is watched has not been called yet."""
+        return self._handle is not None
 
     def stop(self) -> None:
         """Look no more."""
@@ -225,6 +260,8 @@ class InputStatistics:
 
     def compare(self, x: Tensor) -> None:
         """Warn if images `[N, ...]` are shifted or scaled by a multiple."""
+        if math.isnan(self.mean):
+            return
         seen = InputStatistics.of([x])
         spread = max(self.deviation, 1e-12)
         if abs(seen.mean - self.mean) > 4 * spread or not 0.2 < seen.deviation / spread < 5:

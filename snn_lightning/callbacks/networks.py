@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -45,21 +45,9 @@ class Network:
         same = [name for name, part in self.module.named_modules(remove_duplicate=False) if part is self.ann]
         return [self.path, *(name for name in same if name != self.path)]
 
-    def replace(self, snn: SpikingModel) -> None:
-        """Put the SNN into its place."""
-        place(self.module, snn, self.paths, whole=not self.path)
-
-    def put_back(self) -> None:
-        """Undo `replace`."""
-        if self.path:
-            place(self.module, self.ann, self._spiking_paths())
-        else:
-            delattr(self.module, WHOLE)
-            del vars(self.module)["forward"]
-
-    def _spiking_paths(self) -> list[str]:
-        snn = self.module.get_submodule(self.path)
-        return [name for name, part in self.module.named_modules(remove_duplicate=False) if part is snn]
+    def replace(self, snn: SpikingModel) -> Callable[[], None]:
+        """Put the SNN into its place; returns what puts the ANN back."""
+        return place(self.module, snn, self.paths, whole=not self.path)
 
 
 def find_network(module: LightningModule, path: str | None) -> Network:
@@ -70,9 +58,15 @@ def find_network(module: LightningModule, path: str | None) -> Network:
     """
     for name in NETWORK_NAMES if path is None else (path,):
         try:
-            return Network(module, name, module.get_submodule(name))
+            part = module.get_submodule(name)
         except AttributeError:
             continue
+        if isinstance(part, SpikingModel):
+            raise SettingsError(
+                f"'{name}' of {type(module).__name__} holds a spiking network that is not calibrated. A "
+                "calibration starts from the ANN: put that there, the callback converts it."
+            )
+        return Network(module, name, part)
     if path is None and is_overridden("forward", module):
         return whole(module)
     names = NETWORK_NAMES if path is None else (path,)

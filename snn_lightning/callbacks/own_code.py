@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from snn_lightning.errors import CalibrationError
 
-STEPS = ("predict_step", "validation_step", "test_step")
+STEPS = ("validation_step", "test_step", "predict_step")
 
 Code = Callable[[Any, int], object]
 """What runs on a batch, given its number too."""
@@ -35,22 +35,31 @@ def batches_on_device(trainer: Trainer, loader: Iterable[Any], seed: int) -> Ite
     torch.manual_seed(seed)
     batch = None
     for batch in loader:
-        yield trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
+        batch = trainer.precision_plugin.convert_input(batch)
+        # As in the Trainer's loops, which call this hook themselves.
+        batch = trainer.lightning_module._on_before_batch_transfer(batch)
+        yield trainer.strategy.batch_to_device(batch)
     if batch is None:
         raise CalibrationError("The calibration set is empty: give a loader with at least one image.")
 
 
-def candidates(module: LightningModule, batch: Any) -> Iterator[tuple[str, Code]]:
+def candidates(module: LightningModule, batch: Any, running: str | None) -> Iterator[tuple[str, Code]]:
     """Yield the module's own ways to treat a batch, the likeliest first, with their names.
 
-    `forward` where it takes the batch, then the steps, which know how a batch is made up. That the first
-    part of a tuple is the input is only supposed where the module has no step that says so.
+    The steps know how a batch is made up and prepared, and that of the running function best; then `forward`
+    where it takes the batch. That the first part of a tuple is the input is only supposed where the module
+    has no step that says so.
+
+    Args:
+        module: the user's.
+        batch: a calibration batch.
+        running: the step that the Trainer is about to run.
     """
+    steps = [name for name in dict.fromkeys((running, *STEPS)) if name and is_overridden(name, module)]
+    for name in steps:
+        yield name, _step(getattr(module, name))
     yield "forward", lambda batch, index: module(batch)
-    for name in STEPS:
-        if is_overridden(name, module):
-            yield name, _step(getattr(module, name))
-    if isinstance(batch, tuple | list) and batch and isinstance(batch[0], Tensor):
+    if not steps and isinstance(batch, tuple | list) and batch and isinstance(batch[0], Tensor):
         yield "forward of the batch's first part", lambda batch, index: module(batch[0])
 
 
@@ -64,24 +73,39 @@ def _step(step: Callable[..., object]) -> Code:
     return lambda batch, index: step(*(batch, index, 0)[:count])
 
 
-def choose(module: LightningModule, batch: Any, reaches: Callable[[Code], bool], name: str) -> Code:
+def _takes_apart(batch: Any, received: Sequence[Tensor]) -> bool:
+    """Whether code for (inputs, labels) has taken the first images of a tensor for its parts."""
+    return isinstance(batch, Tensor) and any(
+        x.dim() < 2 or len(x) % max(len(batch), 1) or x.shape == batch.shape[1:] for x in received
+    )
+
+
+def choose(
+    module: LightningModule,
+    batch: Any,
+    running: str | None,
+    reached: Callable[[Code], Sequence[Tensor]],
+    name: str,
+) -> Code:
     """Return the first of `candidates` that reaches the network.
 
     Args:
         module: the user's.
         batch: the first calibration batch.
-        reaches: runs a candidate on the batch, and says whether the network was called.
+        running: see `candidates`.
+        reached: runs a candidate on the batch, and returns what the network received.
         name: of the network, for the message.
 
     Raises:
         CalibrationError: none does; says what became of each.
     """
     tried = []
-    for title, code in candidates(module, batch):
+    for title, code in candidates(module, batch, running):
         try:
-            if reaches(code):
+            received = reached(code)
+            if received and not _takes_apart(batch, received):
                 return code
-            tried.append(f"{title} doesn't call it")
+            tried.append(f"{title} {'takes images for parts of a batch' if received else 'does not call it'}")
         except Exception as error:
             # A candidate that the batch is not meant for may fail in any way.
             reason = str(error).splitlines()[0] if str(error) else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.trainer.states import RunningStage
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from snn_lightning.errors import CalibrationError
 from snn_lightning.graph.threads import alone
@@ -105,10 +107,11 @@ def without_trace(trainer: Trainer, module: LightningModule) -> Iterator[None]:
     """
     loggers, stage = trainer.loggers, trainer.state.stage
     modes = {part: part.training for part in module.modules()}
-    kept = [(part, dict(vars(part)), dict(part._buffers)) for part in module.modules()]
+    kept = [(part, dict(vars(part)), dict(part._buffers), dict(part._modules)) for part in module.modules()]
+    parameters = [(parameter, parameter.detach().clone()) for parameter in module.parameters()]
     module.eval()
     trainer.loggers, trainer.state.stage = [DummyLogger() for _ in loggers], RunningStage.VALIDATING
-    for part, attributes, buffers in kept:
+    for part, attributes, buffers, _ in kept:
         for name, value in attributes.items():
             if name not in _INTERNAL:
                 vars(part)[name] = _copied(value)
@@ -119,11 +122,17 @@ def without_trace(trainer: Trainer, module: LightningModule) -> Iterator[None]:
         with alone(), isolate_rng(), torch.no_grad(), trainer.precision_plugin.forward_context():
             yield
     finally:
-        for part, attributes, buffers in kept:
+        for part, attributes, buffers, modules in kept:
             for name in set(vars(part)) - set(attributes):
                 del vars(part)[name]
             vars(part).update(attributes)
             part._buffers.update(buffers)
+            for name in set(part._modules) - set(modules):
+                del part._modules[name]
+        with torch.no_grad():
+            for parameter, before in parameters:
+                if not torch.equal(parameter, before):
+                    parameter.copy_(before)
         for part, mode in modes.items():
             part.training = mode
         trainer.loggers, trainer.state.stage = loggers, stage
@@ -133,12 +142,26 @@ def _nothing(*args: Any, **kwargs: Any) -> None:
     """Log nothing."""
 
 
-def _copied(value: Any) -> Any:
-    """Copy containers and tensors; other objects stay the same."""
+def own_copy(batch: Any) -> Any:
+    """Return a batch that code may change, or the batch itself where it can't be copied."""
+    try:
+        return copy.deepcopy(batch)
+    except Exception:  # whatever a batch of the user's own raises
+        return batch
+
+
+def _copied(value: Any, inside: bool = False) -> Any:
+    """Copy containers, tensors, and metrics inside containers; other objects stay the same."""
     if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
         return value.clone()
-    if type(value) is dict:
-        return {key: _copied(part) for key, part in value.items()}
+    if inside and isinstance(value, Metric):
+        # Those that are submodules are copied by their own attributes.
+        return copy.deepcopy(value)
+    if isinstance(value, dict):
+        result = copy.copy(value)
+        for key, part in value.items():
+            result[key] = _copied(part, inside=True)
+        return result
     if type(value) in (list, set, tuple, deque):
-        return type(value)(map(_copied, value))
+        return type(value)(_copied(part, inside=True) for part in value)
     return value

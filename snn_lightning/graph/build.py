@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from snn_lightning.graph.network import INPUT, StageNetwork, require_sites
 from snn_lightning.graph.operators import MAX_POOLS
 from snn_lightning.graph.precision import own_precision
 from snn_lightning.graph.threads import alone
-from snn_lightning.graph.trace import trace, unwrap
+from snn_lightning.graph.trace import copied, trace, unwrap
 
 TOLERANCE = 1e-4
 """Largest relative error allowed between the ANN and its normalised graph."""
@@ -26,7 +26,7 @@ TOLERANCE = 1e-4
 MAX_POOLING = ("gated", "average", "keep")
 
 
-def normalise(ann: nn.Module, sample: Tensor) -> StageNetwork:
+def normalise(ann: nn.Module, sample: Tensor, others: Sequence[Tensor] = ()) -> StageNetwork:
     """Return `ann` as plain operators with its batch norms folded, after checking that it computes the same.
 
     A `BoundedActivation` is compared in its site's form: what else it does in the ANN, such as
@@ -35,6 +35,7 @@ def normalise(ann: nn.Module, sample: Tensor) -> StageNetwork:
     Args:
         ann: the user's network; left as it is.
         sample: inputs `[N, ...]` on the ANN's device.
+        others: inputs of other sizes, `[N, ...]` each, on which it must compute the same too.
 
     Raises:
         ConversionError: lists every operator that can't be converted, or names what differs.
@@ -48,11 +49,26 @@ def normalise(ann: nn.Module, sample: Tensor) -> StageNetwork:
     with alone(devices=[]):
         network = lower(ann, sample)
         # A forward may leave something behind in its modules; so does `eval`.
-        ann = copy.deepcopy(ann).eval()
+        ann = copied(ann).eval()
         with torch.no_grad(), plain_activations(ann), own_precision("float32", sample.device):
             for part in (sample[:1], sample):
                 _check_equal(ann(part.clone()), network(part), "output")
+            for part in others:
+                _check_size(ann, network, part, sample)
     return network
+
+
+def _check_size(ann: nn.Module, network: StageNetwork, x: Tensor, sample: Tensor) -> None:
+    """Check that the network has no constant in it that holds for the size of `sample` alone."""
+    expected = ann(x.clone())
+    try:
+        _check_equal(expected, network(x), "output")
+    except (ConversionError, RuntimeError) as error:
+        raise ConversionError(
+            f"The network is converted for inputs of {tuple(sample.shape[1:])}, and computes something else "
+            f"on those of {tuple(x.shape[1:])} ({error}): its forward computes with sizes, which become "
+            "constants. Use layers that adapt, such as nn.AdaptiveAvgPool2d, or inputs of one size."
+        ) from error
 
 
 def lower(ann: nn.Module, sample: Tensor) -> StageNetwork:

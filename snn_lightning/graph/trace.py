@@ -125,7 +125,7 @@ def trace(model: nn.Module) -> fx.GraphModule:
                 f"{f'The module {name!r}' if name else 'The model'} is a scripted module, whose Python "
                 "code is gone. Pass the nn.Module it was scripted from."
             )
-    network = copy.deepcopy(model).eval()
+    network = copied(model).eval()
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             # Modules may be compiled one by one.
@@ -146,7 +146,31 @@ def trace(model: nn.Module) -> fx.GraphModule:
     return fx.GraphModule(network, graph)
 
 
+def copied(model: nn.Module) -> nn.Module:
+    """Return a deep copy, also of a module that keeps the result of a computation as an attribute.
+
+    Raises:
+        ConversionError: something in it can't be copied.
+    """
+    kept = (value for module in model.modules() for value in vars(module).values())
+    memo = {id(v): v.detach().clone() for v in kept if isinstance(v, torch.Tensor) and not v.is_leaf}
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:  # whatever an attribute of the user's own raises
+        raise ConversionError(
+            f"{type(model).__name__} can't be copied ({type(error).__name__}: {error}): a conversion works "
+            "on a copy. Keep locks, files, generators and the like out of the network's modules."
+        ) from error
+
+
 def _remedy(message: str) -> str:
+    if "not installed as a submodule" in message:
+        return (
+            "Register every layer in __init__: lists of layers as nn.ModuleList, slices of an nn.Sequential "
+            "and layers made in forward as attributes of their own."
+        )
+    if "attached to a `Trainer`" in message:
+        return "Take self.trainer and self.log out of forward: only the steps have a Trainer."
     if "dynamo" in message:
         return (
             "Take torch.compile off the function it calls: compiled modules are unwrapped, functions can't."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -31,21 +31,41 @@ def find_spiking_model(module: nn.Module) -> tuple[str, SpikingModel] | None:
     return None
 
 
-def place(module: nn.Module, network: nn.Module, paths: Sequence[str], whole: bool = False) -> None:
+def place(
+    module: nn.Module, network: SpikingModel, paths: Sequence[str], whole: bool = False
+) -> Callable[[], None]:
     """Put `network` into `module`.
 
     Args:
         module: holds it afterwards.
-        network: an SNN, or the ANN that it has replaced.
+        network: an SNN.
         paths: qualified names under which `module` holds it.
         whole: let it run in place of the module's own `forward` as well.
+
+    Returns:
+        What puts back everything that was there before.
     """
-    for path in paths:
-        parent, _, attribute = path.rpartition(".")
-        module.get_submodule(parent)._modules[attribute] = network
+    owners = [
+        (module.get_submodule(parent)._modules, name)
+        for parent, _, name in (p.rpartition(".") for p in paths)
+    ]
+    places: list[tuple[dict[str, Any], str]] = [*owners]
+    if whole:
+        places.append((vars(module), "forward"))
+    before = [(owner, name, owner[name]) for owner, name in places if name in owner]
+    for owner, name in owners:
+        owner[name] = network
     if whole:
         # Not as an attribute of the module, which would take a module for a submodule called "forward".
         vars(module)["forward"] = network.__call__
+
+    def undo() -> None:
+        for owner, name in places:
+            del owner[name]
+        for owner, name, old in before:
+            owner[name] = old
+
+    return undo
 
 
 def runs_whole(module: nn.Module, network: nn.Module) -> bool:
@@ -124,6 +144,11 @@ def load_from_checkpoint(cls: type[Module], path: str | Path, **settings: Any) -
             "the arguments that its checkpoint does not keep as keywords."
         ) from error
     module.__class__ = cls
+    if find_spiking_model(module) is None:
+        raise CheckpointError(
+            f"{cls.__name__}.on_load_checkpoint doesn't pass the spiking network of '{path}' on: let it call "
+            "super().on_load_checkpoint(checkpoint)."
+        )
     return cast(Module, module)
 
 
@@ -166,6 +191,11 @@ def _entry(
         entry["aliases"] = others
     if runs_whole(module, model):
         entry["whole"] = True
+    if missing := [name for name in model.state_dict() if name not in _own(state, attribute)]:
+        raise CheckpointError(
+            f"The checkpoint would lack {len(missing)} tensors of the spiking network, such as "
+            f"'{missing[0]}': let state_dict() of {type(module).__name__} keep what is under '{attribute}'."
+        )
     entry["digest"] = _digest(entry, _own(state, attribute))
     return entry
 
@@ -192,6 +222,8 @@ def _rebuilt(checkpoint: Mapping[str, Any]) -> SpikingModel:
         )
     state = _own(checkpoint["state_dict"], attribute)
     model = SpikingModel.from_spec(entry["spec"], state)
+    if any(value.dtype == torch.float64 for value in state.values()):
+        model = model.double()
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -17,7 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 
 from snn_lightning import LCP, CalibrationCallback, SpikingModel, calibrate
 from snn_lightning.callbacks.inputs import InputStatistics, relative_error
-from snn_lightning.errors import CalibrationError, SettingsError
+from snn_lightning.errors import CalibrationError, ConversionError, SettingsError
 from tests.calibration.support import same_bits
 from tests.callbacks.modules import Classifier, make_trainer, pairs
 from tests.toys import PlainConv, inputs, toy
@@ -101,6 +101,9 @@ class Flattening(Bare):
     def forward(self, x):
         return self.net(x.view(len(x), -1))
 
+    def test_step(self, batch, batch_idx):
+        return self(batch[0])
+
 
 class AnySize(nn.Module):
     def __init__(self):
@@ -181,7 +184,7 @@ def test_inputs_says_what_the_network_receives(tmp_path):
 def test_nothing_reaches_the_network(tmp_path):
     message = (
         r"(?s)What the network 'net' receives can't be found out: no code of Classifier calls it on a "
-        r"calibration batch \(dict\).*forward fails with .*validation_step fails with KeyError.*inputs=func"
+        r"calibration batch \(dict\).*validation_step fails with KeyError.*forward fails with .*inputs=func"
     )
     module = Classifier()
     with pytest.raises(CalibrationError, match=message):
@@ -342,6 +345,122 @@ def test_images_of_another_range_in_the_test(tmp_path):
         warnings.filterwarnings("error", "The SNN receives")
         trainer.test(module, pairs(8), verbose=False)
     assert not module.net._forward_pre_hooks
+
+
+def test_hooks_in_front_of_the_device(tmp_path):
+    class Before(Bare):
+        def on_before_batch_transfer(self, batch, dataloader_idx):
+            return scaled(batch[0]), batch[1]
+
+        def test_step(self, batch, batch_idx):
+            return self.net(batch[0])
+
+    assert same_bits(run(tmp_path, Before(), BOTH).net, by_hand([scaled(x) for x, _ in BOTH]))
+
+
+def test_the_running_step_comes_first(tmp_path):
+    class Steps(Bare):
+        def forward(self, x):
+            return self.net(x)
+
+        def validation_step(self, batch, batch_idx):
+            return self(batch * 2)
+
+        def test_step(self, batch, batch_idx):
+            return self(scaled(batch[0] if isinstance(batch, list) else batch))
+
+    assert same_bits(run(tmp_path, Steps(), [IMAGES]).net, by_hand([scaled(IMAGES)]))
+
+
+def test_a_step_that_would_take_images_for_parts_of_a_batch(tmp_path):
+    # Three images of three channels: batch[0] is one image, which a convolution would take for a batch.
+    batches = [IMAGES[i : i + 3] for i in range(0, 12, 3)]
+    assert same_bits(run(tmp_path, Classifier(), batches).net, by_hand(list(batches)))
+
+
+def test_a_step_that_changes_its_batch(tmp_path):
+    class Changing(Bare):
+        def test_step(self, batch, batch_idx):
+            return self.net(batch.pop("image").mul_(2)) if isinstance(batch, dict) else self.net(batch[0])
+
+    module = run(tmp_path, Changing(), [{"image": IMAGES.clone()}])
+    assert same_bits(module.net, by_hand([IMAGES * 2]))
+
+
+def test_an_evaluation_without_the_snn_says_so(tmp_path):
+    class Average(Bare):
+        def __init__(self):
+            super().__init__()
+            self.average = toy(PlainConv)
+
+        def validation_step(self, batch, batch_idx):
+            return self.net(batch[0])
+
+        def test_step(self, batch, batch_idx):
+            return self.average(batch[0])
+
+    module, message = (
+        Average(),
+        "The SNN was not called: what was evaluated of Average is not the spiking netw",
+    )
+    callback = CalibrationCallback(PIPELINE, BOTH)
+    with pytest.warns(UserWarning, match=message):
+        make_trainer(tmp_path, callback).test(module, pairs(8), verbose=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "The SNN was not called")
+        make_trainer(tmp_path, callback).validate(module, pairs(8), verbose=False)
+    given = CalibrationCallback(PIPELINE, BOTH, inputs=lambda batch: batch[0])
+    with pytest.warns(UserWarning, match=message):
+        make_trainer(tmp_path, given).test(Average(), pairs(8), verbose=False)
+
+
+def test_only_a_module_without_steps_may_mean_the_first_part(tmp_path):
+    class Helper(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layers = toy(PlainConv)
+
+        def forward(self, x):
+            return self.layers(x)
+
+        def test_step(self, batch, batch_idx):
+            return self.layers(batch[1])
+
+    with pytest.raises(CalibrationError, match=r"What Helper\.forward receives can't be found out"):
+        run(tmp_path, Helper(), BOTH)
+
+
+def test_sizes_that_became_constants(tmp_path):
+    class Fixed(AnySize):
+        def forward(self, x):
+            f = torch.relu(self.conv(x))
+            return self.head(f.sum((2, 3)) / (f.shape[2] * f.shape[3]))
+
+    class Sized(Bare):
+        def forward(self, x):
+            return self.net(x)
+
+    message = r"converted for inputs of \(3, 8, 8\), and computes something else on those of \(3, 12, 8\)"
+    with pytest.raises(ConversionError, match=message):
+        run(tmp_path, Sized(Fixed()), [IMAGES, torch.rand(2, 3, 12, 8)])
+
+
+def test_metrics_in_a_dict_and_parameters_stay_as_they_were(tmp_path):
+    class Keeping(Bare):
+        def __init__(self):
+            super().__init__()
+            self.metrics = {"accuracy": MulticlassAccuracy(5, average="micro")}
+            self.average = nn.Parameter(torch.zeros(2), requires_grad=False)
+
+        def validation_step(self, batch, batch_idx):
+            self.metrics["accuracy"].update(self.net(batch[0]), batch[1])
+            self.average += 1
+            self.made = nn.Linear(1, 1)
+
+    module = run(tmp_path, Keeping(), BOTH)
+    assert module.metrics["accuracy"].update_count == 0
+    assert module.average.tolist() == [0, 0]
+    assert "made" not in module._modules
 
 
 def test_formulas():

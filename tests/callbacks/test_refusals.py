@@ -50,7 +50,7 @@ def test_half_precision(precision, tmp_path):
 
 @pytest.mark.parametrize("settings", [{}, {"strategy": DDPStrategy()}, {"precision": "bf16-mixed"}])
 def test_what_works_is_let_through(settings):
-    CalibrationCallback(LCP(3)).setup(stub(**settings), Classifier(), "fit")
+    CalibrationCallback(LCP(3), []).setup(stub(**settings), Classifier(), "fit")
 
 
 @needs_averaging

@@ -168,7 +168,7 @@ def test_steps_that_never_call_forward(tmp_path):
 
     trainer = make_trainer(tmp_path, CalibrationCallback(LCP(3)))
     with pytest.raises(
-        CalibrationError, match=r"(?s)What Steps\.forward receives .*predict_step doesn't call"
+        CalibrationError, match=r"(?s)What Steps\.forward receives .*predict_step does not call"
     ):
         trainer.test(Steps(), datamodule=Data(), verbose=False)
 
