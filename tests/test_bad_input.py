@@ -124,7 +124,7 @@ def test_a_damaged_checkpoint(calibrated: Finished, folder: Path, damage: str, k
     else:
         ckpt.write_bytes({"flipped": flipped(source), "text": b"hello", "empty": b""}[damage])
     done = run(folder, *MODEL, f"ckpt={ckpt}", cache=folder.parent)
-    assert_refused(done, "Error: ", f"'{ckpt}'", "name another")
+    assert_refused(done, "Error: ", f"'{ckpt}'", "Name another")
 
 
 def test_a_damaged_pretrained_ann(calibrated: Finished, folder: Path) -> None:

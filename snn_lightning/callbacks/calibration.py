@@ -44,8 +44,8 @@ class CalibrationCallback(Callback):
     is left alone; one that is tested with the checkpoint of an SNN (`ckpt_path`) gets the SNN from there.
 
     The calibration images are what the network receives while the module's own code runs on the calibration
-    batches: its `forward`, or where that doesn't take a batch its `predict_step`, `validation_step` or
-    `test_step`, without logging anything.
+    batches: the step that is about to run, else `validation_step`, `test_step`, `predict_step` or `forward`,
+    without logging anything.
 
     Args:
         pipeline: what to calibrate, e.g. `ACP(timesteps=16)`.

@@ -13,14 +13,12 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
 from snn_lightning.calibration.images import check_images
 from snn_lightning.callbacks.networks import Network, noted, whole
 from snn_lightning.callbacks.own_code import Code, batches_on_device, choose
 from snn_lightning.callbacks.recording import (
     Call,
-    instead_of_forward,
     own_copy,
     recorded,
     tensors_of,
@@ -117,12 +115,21 @@ class Recorder:
             received.append(x.detach().to("cpu", call.inputs.dtype))
             raise _Reached
 
-        with without_trace(self.trainer, self.network.module), instead_of_forward(snn, stop):
-            try:
+        snn.listener = stop
+        try:
+            with without_trace(self.trainer, self.network.module):
                 code = self._code if self.inputs is None else self._given(snn)
                 code(own_copy(batch), 0)
-            except _Reached:
-                pass
+        except _Reached:
+            pass
+        except Exception as error:
+            raise CalibrationError(
+                f"The code of {type(self.network.module).__name__} fails with the SNN in place of "
+                f"{self.network.title} ({type(error).__name__}: {error}): let it call that as a whole, with "
+                "one tensor, and not its parts."
+            ) from error
+        finally:
+            snn.listener = None
         if not received:
             raise CalibrationError(
                 f"The code of {type(self.network.module).__name__} does not reach the SNN that has replaced "
@@ -226,7 +233,7 @@ class InputStatistics:
 
     mean: float = math.nan
     deviation: float = math.nan
-    _handle: RemovableHandle | None = None
+    _watched: SpikingModel | None = None
 
     @classmethod
     def of(cls, batches: list[Tensor]) -> InputStatistics:
@@ -240,23 +247,22 @@ class InputStatistics:
         """Look at the next images that `snn` receives; warn if they are of another range."""
         self.stop()
 
-        def look(_: object, args: tuple[Any, ...]) -> None:
+        def look(x: Tensor) -> None:
             self.stop()
-            if args and isinstance(args[0], Tensor):
-                self.compare(args[0])
+            self.compare(x)
 
-        self._handle = snn.register_forward_pre_hook(look)
+        snn.listener, self._watched = look, snn
 
     @property
     def waiting(self) -> bool:
         """Whether the SNN that is watched has not been called yet."""
-        return self._handle is not None
+        return self._watched is not None
 
     def stop(self) -> None:
         """Look no more."""
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+        if self._watched is not None:
+            self._watched.listener = None
+            self._watched = None
 
     def compare(self, x: Tensor) -> None:
         """Warn if images `[N, ...]` are shifted or scaled by a multiple."""

@@ -13,7 +13,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from snn_lightning.analysis.cost.report import cost_report
 from snn_lightning.analysis.energy import measure_energy
@@ -79,6 +79,7 @@ def calibrate(config: DictConfig) -> Results | None:
     """Pretrain or load an ANN, convert, calibrate, test and save; with an SNN's checkpoint only test it."""
     pipeline = cast(Pipeline, instantiate(config.pipeline))
     finetune = cast(FineTuning, instantiate(config.finetune))
+    saved = _spiking_checkpoint(config)
     experiment = Experiment.compose(config)
     if finetune.epochs and experiment.trainer.world_size > 1:
         raise SettingsError(
@@ -95,8 +96,8 @@ def calibrate(config: DictConfig) -> Results | None:
             _cost_report(experiment, pipeline), highlight=False, markup=False, soft_wrap=True
         )
         return None
-    if config.ckpt is not None and KEY in (checkpoint := read_checkpoint(config.ckpt)):
-        return _test_only(experiment, checkpoint.get("hyper_parameters", {}))
+    if saved is not None:
+        return _test_only(experiment, saved)
     module, trainer = experiment.module, experiment.trainer
     _check_metric(experiment, pipeline, finetune)
     # What can't be converted or calibrated is said before hours of pretraining.
@@ -160,6 +161,20 @@ def calibrate(config: DictConfig) -> Results | None:
     )
     _report(experiment, results)
     return results
+
+
+def _spiking_checkpoint(config: DictConfig) -> dict[str, Any] | None:
+    """Return the settings of the module that `config.ckpt` was written from, if it holds an SNN.
+
+    Its model takes the place of the config's, of which nothing is asked.
+    """
+    if config.ckpt is None or config.dry_run or KEY not in (checkpoint := read_checkpoint(config.ckpt)):
+        return None
+    saved = cast(dict[str, Any], checkpoint.get("hyper_parameters", {}))
+    if "model" in saved:
+        with open_dict(config):
+            config.model = saved["model"]
+    return saved
 
 
 def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:

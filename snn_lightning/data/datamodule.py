@@ -11,6 +11,9 @@ from snn_lightning.data.images import LabelledImages, Sample
 from snn_lightning.data.settings import DataSettings
 from snn_lightning.data.splits import draw, limit, stratified_split
 
+ENOUGH = 256
+"""Calibration images where their number isn't said."""
+
 
 class ImageDataModule(LightningDataModule, ABC):
     """Training, validation, test and calibration batches `(x [N, C, H, W] float32, y [N] int64)` of images.
@@ -58,14 +61,13 @@ class ImageDataModule(LightningDataModule, ABC):
             train_part, val_part = torch.arange(len(train)), torch.arange(len(val))
         train_part = limit(train_part, settings.train_images, "data.train_images")
         test_part = limit(torch.arange(len(test)), settings.test_images, "data.test_images")
-        calibration = draw(train_part, settings.calibration_images, settings.seed, "data.calibration_images")
         fed = train.augmented(settings.seed + 1) if settings.augment else train
         self._sets = {
             "train": _subset(fed, train_part),
             "val": _subset(val, val_part),
             "test": _subset(test, test_part),
-            "calibration": _subset(train, calibration),
         }
+        self._calibration = train, train_part
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Training batches in an order given by the seed; a last batch that is not full is left out."""
@@ -85,7 +87,18 @@ class ImageDataModule(LightningDataModule, ABC):
         return self._loader("test")
 
     def calibration_dataloader(self) -> DataLoader[Sample]:
-        """Calibration batches: training images, not augmented, always the same ones in the same order."""
+        """Calibration batches: training images, not augmented, always the same ones in the same order.
+
+        Raises:
+            SettingsError: there are fewer than wanted.
+        """
+        self.setup()
+        assert self._sets is not None
+        images, positions = self._calibration
+        wanted = self.settings.calibration_images
+        count = min(ENOUGH, len(positions)) if wanted is None else wanted
+        drawn = draw(positions, count, self.settings.seed, "data.calibration_images")
+        self._sets["calibration"] = _subset(images, drawn)
         return self._loader("calibration", batch_size=self.settings.calibration_batch_size)
 
     def _set(self, part: str) -> Dataset[Sample]:

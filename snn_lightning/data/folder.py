@@ -58,7 +58,7 @@ class Folder(ImageDataModule):
         check_channels(in_channels)
         self.root = Path(root)
         self._parts, names = _read_layout(self.root)
-        defaults = {"batch_size": 64, "num_workers": 2}
+        defaults = {"batch_size": 64, "num_workers": 2, "calibration_images": None}
         super().__init__(len(names), in_channels, image_size, DataSettings.of(settings, **defaults))
         self.class_names = names
         self.test_fraction = test_fraction

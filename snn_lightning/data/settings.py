@@ -17,7 +17,7 @@ class DataSettings:
     Args:
         batch_size: images a batch in training, validation and test.
         num_workers: loader processes; 0 loads in the main process.
-        calibration_images: how many training images calibrate.
+        calibration_images: how many training images calibrate; None takes 256, or all where there are fewer.
         calibration_batch_size: images a batch in calibration.
         val_fraction: part of the training set that becomes the validation set.
         seed: see above.
@@ -28,7 +28,7 @@ class DataSettings:
 
     batch_size: int = 128
     num_workers: int = 0
-    calibration_images: int = 256
+    calibration_images: int | None = 256
     calibration_batch_size: int = 128
     val_fraction: float = 0.1
     seed: int = 0
@@ -37,15 +37,18 @@ class DataSettings:
     test_images: int | None = None
 
     def __post_init__(self) -> None:
-        for field in ("batch_size", "calibration_images", "calibration_batch_size"):
+        for field in ("batch_size", "calibration_batch_size"):
             _check_integer(field, getattr(self, field), 1)
         for field in ("num_workers", "seed"):
             _check_integer(field, getattr(self, field), 0)
-        for field in ("train_images", "test_images"):
+        for field in ("train_images", "test_images", "calibration_images"):
             if getattr(self, field) is not None:
                 _check_integer(field, getattr(self, field), 1)
         if not isinstance(self.val_fraction, int | float) or not 0 < self.val_fraction < 1:
-            raise SettingsError(f"data.val_fraction must lie between 0 and 1, got {self.val_fraction!r}")
+            raise SettingsError(
+                f"data.val_fraction must be above 0 and below 1, got {self.val_fraction!r}: nothing can be "
+                "chosen without validation images"
+            )
 
     @classmethod
     def of(cls, given: Mapping[str, Any], **defaults: Any) -> "DataSettings":

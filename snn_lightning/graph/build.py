@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -186,6 +187,11 @@ def _check_equal(expected: Any, got: Any, where: str) -> None:
                 "function of the input."
             )
     elif isinstance(expected, dict):
+        if type(expected) not in (dict, OrderedDict):
+            raise ConversionError(
+                f"The network returns a {type(expected).__name__} at its {where}, which a spiking network "
+                "can't give back: return a plain dict, a tuple or a tensor."
+            )
         for key, part in expected.items():
             _check_equal(part, got[key], f"{where}[{key!r}]")
     elif isinstance(expected, tuple | list):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -112,6 +112,7 @@ class SpikingModel(nn.Module):
         rows: largest number of images times time steps simulated at once; what is more is cut into chunks
             (of images only, where neurons need all time steps at once).
         status: "uncalibrated", "partial" or "calibrated".
+        listener: called with every batch of inputs before it is simulated, in whatever way; None as a rule.
         records: what the calibration did to each stage, see `StageRecord`; empty in a loaded model.
     """
 
@@ -123,6 +124,7 @@ class SpikingModel(nn.Module):
         self.rows = 128
         self.status = "uncalibrated"
         self.records: list[dict[str, Any]] = []
+        self.listener: Callable[[Tensor], None] | None = None
         self.units = nn.ModuleDict()
         for stage in network.stages:
             self.units[stage.name] = self._unit(stage)
@@ -274,6 +276,8 @@ class SpikingModel(nn.Module):
     def _check_input(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):
             raise ConversionError(f"The spiking network takes one tensor [N, ...], got {type(x).__name__}.")
+        if self.listener is not None:
+            self.listener(x)
 
     def _simulate(self, x: Tensor) -> Iterator[dict[str, Tensor]]:
         """Yield the readouts `[t, N, ...]` of consecutive chunks of time, by unit."""

@@ -127,6 +127,38 @@ class Other(Classifier):
         del self.net
 
 
+def test_a_state_dict_that_leaves_the_snn_out(tmp_path):
+    class Filtered(Classifier):
+        def state_dict(self, *args, **kwargs):
+            state = super().state_dict(*args, **kwargs)
+            return {key: value for key, value in state.items() if "v_th" not in key}
+
+    module = Filtered()
+    trainer = make_trainer(tmp_path, CalibrationCallback(LCP(3)))
+    trainer.test(module, datamodule=Data(), verbose=False)
+    with pytest.raises(
+        CheckpointError, match=r"would lack 2 tensors .* let state_dict\(\) of Filtered keep what"
+    ):
+        trainer.save_checkpoint(tmp_path / "snn.ckpt")
+
+
+def test_a_flipped_bit_beside_the_snn(tmp_path):
+    class Head(Classifier):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(5, 5)
+
+    module, path = Head(), tmp_path / "snn.ckpt"
+    trainer = make_trainer(tmp_path, CalibrationCallback(LCP(3), network="net"))
+    trainer.test(module, datamodule=Data(), verbose=False)
+    trainer.save_checkpoint(path)
+    content = bytearray(path.read_bytes())
+    content[content.find(module.head.weight.detach().numpy().tobytes()) + 3] ^= 0x40
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"snn\.ckpt' is damaged .*Take another copy"):
+        trainer.test(Head(), datamodule=Data(), ckpt_path=path, verbose=False)
+
+
 class Wider(Classifier):
     """Has a layer more."""
 

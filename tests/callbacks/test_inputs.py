@@ -344,7 +344,7 @@ def test_images_of_another_range_in_the_test(tmp_path):
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "The SNN receives")
         trainer.test(module, pairs(8), verbose=False)
-    assert not module.net._forward_pre_hooks
+    assert module.net.listener is None
 
 
 def test_hooks_in_front_of_the_device(tmp_path):
@@ -385,6 +385,18 @@ def test_a_step_that_changes_its_batch(tmp_path):
 
     module = run(tmp_path, Changing(), [{"image": IMAGES.clone()}])
     assert same_bits(module.net, by_hand([IMAGES * 2]))
+
+
+def test_code_that_calls_a_part_of_the_network(tmp_path):
+    class Early(Bare):
+        def test_step(self, batch, batch_idx):
+            return self.net.head.bias + self.net(batch[0])
+
+    message = r"fails with the SNN in place of the network 'net' \(AttributeError: .*call that as a whole"
+    module = Early()
+    with pytest.raises(CalibrationError, match=message):
+        run(tmp_path, module, BOTH)
+    assert isinstance(module.net, PlainConv)
 
 
 def test_an_evaluation_without_the_snn_says_so(tmp_path):

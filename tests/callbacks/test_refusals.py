@@ -1,16 +1,19 @@
 """What can't work is refused before anything is trained."""
 
+import pickle
 import runpy
 from types import SimpleNamespace
 
 import pytest
 from lightning.pytorch import Trainer, callbacks
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, SingleDeviceStrategy
 
-from snn_lightning import LCP, CalibrationCallback
+from snn_lightning import LCP, CalibrationCallback, convert
 from snn_lightning.callbacks import averaging
 from snn_lightning.errors import CalibrationError, SettingsError
-from tests.callbacks.modules import Classifier, Data, make_trainer
+from tests.callbacks.modules import Classifier, Data, make_trainer, pairs
+from tests.toys import PlainConv, inputs, toy
 from tests.versions import needs_averaging
 
 
@@ -67,6 +70,58 @@ def test_averaging_with_a_lightning_that_has_none(monkeypatch):
     with pytest.raises(SettingsError, match=r"needs Lightning 2.6, .* 'lightning>=2.6', or leave out callb"):
         found["EMAWeightAveraging"](decay=0.9)
     assert not isinstance(CalibrationCallback(LCP(3)), found["WeightAveraging"])
+
+
+def test_stochastic_averaging_after_calibration(tmp_path):
+    average = StochasticWeightAveraging(swa_lrs=0.05)
+    trainer = make_trainer(tmp_path, CalibrationCallback(LCP(3)), average, max_epochs=2)
+    with pytest.raises(
+        CalibrationError, match=r"StochasticWeightAveraging callback is listed after .* before"
+    ):
+        trainer.fit(Classifier(), datamodule=Data())
+
+
+def test_a_training_without_calibration_images(tmp_path):
+    trainer = make_trainer(tmp_path, CalibrationCallback(LCP(3)))
+    with pytest.raises(
+        CalibrationError, match="There are no calibration images: pass calibration_dataloader"
+    ):
+        trainer.fit(Classifier(), pairs())
+    assert trainer.global_step == 0
+
+
+class Two(Classifier):
+    """Has another network besides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = toy(PlainConv)
+
+
+def test_a_second_network(tmp_path):
+    module = Two()
+    make_trainer(tmp_path, CalibrationCallback(LCP(3), network="net")).test(module, datamodule=Data())
+    trainer = make_trainer(tmp_path, CalibrationCallback(LCP(3), network="other"))
+    with pytest.raises(
+        CalibrationError, match=r"in 'net' already, and only one can be .*'other' would stay an A"
+    ):
+        trainer.test(module, datamodule=Data(), verbose=False)
+
+
+def test_an_uncalibrated_snn_in_the_networks_place(tmp_path):
+    module = Classifier(convert(toy(PlainConv), inputs(PlainConv, 4), 3))
+    trainer = make_trainer(tmp_path, CalibrationCallback(LCP(3)))
+    message = "'net' of Classifier holds a spiking network that is not calibrated.* starts from the ANN"
+    with pytest.raises(SettingsError, match=message):
+        trainer.test(module, datamodule=Data(), verbose=False)
+
+
+def test_after_an_error_the_module_is_as_it_was(tmp_path):
+    module = Two()
+    trainer = make_trainer(tmp_path, CalibrationCallback(LCP(3), []))
+    with pytest.raises(CalibrationError, match="The calibration set is empty"):
+        trainer.test(module, datamodule=Data(), verbose=False)
+    assert pickle.loads(pickle.dumps(module)).net.head.weight.equal(module.net.head.weight)
 
 
 @pytest.mark.parametrize("pipeline", ["lcp", None, LCP])

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 from torch import nn
 
-from snn_lightning import ACP, LCP, MMSE, CalibrationCallback, LeastSquares, Signed, SpikingModel, calibrate
+from snn_lightning import (
+    ACP,
+    LCP,
+    MMSE,
+    CalibrationCallback,
+    LeastSquares,
+    Signed,
+    SpikingModel,
+    calibrate,
+    load_converted,
+    save_converted,
+)
 from snn_lightning.errors import CalibrationError
 from tests.calibration.support import same_bits
 from tests.callbacks.modules import QUICK, Classifier, Data, make_trainer, pairs
@@ -98,6 +111,51 @@ def test_a_fit_of_what_stands_behind_an_snn(tmp_path):
     assert not torch.equal(module.head.weight, before)
 
 
+def test_a_network_that_is_built_in_configure_model(tmp_path):
+    class Late(Classifier):
+        def __init__(self):
+            super().__init__()
+            del self.net
+
+        def configure_model(self):
+            if not hasattr(self, "net"):
+                self.net = toy(PlainConv)
+
+    module = Late()
+    make_trainer(tmp_path, CalibrationCallback(LCP(3), network="net")).test(
+        module, datamodule=Data(), verbose=False
+    )
+    assert same_bits(module.net, calibrate(toy(PlainConv), IMAGES, LCP(3), progress=False))
+
+
+def test_a_network_that_keeps_what_it_has_computed(tmp_path):
+    class Keeping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = toy(PlainConv)
+
+        def forward(self, x):
+            self.seen = self.inner(x)
+            return self.seen
+
+    module = Classifier(Keeping())
+    make_trainer(tmp_path, CalibrationCallback(LCP(3))).fit(module, datamodule=Data())
+    assert isinstance(module.net, SpikingModel)
+
+
+def test_the_best_weights_of_a_module_with_settings_of_any_type(tmp_path):
+    class Configured(Classifier):
+        def __init__(self, root: Path = Path("data")):
+            super().__init__()
+            self.save_hyperparameters()
+
+    module = Configured()
+    kept = ModelCheckpoint(tmp_path / "best")
+    callback = CalibrationCallback(LCP(3), weights="best")
+    make_trainer(tmp_path, callback, kept, enable_checkpointing=True).fit(module, datamodule=Data())
+    assert isinstance(module.net, SpikingModel)
+
+
 def test_float32_images_in_precision_64(tmp_path):
     module = Classifier()
     make_trainer(tmp_path, CalibrationCallback(LCP(3)), precision="64-true").test(
@@ -105,6 +163,10 @@ def test_float32_images_in_precision_64(tmp_path):
     )
     expected = calibrate(toy(PlainConv).double(), [x.double() for x in IMAGES], LCP(3), progress=False)
     assert same_bits(module.net, expected)
+    save_converted(module.net, tmp_path / "snn.ckpt")
+    loaded = load_converted(tmp_path / "snn.ckpt")
+    assert loaded.neurons["features_2"].v_th.dtype == torch.float64
+    assert torch.equal(loaded(IMAGES[0].double()), module.net(IMAGES[0].double()))
 
 
 def test_a_watched_network(tmp_path, monkeypatch):

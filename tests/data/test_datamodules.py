@@ -154,7 +154,7 @@ def test_limits_keep_fixed_subsets() -> None:
 )
 def test_bad_settings_are_named(settings: dict, parts: list[str]) -> None:
     with pytest.raises(SettingsError) as caught:
-        Digits(**settings).setup()
+        Digits(**settings).calibration_dataloader()
     for part in parts:
         assert part in str(caught.value)
 

@@ -207,7 +207,7 @@ def test_a_layout_that_cannot_be_read_is_named(
 )
 def test_bad_settings_are_named(root: Path, settings: dict, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        Folder(root, **{**SMALL, **settings}).setup()
+        Folder(root, **{**SMALL, **settings}).calibration_dataloader()
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "deep"])

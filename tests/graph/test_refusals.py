@@ -1,5 +1,6 @@
 """What can't be converted is refused, with the operator, its place and what to do."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -365,3 +366,38 @@ def test_a_call_that_no_code_of_the_users_makes_has_no_line() -> None:
     (obstacle,) = caught.value.obstacles
     assert (obstacle.path, obstacle.line) == ("1", "")
     assert str(obstacle).startswith("Sigmoid in module '1': ")
+
+
+class Output(dict):
+    """A dict with attributes, which a spiking network could not give back."""
+
+
+def test_an_output_of_a_class_of_its_own():
+    class Returning(PlainConv):
+        def forward(self, x):
+            return Output(logits=super().forward(x))
+
+    with pytest.raises(
+        ConversionError, match=r"The network returns a Output at its output, .* return a plain d"
+    ):
+        normalise(toy(Returning), inputs(PlainConv))
+
+
+def test_layers_that_are_not_registered():
+    class Loose(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = [nn.Conv2d(3, 4, 3), nn.ReLU()]
+
+        def forward(self, x):
+            return self.layers[1](self.layers[0](x))
+
+    with pytest.raises(ConversionError, match=r"Register every layer in __init__: lists of layers as nn\."):
+        normalise(Loose(), torch.rand(2, 3, 8, 8))
+
+
+def test_a_network_that_can_not_be_copied():
+    network = toy(PlainConv)
+    network.lock = threading.Lock()
+    with pytest.raises(ConversionError, match=r"PlainConv can't be copied .*Keep locks, files, generators"):
+        normalise(network, inputs(PlainConv))
