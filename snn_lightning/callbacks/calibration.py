@@ -10,9 +10,6 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import StochasticWeightAveraging
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
@@ -22,15 +19,16 @@ from snn_lightning.calibration.pipelines import Pipeline
 from snn_lightning.calibration.walk.resume import PartialCheckpoint
 from snn_lightning.callbacks.averaging import WeightAveraging
 from snn_lightning.callbacks.communicator import StrategyCommunicator
-from snn_lightning.callbacks.inputs import InputStatistics, Recorder
+from snn_lightning.callbacks.inputs import Recorder
 from snn_lightning.callbacks.networks import find_network
 from snn_lightning.callbacks.observer import LoggingObserver
+from snn_lightning.callbacks.refusals import refuse_frozen, refuse_trainer
+from snn_lightning.callbacks.statistics import InputStatistics
 from snn_lightning.errors import CalibrationError, CheckpointError, ConversionError, SettingsError
 from snn_lightning.files import check_sums
 from snn_lightning.spiking.checkpoint import (
     find_spiking_model,
     rebuild_spiking_model,
-    runs_whole,
     write_spec,
 )
 from snn_lightning.spiking.model import SpikingModel
@@ -90,30 +88,7 @@ class CalibrationCallback(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what can't work before anything is trained."""
-        strategy = trainer.strategy
-        if isinstance(getattr(strategy, "launcher", None), _MultiProcessingLauncher):
-            raise CalibrationError(
-                "Calibration needs processes that live as long as the program: spawn, fork and notebook "
-                "launchers lose the calibrated network. Use strategy='ddp', torchrun, or one device."
-            )
-        if not isinstance(strategy, DDPStrategy | SingleDeviceStrategy):
-            raise CalibrationError(
-                f"Calibration needs whole parameters on every process, which {type(strategy).__name__} "
-                "shards. Use strategy='ddp' or one device."
-            )
-        if str(trainer.precision).endswith("-true") and trainer.precision not in ("32-true", "64-true"):
-            raise CalibrationError(
-                f"Calibration at precision='{trainer.precision}' would round thresholds and potentials. Use "
-                "'32-true' or a mixed precision."
-            )
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        after = callbacks[callbacks.index(self) :] if self in callbacks else []
-        for callback in after:
-            if isinstance(callback, WeightAveraging | StochasticWeightAveraging):
-                raise CalibrationError(
-                    f"A {type(callback).__name__} callback is listed after CalibrationCallback and would "
-                    "overwrite the SNN with the averaged ANN. List it before."
-                )
+        refuse_trainer(trainer, self)
         self._look(trainer, pl_module, stage)
         _rebuild_on_loading(trainer, pl_module)
 
@@ -142,16 +117,7 @@ class CalibrationCallback(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse to train what has nothing to train."""
-        found = find_spiking_model(pl_module)
-        if found is None or any(parameter.requires_grad for parameter in found[1].parameters()):
-            return
-        name, snn = found
-        if runs_whole(pl_module, snn) or not any(p.requires_grad for p in pl_module.parameters()):
-            raise CalibrationError(
-                f"'{name}' holds a calibrated SNN, which is frozen: there is nothing to train. To train it "
-                f"with surrogate gradients call module.{name}.requires_grad_(True) before fit; to go back to "
-                "the ANN build the module anew and load its checkpoint."
-            )
+        refuse_frozen(pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Calibrate what `fit` has trained."""
@@ -253,7 +219,7 @@ class CalibrationCallback(Callback):
                     self._load_best(trainer, pl_module)
                 if trainer.world_size > 1:
                     # Batch norm statistics of a training differ from process to process.
-                    pl_module.load_state_dict(communicator.broadcast(pl_module.state_dict()))
+                    pl_module.load_state_dict(communicator.broadcast(pl_module.state_dict()), strict=False)
                 network = find_network(pl_module, self.network)
                 recorder = Recorder(trainer, network, self.inputs, choose_whole=self.network is None)
                 batches = recorder.record(self._calibration_images(trainer)(), self.pipeline.seed)
