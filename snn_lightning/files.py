@@ -74,7 +74,7 @@ def read_checkpoint(path: str | PathLike[str], device: torch.device | str = "cpu
         ) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(
-            f"'{path}' holds a {type(checkpoint).__name__}, not a checkpoint; name another file."
+            f"'{path}' holds a {type(checkpoint).__name__}, not a checkpoint. Name another file."
         )
     return checkpoint
 

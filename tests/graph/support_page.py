@@ -23,13 +23,13 @@ CONVERTS, REFUSES = "| classifier | sites | gates | stages |", "| classifier | o
 SECTIONS = {
     "activations": "## Activations of one neuron a call",
     "comparisons": "### As a comparison with zero",
-    "leaky": "## Activations of two neurons a call",
+    "leaky_relu": "## Activations of two neurons a call",
     "synapses": "### Synapses, batch norm, pooling, resampling",
-    "products": "### Matrix products with a constant",
+    "matmul": "### Matrix products with a constant",
     "arithmetic": "### Sums, differences, scales and constants",
     "shapes": "### Concatenation, cuts and moves",
     "padding": "### Padding",
-    "vanishing": "### Nothing is left of them in eval mode",
+    "identity": "### Nothing is left of them in eval mode",
 }
 NOTES = {
     "activations": "Each *call* is a site and becomes a layer of integrate-and-fire neurons, so a module "
@@ -37,11 +37,11 @@ NOTES = {
     "bound caps the threshold, as ReLU6 does; `Threshold` with 0 and 0.",
     "comparisons": "`torch.maximum(x, 0)` with any constant of zeros that doesn't enlarge `x`, "
     "`torch.where(x > 0, x, 0)` and `x * (x > 0)`.",
-    "leaky": "`relu(x) - a * relu(-x)`, exactly, for any slope `a`: two sites, see "
+    "leaky_relu": "`relu(x) - a * relu(-x)`, exactly, for any slope `a`: two sites, see "
     "[how it works](how_it_works.md). RReLU has its mean slope in eval mode.",
     "synapses": "A batch norm is folded into the synapse that it alone reads, and is a per-channel affine "
     "map elsewhere. Max pooling behind a site becomes a gate.",
-    "products": "`x @ W` with a constant `W [in, out]`, and `torch.einsum` that sums one dimension of `x` "
+    "matmul": "`x @ W` with a constant `W [in, out]`, and `torch.einsum` that sums one dimension of `x` "
     "behind the batch with such a constant.",
     "arithmetic": "Of two activations, sums and differences; with numbers and constant tensors, products and "
     "quotients too.",

@@ -146,7 +146,7 @@ def test_nothing_comes_at_the_wrong_time(cls: type[nn.Module], pipeline: Pipelin
     snn = calibrate(ann, [images], pipeline, progress=False)
     assert (snn(images) - ann(images)).norm() < 0.05 * ann(images).norm()
     # But for what float32 makes of a potential that is just a threshold.
-    assert all(stage.norms.timing < 1e-6 for stage in measure_mismatch(ann, snn, images).stages)
+    assert all(stage.norms.unevenness < 1e-6 for stage in measure_mismatch(ann, snn, images).stages)
     unit = rescale_to_unit_spikes(snn.double())
     torch.testing.assert_close(unit(images.double()), snn(images.double()), rtol=1e-9, atol=1e-11)
     fired = sum(2 * (train != 0).any(0).sum().item() for train in snn.spikes(images.double()).values())
