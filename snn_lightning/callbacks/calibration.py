@@ -11,7 +11,6 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 from snn_lightning.calibration.api import run_calibration
@@ -93,7 +92,7 @@ class CalibrationCallback(Callback):
         _rebuild_on_loading(trainer, pl_module)
 
     def _look(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse what lacks a network, or calibration images at the end of a training."""
+        """Refuse a second network, and a training after which there are no calibration images."""
         found = find_spiking_model(pl_module)
         if found is not None:
             if self.network is not None and pl_module.get_submodule(self.network) is not found[1]:
@@ -103,9 +102,6 @@ class CalibrationCallback(Callback):
                     "module, or give the other one back its ANN."
                 )
             return
-        # What a module builds later can't be looked for yet.
-        if not any(is_overridden(hook, pl_module) for hook in ("configure_model", "setup")):
-            find_network(pl_module, self.network)
         if stage == "fit":
             self._calibration_images(trainer)
 
@@ -116,8 +112,11 @@ class CalibrationCallback(Callback):
             self._statistics.stop()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse to train what has nothing to train."""
+        """Refuse to train what has nothing to train, or no network to calibrate afterwards."""
         refuse_frozen(pl_module)
+        if find_spiking_model(pl_module) is None:
+            # Not in `setup`: the module may build its network in its own, or in `configure_model`.
+            find_network(pl_module, self.network)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Calibrate what `fit` has trained."""
@@ -280,6 +279,7 @@ class CalibrationCallback(Callback):
             raise CalibrationError(
                 "weights='best' needs a ModelCheckpoint callback that has saved a checkpoint; add one."
             )
+        check_sums(path)
         # Written by this very run, perhaps with hyperparameters of any type.
         checkpoint = torch.load(path, map_location=pl_module.device, weights_only=False)
         own = vars(pl_module).pop("on_load_checkpoint", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,22 +103,22 @@ def without_trace(trainer: Trainer, module: LightningModule) -> Iterator[None]:
     """Run a module's own code as in a validation, logging nothing and leaving no state behind.
 
     Inside, the module is in eval mode, logging goes nowhere, and buffers, metrics' states, lists, dicts and
-    tensors of all its submodules are copies; afterwards everything is as it was, random streams too.
+    tensors of all its submodules are copies; afterwards they, parameters and random streams are as before.
     """
     loggers, stage = trainer.loggers, trainer.state.stage
     modes = {part: part.training for part in module.modules()}
     kept = [(part, dict(vars(part)), dict(part._buffers), dict(part._modules)) for part in module.modules()]
     parameters = [(parameter, parameter.detach().clone()) for parameter in module.parameters()]
-    module.eval()
-    trainer.loggers, trainer.state.stage = [DummyLogger() for _ in loggers], RunningStage.VALIDATING
-    for part, attributes, buffers, _ in kept:
-        for name, value in attributes.items():
-            if name not in _INTERNAL:
-                vars(part)[name] = _copied(value)
-        part._buffers.update({name: _copied(value) for name, value in buffers.items()})
-        if isinstance(part, LightningModule):
-            vars(part).update(log=_nothing, log_dict=_nothing)
     try:
+        module.eval()
+        trainer.loggers, trainer.state.stage = [DummyLogger() for _ in loggers], RunningStage.VALIDATING
+        for part, attributes, buffers, _ in kept:
+            for name, value in attributes.items():
+                if name not in _INTERNAL:
+                    vars(part)[name] = _copied(value)
+            part._buffers.update({name: _copied(value) for name, value in buffers.items()})
+            if isinstance(part, LightningModule):
+                vars(part).update(log=_nothing, log_dict=_nothing)
         with alone(), isolate_rng(), torch.no_grad(), trainer.precision_plugin.forward_context():
             yield
     finally:
@@ -158,9 +158,12 @@ def _copied(value: Any, inside: bool = False) -> Any:
         # Those that are submodules are copied by their own attributes.
         return copy.deepcopy(value)
     if isinstance(value, dict):
+        parts = {key: _copied(part, inside=True) for key, part in value.items()}
+        if type(value) is dict:
+            return parts
         result = copy.copy(value)
-        for key, part in value.items():
-            result[key] = _copied(part, inside=True)
+        with suppress(Exception):  # a class of dicts that can't be changed needs no copy
+            result.update(parts)
         return result
     if type(value) in (list, set, tuple, deque):
         return type(value)(_copied(part, inside=True) for part in value)

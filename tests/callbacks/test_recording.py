@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch import nn
@@ -67,19 +69,29 @@ def test_nothing_is_logged_and_no_state_changes(tmp_path):
     assert "log" not in vars(module)
 
 
+class Fixed(dict):
+    """Can't be changed."""
+
+    def update(self, *args, **kwargs):
+        raise TypeError("fixed")
+
+
 def test_metrics_in_a_dict_and_parameters_stay_as_they_were(tmp_path):
     class Keeping(Bare):
         def __init__(self):
             super().__init__()
             self.metrics = {"accuracy": MulticlassAccuracy(5, average="micro")}
+            self.counts, self.fixed = Counter(), Fixed(a=1)
             self.average = nn.Parameter(torch.zeros(2), requires_grad=False)
 
         def validation_step(self, batch, batch_idx):
             self.metrics["accuracy"].update(self.net(batch[0]), batch[1])
             self.average += 1
+            self.counts["batches"] += 1
             self.made = nn.Linear(1, 1)
 
     module = run(tmp_path, Keeping(), BOTH)
     assert module.metrics["accuracy"].update_count == 0
     assert module.average.tolist() == [0, 0]
+    assert (module.counts, module.fixed) == (Counter(), {"a": 1})
     assert "made" not in module._modules

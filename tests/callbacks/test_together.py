@@ -22,7 +22,7 @@ from snn_lightning import (
     load_converted,
     save_converted,
 )
-from snn_lightning.errors import CalibrationError
+from snn_lightning.errors import CalibrationError, SettingsError
 from tests.calibration.support import same_bits
 from tests.callbacks.modules import QUICK, Classifier, Data, make_trainer, pairs
 from tests.toys import PlainConv, toy
@@ -121,6 +121,10 @@ def test_a_network_that_is_built_in_configure_model(tmp_path):
             if not hasattr(self, "net"):
                 self.net = toy(PlainConv)
 
+    trainer = make_trainer(tmp_path, CalibrationCallback(LCP(3), network="nett"))
+    with pytest.raises(SettingsError, match="Late has no network in 'nett'; its submodules are 'net'"):
+        trainer.fit(Late(), datamodule=Data())
+    assert trainer.global_step == 0
     module = Late()
     make_trainer(tmp_path, CalibrationCallback(LCP(3), network="net")).test(
         module, datamodule=Data(), verbose=False
