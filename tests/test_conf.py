@@ -31,7 +31,7 @@ from snn_lightning import (
 )
 from snn_lightning.calibration import Balance, Best, Bias, LeastSquares, NeuronSearch, Potential, Weights
 from snn_lightning.cli.experiment import Experiment
-from snn_lightning.graph.bounded import BoundedActivation
+from snn_lightning.graph.capture.bounded import BoundedActivation
 from snn_lightning.training import FineTuning
 from tests import fake_timm
 from tests.composing import composed, group

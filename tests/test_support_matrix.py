@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snn_lightning import conversion_report
-from snn_lightning.graph.lowering import FUNCTION_RULES, MODULE_RULES
-from snn_lightning.graph.remedies import REMEDIES
+from snn_lightning.graph.capture.lowering import FUNCTION_RULES, MODULE_RULES
+from snn_lightning.graph.capture.remedies import REMEDIES
 from snn_lightning.graph.report import ConversionReport
 from snn_lightning.models.torchvision_models import list_torchvision_models
 

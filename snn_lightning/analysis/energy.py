@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from snn_lightning.analysis.format import aligned, si
 from snn_lightning.errors import SettingsError
-from snn_lightning.graph.network import Node
+from snn_lightning.graph.ir import Node
 from snn_lightning.graph.operators import MAX_POOLS, SYNAPSES, Affine, Elementwise, Mean, Scale, Sum
 from snn_lightning.spiking.model import SpikingModel, run_static
 from snn_lightning.spiking.neurons.dynamics import per_channel

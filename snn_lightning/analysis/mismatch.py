@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from snn_lightning.analysis.format import aligned
 from snn_lightning.errors import ConversionError, SettingsError
-from snn_lightning.graph.build import MAX_POOLING, normalise, prepare
-from snn_lightning.graph.network import INPUT, Node, Stage, StageNetwork
+from snn_lightning.graph.ir import INPUT, Node, Stage
+from snn_lightning.graph.network import StageNetwork
+from snn_lightning.graph.normalise import MAX_POOLING, normalise, prepare
 from snn_lightning.graph.threads import alone
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.neurons.dynamics import per_channel

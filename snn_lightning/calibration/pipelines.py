@@ -8,7 +8,7 @@ from typing import Any
 from snn_lightning.calibration.images import count_images
 from snn_lightning.calibration.walk.cache import PLACES
 from snn_lightning.errors import SettingsError
-from snn_lightning.graph.build import MAX_POOLING
+from snn_lightning.graph.normalise import MAX_POOLING
 from snn_lightning.graph.precision import check_precision
 from snn_lightning.settings import Settings
 from snn_lightning.spiking.model import check_timesteps

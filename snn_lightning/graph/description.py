@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from snn_lightning.graph.network import INPUT, Node, tree_leaves
+from snn_lightning.graph.ir import INPUT, Node, tree_leaves
 from snn_lightning.graph.operators import MAX_POOLS, OPERATORS, build
 
 TAKEN = frozenset(dir(nn.ModuleDict()))

@@ -1,87 +1,19 @@
-"""The normalised ANN: a data-flow graph of plain operators, cut into stages."""
+"""The normalised ANN: operators with their parameters, on a graph cut into stages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from snn_lightning.errors import CheckpointError, ConversionError
+from snn_lightning.graph.description import check_description
+from snn_lightning.graph.ir import INPUT, Node, Stage, tree_map
 from snn_lightning.graph.operators import build
+from snn_lightning.graph.passes.partition import partition, temporal_values
 from snn_lightning.graph.precision import compute
-
-INPUT = "input"
-"""The name of the value that enters the network."""
-
-ACTIVATION = "Activation"
-
-
-@dataclass(frozen=True)
-class Node:
-    """One operator call.
-
-    Args:
-        name: unique name of the call and of its value.
-        op: key of `graph.operators.OPERATORS`.
-        inputs: names of the values it reads.
-        settings: plain keyword arguments of the operator.
-        path: the qualified module in which the user's code makes the call.
-        line: the user's source line, or "".
-    """
-
-    name: str
-    op: str
-    inputs: tuple[str, ...]
-    settings: dict[str, Any] = field(default_factory=dict)
-    path: str = ""
-    line: str = ""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The operators that lead from earlier units to one unit, and that unit.
-
-    A unit is whatever looks at time: a neuron at a site, a gate at a max pool, the readout at an output.
-
-    Args:
-        name: name of the unit.
-        kind: "neuron", "gate" or "readout".
-        operators: names of the nodes that belong to this stage, in topological order.
-        current: name of the value the unit receives.
-        inputs: names of earlier values the operators (or the unit) read.
-        exports: names of operator values that later stages read.
-    """
-
-    name: str
-    kind: str
-    operators: tuple[str, ...]
-    current: str
-    inputs: tuple[str, ...]
-    exports: tuple[str, ...] = ()
-
-
-def tree_leaves(tree: Any) -> list[str]:
-    """Return the value names in an output tree of tuples, lists and dicts."""
-    if isinstance(tree, str):
-        return [tree]
-    if tree is None:
-        return []
-    parts: Iterable[Any] = tree.values() if isinstance(tree, Mapping) else tree
-    return [leaf for part in parts for leaf in tree_leaves(part)]
-
-
-def tree_map(function: Callable[[str], Any], tree: Any) -> Any:
-    """Return `tree` with each value name replaced by `function(name)`."""
-    if isinstance(tree, str):
-        return function(tree)
-    if tree is None:
-        return None
-    if isinstance(tree, Mapping):
-        return {key: tree_map(function, part) for key, part in tree.items()}
-    return type(tree)(tree_map(function, part) for part in tree)
 
 
 class StageNetwork(nn.Module):
@@ -111,9 +43,6 @@ class StageNetwork(nn.Module):
         gates: Iterable[str] = (),
     ) -> None:
         super().__init__()
-        # Lazy: the partition stands in a file of its own and needs Node and Stage from here.
-        from snn_lightning.graph.stages import partition, temporal_values
-
         self.nodes = {node.name: node for node in nodes}
         self.output = output
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -203,9 +132,6 @@ class StageNetwork(nn.Module):
         Raises:
             CheckpointError: the description makes no sense, or does not fit `state`.
         """
-        # Lazy, as the partition.
-        from snn_lightning.graph.description import check_description
-
         try:
             nodes = [Node(**{**node, "inputs": tuple(node["inputs"])}) for node in spec["nodes"]]
             check_description(nodes, spec["output"], spec["gates"], state)

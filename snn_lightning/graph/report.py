@@ -12,9 +12,10 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from snn_lightning.errors import ConversionError
-from snn_lightning.graph.build import lower, normalise, prepare
-from snn_lightning.graph.lowering import Obstacle
-from snn_lightning.graph.network import INPUT, StageNetwork
+from snn_lightning.graph.capture.lowering import Obstacle
+from snn_lightning.graph.ir import INPUT
+from snn_lightning.graph.network import StageNetwork
+from snn_lightning.graph.normalise import lower, normalise, prepare
 
 _WIDE = 10_000
 """Columns of a console on which no table is broken."""

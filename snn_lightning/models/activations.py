@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_lightning.errors import SettingsError
-from snn_lightning.graph.bounded import BoundedActivation
+from snn_lightning.graph.capture.bounded import BoundedActivation
 from snn_lightning.models.layers import check_positive
 from snn_lightning.spiking.neurons.dynamics import expected_rate
 

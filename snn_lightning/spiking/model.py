@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from snn_lightning.errors import CheckpointError, ConversionError, SettingsError
-from snn_lightning.graph.network import INPUT, Stage, StageNetwork, tree_leaves, tree_map
+from snn_lightning.graph.ir import INPUT, Stage, tree_leaves, tree_map
+from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.precision import check_precision
 from snn_lightning.graph.report import site_caps, stage_table
 from snn_lightning.graph.threads import alone

@@ -9,9 +9,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from snn_lightning.graph.network import ACTIVATION, Node, StageNetwork, tree_leaves, tree_map
+from snn_lightning.graph.ir import ACTIVATION, Node, readers, tree_leaves, tree_map
+from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import CONVOLUTIONS, Affine, build, channels_lead
-from snn_lightning.graph.stages import readers
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.units import Readout
 

@@ -23,7 +23,7 @@ from snn_lightning import (
     calibrate,
     convert,
 )
-from snn_lightning.graph.trace import trace
+from snn_lightning.graph.capture.trace import trace
 from tests.calibration.support import same_bits
 from tests.toys import Dense, MaxPooled, PlainConv, Residual, inputs, toy
 

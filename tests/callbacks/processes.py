@@ -5,6 +5,7 @@ several pipelines one after the other, then errors on one process that are caugh
 not.
 """
 
+import faulthandler
 import os
 import sys
 from dataclasses import dataclass, field
@@ -34,6 +35,9 @@ from snn_lightning.calibration.steps.weights import LayerLoop
 from snn_lightning.calibration.walk.context import StepReport
 from tests.callbacks.modules import Classifier, make_trainer, pairs
 from tests.toys import Residual, inputs, toy
+
+TIMEOUT = 150
+"""Seconds that a test waits; processes that hang say where shortly before."""
 
 WEIGHTS = Weights(30, step_size=0.05, batch_size=16)
 PIPELINES: dict[str, tuple[Pipeline, int]] = {
@@ -145,6 +149,7 @@ def failures(folder: Path, rank: int, **settings: Any) -> dict[str, str]:
 
 
 def main(what: str, folder: str) -> None:
+    faulthandler.dump_traceback_later(TIMEOUT - 30, exit=True)
     torch.set_num_threads(1)
     nodes = int(os.environ.get("NODES", 1))
     settings = {"devices": 2 // nodes, "num_nodes": nodes, "strategy": "ddp"}

@@ -1,26 +1,33 @@
 """World size changes nothing: two real processes on CPU against one, started in every way there is."""
 
 import os
+import random
+import signal
 import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.calibration.support import largest_difference
-from tests.callbacks.processes import PIPELINES, agree
+from tests.callbacks.processes import PIPELINES, TIMEOUT, agree
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("processes.py")
-TIMEOUT = 150
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """Return a port below those that the system gives to outgoing connections, which may take it meanwhile."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def start(*command: object, **environment: str) -> subprocess.Popen:
@@ -39,14 +46,24 @@ def start(*command: object, **environment: str) -> subprocess.Popen:
 
 
 def finish(*processes: subprocess.Popen) -> list[tuple[int, str]]:
-    """Return each process's exit status and output; fail if one does not end."""
-    try:
-        outputs = [process.communicate(timeout=TIMEOUT)[0] for process in processes]
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                os.killpg(process.pid, 9)
-    return [(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]
+    """Return each process's exit status and output.
+
+    When one fails the others, which may wait for it, have a moment to end; what takes too long is killed.
+    """
+    deadline = time.monotonic() + TIMEOUT
+    with ThreadPoolExecutor(len(processes)) as readers:
+        outputs = [readers.submit(process.communicate) for process in processes]
+        while not all(output.done() for output in outputs) and time.monotonic() < deadline:
+            if any(process.poll() for process in processes):
+                deadline = min(deadline, time.monotonic() + 20)
+            time.sleep(0.05)
+        for process, output in zip(processes, outputs, strict=True):
+            if not output.done():
+                os.killpg(process.pid, signal.SIGKILL)
+        return [
+            (process.returncode, output.result()[0])
+            for process, output in zip(processes, outputs, strict=True)
+        ]
 
 
 def results(folder: Path) -> list[dict]:
@@ -120,8 +137,8 @@ def test_two_nodes_of_one_process(tmp_path, one):
         )
         for rank in range(2)
     ]
-    for status, output in finish(*nodes):
-        assert status == 0, output
+    ended = finish(*nodes)
+    assert [status for status, _ in ended] == [0, 0], "\n".join(output for _, output in ended)
     first, second = (found["models"]["acp"][0] for found in results(tmp_path))
     assert largest_difference(first, second) == 0
     assert largest_difference(first, one["acp"][0]) < 1e-5

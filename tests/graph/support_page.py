@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from snn_lightning import conversion_report
-from snn_lightning.graph.lowering import FUNCTION_RULES, MODULE_RULES
-from snn_lightning.graph.remedies import REMEDIES, REMEDY_BY_NAME
+from snn_lightning.graph.capture.lowering import FUNCTION_RULES, MODULE_RULES
+from snn_lightning.graph.capture.remedies import REMEDIES, REMEDY_BY_NAME
 from snn_lightning.graph.report import ConversionReport
 
 from .nets import images, net

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from snn_lightning.graph import normalise
-from snn_lightning.graph.fold import fold_into, scale_and_shift
+from snn_lightning.graph.passes.fold import fold_into, scale_and_shift
 
 from ..toys import randomise_batch_norms
 from .nets import images, net

@@ -12,9 +12,9 @@ from torchvision.models.swin_transformer import _patch_merging_pad
 from snn_lightning import convert, rescale_to_unit_spikes
 from snn_lightning.errors import ConversionError
 from snn_lightning.graph import INPUT, StageNetwork, normalise
-from snn_lightning.graph.fold import fold_into
-from snn_lightning.graph.network import ACTIVATION
+from snn_lightning.graph.ir import ACTIVATION
 from snn_lightning.graph.operators import MAX_POOLS, OPERATORS
+from snn_lightning.graph.passes.fold import fold_into
 
 from ..toys import randomise_batch_norms
 from ..versions import TORCH

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from snn_lightning.errors import ConversionError
 from snn_lightning.graph import normalise, prepare
-from snn_lightning.graph.pooling import depthwise
+from snn_lightning.graph.passes.pooling import depthwise
 
 from ..toys import MaxPooled, PlainConv, Signal, inputs, toy
 from .nets import images, net

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snn_lightning.graph import StageNetwork, normalise
-from snn_lightning.graph.network import ACTIVATION
+from snn_lightning.graph.ir import ACTIVATION
 from snn_lightning.graph.operators import OPERATORS, PositionwiseLinear
 
 from ..toys import INPUT_SHAPES, SITES, TOYS, inputs, toy

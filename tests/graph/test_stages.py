@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from snn_lightning import conversion_report
 from snn_lightning.errors import CheckpointError
 from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
-from snn_lightning.graph.network import ACTIVATION, tree_leaves, tree_map
+from snn_lightning.graph.ir import ACTIVATION, tree_leaves, tree_map
 
 from ..toys import SITES, TOYS, Bottleneck, Dense, MaxPooled, Residual, Vector, inputs, toy
 from .nets import images, net

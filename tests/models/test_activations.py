@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from snn_lightning import conversion_report
 from snn_lightning.errors import ConversionError, SettingsError
 from snn_lightning.graph import StageNetwork, normalise
-from snn_lightning.graph.bounded import BoundedActivation, plain_activations
+from snn_lightning.graph.capture.bounded import BoundedActivation, plain_activations
 from snn_lightning.models import Clipped, QuantizedClip, RateNorm, create_model, replace_activations
 from tests.toys import MaxPooled, PlainConv, inputs, toy
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.analysis.format import aligned, in_bytes, si
-from snn_lightning.graph.network import INPUT, Stage, StageNetwork
+from snn_lightning.graph.ir import INPUT, Stage
+from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import SYNAPSES, TRANSPOSED
 
 FLOAT = 4

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from snn_lightning.analysis.cost.operations import FLOAT, CostEstimate, StageCost
 from snn_lightning.analysis.cost.workload import Work
-from snn_lightning.graph.network import INPUT, Stage, StageNetwork
+from snn_lightning.graph.ir import INPUT, Stage
+from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import SYNAPSES
 from snn_lightning.graph.precision import compute, own_precision
 from snn_lightning.spiking import kernels

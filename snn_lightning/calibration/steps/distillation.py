@@ -18,7 +18,8 @@ from snn_lightning.calibration.walk.cache import Entry
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.calibration.walk.context import StepReport
 from snn_lightning.errors import CalibrationError
-from snn_lightning.graph.network import INPUT, StageNetwork, tree_leaves
+from snn_lightning.graph.ir import INPUT, tree_leaves
+from snn_lightning.graph.network import StageNetwork
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 

@@ -18,7 +18,8 @@ from snn_lightning.calibration.steps.registry import register_step
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.calibration.walk.context import RelativeError, StageContext, StepReport
 from snn_lightning.errors import CalibrationError
-from snn_lightning.graph.network import Stage, StageNetwork
+from snn_lightning.graph.ir import Stage
+from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import CONVOLUTIONS, SYNAPSES, Add, channels_lead
 from snn_lightning.graph.pointwise import overruns, strided
 from snn_lightning.graph.precision import float32_products

@@ -13,7 +13,8 @@ from torch import Tensor
 from snn_lightning.calibration.walk.cache import Cache, Entry, StoredSpikes
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.errors import CalibrationError
-from snn_lightning.graph.network import Stage, StageNetwork
+from snn_lightning.graph.ir import Stage
+from snn_lightning.graph.network import StageNetwork
 from snn_lightning.spiking import kernels
 from snn_lightning.spiking.model import SpikingModel, run_stage_in_time
 from snn_lightning.spiking.units import Emission, State, Unit

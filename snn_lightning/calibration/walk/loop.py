@@ -18,7 +18,8 @@ from snn_lightning.calibration.walk.context import RelativeError, StageContext, 
 from snn_lightning.calibration.walk.progress import Observer, StageRecord
 from snn_lightning.calibration.walk.resume import PartialCheckpoint
 from snn_lightning.errors import CalibrationError
-from snn_lightning.graph.network import INPUT, Stage, StageNetwork
+from snn_lightning.graph.ir import INPUT, Stage
+from snn_lightning.graph.network import StageNetwork
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from snn_lightning.errors import ConversionError
+from snn_lightning.graph.capture.remedies import DEFAULT, REMEDIES, remedy
+from snn_lightning.graph.capture.trace import describe_path, module_path, source_line
 from snn_lightning.graph.description import TAKEN
-from snn_lightning.graph.network import INPUT, Node, StageNetwork, tree_leaves
-from snn_lightning.graph.remedies import DEFAULT, REMEDIES, remedy
-from snn_lightning.graph.trace import describe_path, module_path, source_line
+from snn_lightning.graph.ir import INPUT, Node, tree_leaves
+from snn_lightning.graph.network import StageNetwork
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Unsupported(Exception):
 Rule = Callable[..., Any]
 MODULE_RULES: dict[type[nn.Module], Rule] = {}
 FUNCTION_RULES: dict[Any, Rule] = {}
-"""Rules by function or, for methods of tensors, by name. `graph.rules` fills both tables."""
+"""Rules by function or, for methods of tensors, by name. `capture.rules` fills both tables."""
 
 _SHAPE_QUERIES = (
     "getattr",

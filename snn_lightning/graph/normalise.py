@@ -11,15 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from snn_lightning.errors import ConversionError, SettingsError
-from snn_lightning.graph import rules as _rules  # noqa: F401  (registers the rules)
-from snn_lightning.graph.bounded import plain_activations
-from snn_lightning.graph.fold import fold_batch_norms
-from snn_lightning.graph.lowering import Lowering
-from snn_lightning.graph.network import INPUT, StageNetwork, require_sites
+from snn_lightning.graph.capture import rules as _rules  # noqa: F401  (registers the rules)
+from snn_lightning.graph.capture.bounded import plain_activations
+from snn_lightning.graph.capture.lowering import Lowering
+from snn_lightning.graph.capture.trace import copied, trace, unwrap
+from snn_lightning.graph.ir import INPUT
+from snn_lightning.graph.network import StageNetwork, require_sites
 from snn_lightning.graph.operators import MAX_POOLS
+from snn_lightning.graph.passes.fold import fold_batch_norms
 from snn_lightning.graph.precision import own_precision
 from snn_lightning.graph.threads import alone
-from snn_lightning.graph.trace import copied, trace, unwrap
 
 TOLERANCE = 1e-4
 """Largest relative error allowed between the ANN and its normalised graph."""
@@ -117,7 +118,7 @@ def prepare(
             nodes[name], modules[name] = _averaged(node, modules[name])
     network = StageNetwork(nodes.values(), network.output, modules, gates)
     if convert_avg_pool:
-        from snn_lightning.graph.pooling import convert_average_pooling
+        from snn_lightning.graph.passes.pooling import convert_average_pooling
 
         network = convert_average_pooling(network, sample)
     with torch.no_grad():

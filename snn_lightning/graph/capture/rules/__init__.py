@@ -1,6 +1,6 @@
 """How each torch module, function and tensor method is written in the package's vocabulary."""
 
-from snn_lightning.graph.rules import (
+from snn_lightning.graph.capture.rules import (
     activations,
     arithmetic,
     comparisons,
@@ -12,7 +12,7 @@ from snn_lightning.graph.rules import (
     synapses,
     vision,
 )
-from snn_lightning.graph.rules.synapses import BATCH_NORM
+from snn_lightning.graph.capture.rules.synapses import BATCH_NORM
 
 __all__ = [
     "BATCH_NORM",

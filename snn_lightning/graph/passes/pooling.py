@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from snn_lightning.errors import ConversionError
-from snn_lightning.graph.network import ACTIVATION, INPUT, Node, StageNetwork
+from snn_lightning.graph.ir import ACTIVATION, INPUT, Node
+from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import settings_of
 
 AVERAGE_POOLS = (

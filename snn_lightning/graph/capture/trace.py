@@ -18,7 +18,7 @@ import torch
 from torch import fx, nn
 
 from snn_lightning.errors import ConversionError
-from snn_lightning.graph.bounded import BoundedActivation
+from snn_lightning.graph.capture.bounded import BoundedActivation
 from snn_lightning.graph.threads import alone
 
 _NOT_THE_USERS = (f"{Path(torch.__file__).parent}{os.sep}", __file__)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from snn_lightning.graph.network import StageNetwork, tree_leaves, tree_map
+from snn_lightning.graph.capture.rules import BATCH_NORM
+from snn_lightning.graph.ir import readers, tree_leaves, tree_map
+from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import TRANSPOSED, Affine, channels_lead
-from snn_lightning.graph.rules import BATCH_NORM
-from snn_lightning.graph.stages import readers
 
 
 def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from snn_lightning.graph.bounded import BoundedActivation
-from snn_lightning.graph.lowering import Lowering, Unsupported, Value
-from snn_lightning.graph.rules.registry import function_rule, module_rule
+from snn_lightning.graph.capture.bounded import BoundedActivation
+from snn_lightning.graph.capture.lowering import Lowering, Unsupported, Value
+from snn_lightning.graph.capture.rules.registry import function_rule, module_rule
 
 
 def activation(low: Lowering, x: Value, cap: float | None, inplace: bool = False) -> Value:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from snn_lightning.graph.lowering import Lowering, Unsupported, Value
-from snn_lightning.graph.remedies import REMEDIES
-from snn_lightning.graph.rules.registry import function_rule
-from snn_lightning.graph.rules.synapses import linear
+from snn_lightning.graph.capture.lowering import Lowering, Unsupported, Value
+from snn_lightning.graph.capture.remedies import REMEDIES
+from snn_lightning.graph.capture.rules.registry import function_rule
+from snn_lightning.graph.capture.rules.synapses import linear
 
 
 @function_rule(operator.matmul, torch.matmul, "matmul")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from snn_lightning.graph.network import ACTIVATION, INPUT, Node, Stage, tree_leaves
+from snn_lightning.graph.ir import ACTIVATION, INPUT, Node, Stage, tree_leaves
 
 
 def temporal_values(nodes: Mapping[str, Node]) -> frozenset[str]:
@@ -15,15 +15,6 @@ def temporal_values(nodes: Mapping[str, Node]) -> frozenset[str]:
         if node.op == ACTIVATION or any(key in temporal for key in node.inputs):
             temporal.add(name)
     return frozenset(temporal)
-
-
-def readers(nodes: Mapping[str, Node]) -> dict[str, list[str]]:
-    """Return, for each value, the names of the nodes that read it."""
-    result: dict[str, list[str]] = {INPUT: [], **{name: [] for name in nodes}}
-    for name, node in nodes.items():
-        for key in dict.fromkeys(node.inputs):
-            result[key].append(name)
-    return result
 
 
 def partition(nodes: Mapping[str, Node], output: Any, gates: Collection[str]) -> tuple[Stage, ...]:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from snn_lightning.graph.lowering import FUNCTION_RULES, MODULE_RULES
+from snn_lightning.graph.capture.lowering import FUNCTION_RULES, MODULE_RULES
 
 AnyRule = TypeVar("AnyRule", bound=Callable[..., Any])
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from snn_lightning.graph.lowering import Lowering, Unsupported, Value
-from snn_lightning.graph.rules.registry import function_rule, module_rule
+from snn_lightning.graph.capture.lowering import Lowering, Unsupported, Value
+from snn_lightning.graph.capture.rules.registry import function_rule, module_rule
 
 _CONSTANT = (
     "a constant, such as a class token, is joined to activations; leave it out of the network, or add it "

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snn_lightning.graph.lowering import Lowering, Mask, Unsupported, Value
+from snn_lightning.graph.capture.lowering import Lowering, Mask, Unsupported, Value
+from snn_lightning.graph.capture.remedies import REMEDIES
+from snn_lightning.graph.capture.rules.activations import activation
+from snn_lightning.graph.capture.rules.registry import function_rule
 from snn_lightning.graph.operators import Affine, Elementwise
-from snn_lightning.graph.remedies import REMEDIES
-from snn_lightning.graph.rules.activations import activation
-from snn_lightning.graph.rules.registry import function_rule
 
 
 def _channels(constant: Tensor, x: Value) -> Tensor | None:

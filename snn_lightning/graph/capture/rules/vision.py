@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from snn_lightning.graph.lowering import Lowering, Value
-from snn_lightning.graph.rules.identity import identity, identity_module
-from snn_lightning.graph.rules.registry import function_rule, module_rule
-from snn_lightning.graph.rules.shapes import narrow, permute_module
+from snn_lightning.graph.capture.lowering import Lowering, Value
+from snn_lightning.graph.capture.rules.identity import identity, identity_module
+from snn_lightning.graph.capture.rules.registry import function_rule, module_rule
+from snn_lightning.graph.capture.rules.shapes import narrow, permute_module
 
 try:
     from torchvision import ops

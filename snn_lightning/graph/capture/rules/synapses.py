@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from snn_lightning.graph.lowering import Lowering, Unsupported, Value
+from snn_lightning.graph.capture.lowering import Lowering, Unsupported, Value
+from snn_lightning.graph.capture.remedies import REMEDIES
+from snn_lightning.graph.capture.rules.registry import function_rule, module_rule
+from snn_lightning.graph.capture.rules.shapes import flatten
 from snn_lightning.graph.operators import (
     SETTINGS,
     SYNAPSES,
@@ -19,12 +22,9 @@ from snn_lightning.graph.operators import (
     known_class,
     settings_of,
 )
-from snn_lightning.graph.remedies import REMEDIES
-from snn_lightning.graph.rules.registry import function_rule, module_rule
-from snn_lightning.graph.rules.shapes import flatten
 
 BATCH_NORM = "BatchNorm"
-"""Stands in the graph only until `graph.fold` has folded it or made it affine."""
+"""Stands in the graph only until `passes.fold` has folded it or made it affine."""
 
 
 @module_rule(*SETTINGS)

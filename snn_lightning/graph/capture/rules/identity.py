@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from snn_lightning.graph.lowering import Lowering, Unsupported, Value
-from snn_lightning.graph.rules.registry import function_rule, module_rule
+from snn_lightning.graph.capture.lowering import Lowering, Unsupported, Value
+from snn_lightning.graph.capture.rules.registry import function_rule, module_rule
 
 
 @module_rule(

@@ -1,0 +1,86 @@
+"""The graph as plain values: nodes, stages, and trees of value names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+INPUT = "input"
+"""The name of the value that enters the network."""
+
+ACTIVATION = "Activation"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator call.
+
+    Args:
+        name: unique name of the call and of its value.
+        op: key of `graph.operators.OPERATORS`.
+        inputs: names of the values it reads.
+        settings: plain keyword arguments of the operator.
+        path: the qualified module in which the user's code makes the call.
+        line: the user's source line, or "".
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+    path: str = ""
+    line: str = ""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The operators that lead from earlier units to one unit, and that unit.
+
+    A unit is whatever looks at time: a neuron at a site, a gate at a max pool, the readout at an output.
+
+    Args:
+        name: name of the unit.
+        kind: "neuron", "gate" or "readout".
+        operators: names of the nodes that belong to this stage, in topological order.
+        current: name of the value the unit receives.
+        inputs: names of earlier values the operators (or the unit) read.
+        exports: names of operator values that later stages read.
+    """
+
+    name: str
+    kind: str
+    operators: tuple[str, ...]
+    current: str
+    inputs: tuple[str, ...]
+    exports: tuple[str, ...] = ()
+
+
+def tree_leaves(tree: Any) -> list[str]:
+    """Return the value names in an output tree of tuples, lists and dicts."""
+    if isinstance(tree, str):
+        return [tree]
+    if tree is None:
+        return []
+    parts: Iterable[Any] = tree.values() if isinstance(tree, Mapping) else tree
+    return [leaf for part in parts for leaf in tree_leaves(part)]
+
+
+def tree_map(function: Callable[[str], Any], tree: Any) -> Any:
+    """Return `tree` with each value name replaced by `function(name)`."""
+    if isinstance(tree, str):
+        return function(tree)
+    if tree is None:
+        return None
+    if isinstance(tree, Mapping):
+        return {key: tree_map(function, part) for key, part in tree.items()}
+    return type(tree)(tree_map(function, part) for part in tree)
+
+
+def readers(nodes: Mapping[str, Node]) -> dict[str, list[str]]:
+    """Return, for each value, the names of the nodes that read it."""
+    result: dict[str, list[str]] = {INPUT: [], **{name: [] for name in nodes}}
+    for name, node in nodes.items():
+        for key in dict.fromkeys(node.inputs):
+            result[key].append(name)
+    return result

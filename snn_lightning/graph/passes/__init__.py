@@ -1,0 +1,1 @@
+"""Rewrites of the graph: batch norms folded, pooling chosen, stages cut."""
