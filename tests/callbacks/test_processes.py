@@ -22,7 +22,7 @@ SCRIPT = Path(__file__).with_name("processes.py")
 
 
 def free_port() -> int:
-    """Return a port below those that the system gives to outgoing connections, which may take it meanwhile."""
+    """Return a port below those that the system gives to outgoing connections, which might take it."""
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as listener, suppress(OSError):
