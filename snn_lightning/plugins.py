@@ -46,13 +46,13 @@ class Registry(Generic[Thing]):
         self.kind = kind
         self._things: dict[str, Thing] = {}
 
-    def register(self, thing: Thing) -> Thing:
-        """Add a class or function and return it: a decorator.
+    def register(self, thing: Thing, name: str | None = None) -> Thing:
+        """Add a class or function, under its qualified name by default, and return it: a decorator.
 
         Raises:
             SettingsError: its name is taken.
         """
-        name = qualified_name(thing)
+        name = name or qualified_name(thing)
         if name in self._things:
             raise SettingsError(f"{self.kind} {name!r} is registered already; give it another name")
         self._things[name] = thing
@@ -70,18 +70,18 @@ class Registry(Generic[Thing]):
         return name
 
     def get(self, name: str) -> Thing:
-        """Return what is registered as `name`, after a look at the installed packages' entry points.
+        """Return what is registered as `name`, if need be after a look at the entry points.
 
         Raises:
             SettingsError: nothing is.
         """
-        if name not in self._things:
-            load_plugins()
-        if name not in self._things:
+        if name not in self:
             raise SettingsError(unknown(self.kind, name, sorted(self._things)))
         return self._things[name]
 
     def __contains__(self, name: str) -> bool:
+        if name not in self._things:
+            load_plugins()
         return name in self._things
 
     def __iter__(self) -> Iterator[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,10 @@ from torch.utils.hooks import RemovableHandle
 
 from snn_lightning.analysis.format import aligned, si
 from snn_lightning.errors import SettingsError
-from snn_lightning.graph.ir import Node
-from snn_lightning.graph.operators import MAX_POOLS, SYNAPSES, Affine, Elementwise, Mean, Scale, Sum
-from snn_lightning.spiking.model import SpikingModel, run_static
+from snn_lightning.graph.interpreter import Interpreter
+from snn_lightning.graph.ir import INPUT, Instruction, Node, Stage
+from snn_lightning.graph.operators import traits_of
+from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.neurons.dynamics import per_channel
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.neurons.temporal_switch import TOLERANCE, switches
@@ -145,41 +146,85 @@ def measure_energy(snn: SpikingModel, images: Tensor) -> EnergyReport:
     """
     if len(images) == 0:
         raise SettingsError("measure_energy needs at least one image")
-    network = snn.network
     with counting(snn) as spikes:
         snn(images)
-    values = run_static(network, images[:1])
-    values = network.run_operators([n for n in network.nodes if n not in values], values)
-    # Spikes that reach each value, all images and steps together; only of values that consist of spikes.
-    events = {name: count[None] for name, count in spikes.items()}
-    stages = []
-    for stage in network.stages:
-        accumulates = multiplications = ann = 0.0
-        for name in stage.operators:
-            node, module = network.nodes[name], cast(nn.Module, network.operators[name])
-            known = [events[key] for key in node.inputs if key in events]
-            if isinstance(module, SYNAPSES):
-                macs = operations(module, torch.ones_like(values[node.inputs[0]]))
-                ann += macs
-                if known:
-                    accumulates += operations(module, known[0]) / len(images)
-                else:
-                    multiplications += macs * (snn.timesteps if name in network.temporal else 1)
-            elif len(known) == len(node.inputs) and name not in events:
-                events[name] = passed_on(node, module, known)
-        neuron = stage.kind == "neuron"
-        stages.append(
+    counter = _Counter(snn, images, spikes)
+    counter.interpret()
+    return EnergyReport(tuple(counter.stages), snn.timesteps, len(images))
+
+
+class _Flow(NamedTuple):
+    """What passes between operators.
+
+    Args:
+        value: of one image in the ANN, `[1, ...]`.
+        events: spikes that reach each place, of all images and steps together, `[1, ...]`; None where
+            numbers come that are no spikes.
+    """
+
+    value: Tensor
+    events: Tensor | None = None
+
+
+class _Counter(Interpreter[_Flow]):
+    """Follows spikes from the units that fire them to the synapses that they reach.
+
+    Args:
+        snn: the spiking network.
+        images: that it has simulated.
+        spikes: that each neuron, gate and max pool gave, from `counting`.
+    """
+
+    def __init__(self, snn: SpikingModel, images: Tensor, spikes: dict[str, Tensor]) -> None:
+        super().__init__(snn.network, {INPUT: _Flow(images[:1])})
+        self.timesteps, self.images, self.spikes = snn.timesteps, len(images), spikes
+        self.stages: list[StageEnergy] = []
+
+    def stage(self, stage: Stage, instructions: Iterable[Instruction]) -> None:
+        """Count the operations of a stage."""
+        self.accumulates = self.multiplications = self.ann = self.fired = 0.0
+        self.neurons = 0
+        super().stage(stage, instructions)
+        self.stages.append(
             StageEnergy(
                 name=stage.name,
                 kind=stage.kind,
-                neurons=values[stage.name].numel() if neuron else 0,
-                spikes=spikes[stage.name].sum().item() / len(images) if neuron else 0.0,
-                accumulates=accumulates,
-                multiplications=multiplications,
-                ann=ann,
+                neurons=self.neurons,
+                spikes=self.fired,
+                accumulates=self.accumulates,
+                multiplications=self.multiplications,
+                ann=self.ann,
             )
         )
-    return EnergyReport(tuple(stages), snn.timesteps, len(images))
+
+    def operator(self, node: Node, *inputs: _Flow) -> _Flow:
+        """Count what a synapse receives; pass on what another operator does."""
+        module = self.network.operators[node.name]
+        traits, value = traits_of(module), self.network.run_operator(node.name, *(x.value for x in inputs))
+        if traits.weighted:
+            self._count(node, module, *inputs)
+            return _Flow(value)
+        if node.name in self.spikes:
+            return _Flow(value, self.spikes[node.name][None])
+        events = [x.events for x in inputs if x.events is not None]
+        return _Flow(value, traits.passed_on(module, events) if len(events) == len(inputs) else None)
+
+    def _count(self, node: Node, synapses: nn.Module, x: _Flow) -> None:
+        macs = operations(synapses, torch.ones_like(x.value))
+        self.ann += macs
+        if x.events is not None:
+            self.accumulates += operations(synapses, x.events) / self.images
+        else:
+            self.multiplications += macs * (self.timesteps if node.name in self.network.temporal else 1)
+
+    def unit(self, stage: Stage, current: _Flow) -> _Flow:
+        """Return the spikes of a unit, and count a neuron's."""
+        if stage.kind == "readout":
+            return current
+        value, spikes = self.network.operators[stage.name](current.value), self.spikes[stage.name]
+        if stage.kind == "neuron":
+            self.neurons, self.fired = value.numel(), spikes.sum().item() / self.images
+        return _Flow(value, spikes[None])
 
 
 def operations(synapses: nn.Module, events: Tensor) -> float:
@@ -191,28 +236,6 @@ def operations(synapses: nn.Module, events: Tensor) -> float:
     if isinstance(ones.bias, Tensor):
         ones.bias.zero_()
     return cast(Tensor, ones(events.double())).sum().item()
-
-
-def passed_on(node: Node, module: nn.Module, events: list[Tensor]) -> Tensor:
-    """Return the spikes that leave an operator without synapses, given those that enter each input."""
-    if isinstance(module, Affine | Elementwise | Scale):
-        return events[0] + torch.zeros_like(cast(Tensor, copy.deepcopy(module).double()(events[0])))
-    if node.op == "Add":
-        return events[0] + events[1]
-    result = cast(Tensor, module(*events))
-    if "AvgPool" in node.op or (isinstance(module, Mean) and not isinstance(module, Sum)):
-        ones = torch.ones_like(events[0])
-        # Of each window the sum, not the mean.
-        result = result * _window(module, ones, cast(Tensor, module(ones)))
-    return result
-
-
-def _window(module: nn.Module, ones: Tensor, means: Tensor) -> float:
-    """Return the positions of a window."""
-    size = getattr(module, "kernel_size", None)
-    if size is None:
-        return ones.numel() / means.numel()
-    return float(torch.Size(size).numel() if isinstance(size, tuple) else size ** (ones.dim() - 2))
 
 
 @contextmanager
@@ -237,7 +260,11 @@ def counting(snn: SpikingModel) -> Iterator[dict[str, Tensor]]:
         return module.register_forward_hook(count)
 
     network = snn.network
-    pools = {n: m for n, m in network.operators.items() if isinstance(m, MAX_POOLS) and n in network.temporal}
+    pools = {
+        name: module
+        for name, module in network.operators.items()
+        if traits_of(module).pools == "max" and name in network.temporal
+    }
     units = {n: u for n, u in snn.units.items() if isinstance(u, IFNeuron | GatedMaxPool)}
     handles = [watch(name, module) for name, module in {**pools, **units}.items()]
     try:

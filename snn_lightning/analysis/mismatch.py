@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from snn_lightning.analysis.format import aligned
 from snn_lightning.errors import ConversionError, SettingsError
+from snn_lightning.graph.interpreter import ANNInterpreter
 from snn_lightning.graph.ir import INPUT, Node, Stage
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.normalise import MAX_POOLING, normalise, prepare
@@ -162,26 +163,52 @@ def measure_mismatch(ann: nn.Module, snn: SpikingModel, images: Tensor) -> Misma
     if len(images) == 0:
         raise SettingsError("measure_mismatch needs at least one image")
     network = _counterpart(ann, snn.network, images)
-    ideals = {name: _uncalibrated(unit, snn.timesteps) for name, unit in snn.neurons.items()}
-    # Of each stage the inner products of its parts with each other, [4, 4], and ||x||^2.
-    products = {s.name: torch.zeros(4, 4, dtype=torch.float64) for s in network.stages}
-    squares = dict.fromkeys(products, 0.0)
+    split = _Split(network, snn)
     for chunk in images.split(snn.images_at_once):
         with averaging(snn) as means:
             snn(chunk)
-        for stage, z, x in _activations(network, chunk):
-            current, rate = means.pop(stage.name)
-            unit = cast(Unit, snn.units[stage.name])
-            chain = [x, rate]
-            if isinstance(unit, IFNeuron):
-                highest = unit.highest * per_channel(unit.v_th, z)
-                rounded = ideals[stage.name].expected_rate(z, snn.timesteps)
-                delivered = unit.expected_rate(current, snn.timesteps)
-                chain = [x, z.clamp(min=0).minimum(highest), rounded, delivered, rate]
-            products[stage.name] += _products(chain)
-            squares[stage.name] += torch.linalg.vector_norm(x, dtype=torch.float64).item() ** 2
-    stages = (_mismatch(s, products[s.name], squares[s.name]) for s in network.stages)
-    return MismatchReport(tuple(stages), snn.timesteps, len(images))
+        split.count(chunk, means)
+    return MismatchReport(split.mismatches(), snn.timesteps, len(images))
+
+
+class _Split(ANNInterpreter):
+    """Runs the ANN beside the means of the SNN, and adds up the parts of each unit's error.
+
+    Args:
+        network: the ANN.
+        snn: the spiking network.
+    """
+
+    def __init__(self, network: StageNetwork, snn: SpikingModel) -> None:
+        super().__init__(network, {})
+        self.snn, self.means = snn, Means()
+        self.ideals = {name: _uncalibrated(unit, snn.timesteps) for name, unit in snn.neurons.items()}
+        # Of each stage the inner products of its parts with each other, [4, 4], and ||x||^2.
+        self.products = {s.name: torch.zeros(4, 4, dtype=torch.float64) for s in network.stages}
+        self.squares = dict.fromkeys(self.products, 0.0)
+
+    def count(self, images: Tensor, means: Means) -> None:
+        """Add up the errors on `images`, `[N, ...]`, whose simulation gave `means`."""
+        self.values, self.means = {INPUT: images}, means
+        self.interpret()
+
+    def unit(self, stage: Stage, current: Tensor) -> Tensor:
+        """Return the stage's activation, and count its error."""
+        x = super().unit(stage, current)
+        mean, rate = self.means.pop(stage.name)
+        unit, timesteps, chain = cast(Unit, self.snn.units[stage.name]), self.snn.timesteps, [x, rate]
+        if isinstance(unit, IFNeuron):
+            highest = unit.highest * per_channel(unit.v_th, current)
+            rounded = self.ideals[stage.name].expected_rate(current, timesteps)
+            delivered = unit.expected_rate(mean, timesteps)
+            chain = [x, current.clamp(min=0).minimum(highest), rounded, delivered, rate]
+        self.products[stage.name] += _products(chain)
+        self.squares[stage.name] += torch.linalg.vector_norm(x, dtype=torch.float64).item() ** 2
+        return x
+
+    def mismatches(self) -> tuple[StageMismatch, ...]:
+        """Return the errors counted so far."""
+        return tuple(_mismatch(s, self.products[s.name], self.squares[s.name]) for s in self.network.stages)
 
 
 def _products(chain: list[Tensor]) -> Tensor:
@@ -206,18 +233,6 @@ def _uncalibrated(unit: IFNeuron, timesteps: int) -> IFNeuron:
     unit = copy.deepcopy(unit)
     unit.set_threshold(unit.v_th, "floor" if floors else "potential", timesteps)
     return unit
-
-
-def _activations(network: StageNetwork, x: Tensor) -> Iterator[tuple[Stage, Tensor, Tensor]]:
-    """Run the ANN on `x` `[N, ...]`; yields each stage, its current and its activation, and frees them."""
-    last_reader = {key: i for i, stage in enumerate(network.stages) for key in stage.inputs}
-    values = {INPUT: x}
-    for i, stage in enumerate(network.stages):
-        results = network.run_stage(stage, values)
-        current = results[stage.current]
-        yield stage, current, current if stage.kind == "readout" else results[stage.name]
-        kept = {*values, *stage.exports, stage.name}
-        values = {k: v for k, v in results.items() if k in kept and last_reader.get(k, -1) > i}
 
 
 @contextmanager

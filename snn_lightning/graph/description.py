@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from snn_lightning.graph.ir import INPUT, Node, tree_leaves
-from snn_lightning.graph.operators import MAX_POOLS, OPERATORS, build
+from snn_lightning.graph.operators import OPERATORS, build, traits_of
 
 TAKEN = frozenset(dir(nn.ModuleDict()))
 """Names that operators can't have."""
@@ -44,9 +44,8 @@ def check_description(
         raise ValueError("it has no output")
     for key in leaves:
         _check_read("the output", key, known, names)
-    pools = {pool.__name__ for pool in MAX_POOLS}
     for key in gates:
-        if known.get(key) not in pools:
+        if not known.get(key) or traits_of(OPERATORS.get(known[key])).pools != "max":
             raise ValueError(f"the gate {key!r} is no max pool")
 
 
@@ -70,7 +69,7 @@ def _check_operator(node: Node) -> None:
     """Check an operator's kind, the number of its inputs, and that its settings are plain."""
     if not isinstance(node.op, str) or node.op not in OPERATORS:
         raise ValueError(f"'{node.name}' is an operator {node.op!r}, which is not known")
-    parameters = inspect.signature(cast(type[nn.Module], OPERATORS[node.op]).forward).parameters.values()
+    parameters = inspect.signature(OPERATORS.get(node.op).forward).parameters.values()
     # One of them is the operator itself; a concatenation takes any number, from one on.
     wanted, count = sum(p.default is p.empty for p in parameters) - 1, len(node.inputs)
     many = any(p.kind is p.VAR_POSITIONAL for p in parameters)

@@ -56,6 +56,57 @@ class Stage:
     exports: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Instruction:
+    """What to do next in a network, and for which of its stages."""
+
+    stage: Stage
+
+
+@dataclass(frozen=True)
+class Run(Instruction):
+    """Run an operator.
+
+    Args:
+        node: its call.
+        static: whether its value is the same at every time step.
+    """
+
+    node: Node
+    static: bool
+
+
+@dataclass(frozen=True)
+class Fire(Instruction):
+    """Let the stage's unit fire."""
+
+
+@dataclass(frozen=True)
+class Free(Instruction):
+    """Forget a value that nothing reads any more.
+
+    Args:
+        name: of the value.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Region:
+    """The part of a network that runs in one window of T time steps.
+
+    Args:
+        window: its number, from 0.
+        once: the instructions on static values, which are carried out once an inference.
+        parts: all instructions in order, those of a stage together.
+    """
+
+    window: int
+    once: tuple[Run, ...]
+    parts: tuple[tuple[Instruction, ...], ...]
+
+
 def tree_leaves(tree: Any) -> list[str]:
     """Return the value names in an output tree of tuples, lists and dicts."""
     if isinstance(tree, str):

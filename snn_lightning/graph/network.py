@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,10 +11,12 @@ from torch import Tensor, nn
 
 from snn_lightning.errors import CheckpointError, ConversionError
 from snn_lightning.graph.description import check_description
+from snn_lightning.graph.interpreter import ANNInterpreter
 from snn_lightning.graph.ir import INPUT, Node, Stage, tree_map
 from snn_lightning.graph.operators import build
 from snn_lightning.graph.passes.partition import partition, temporal_values
 from snn_lightning.graph.precision import compute
+from snn_lightning.graph.schedule import Schedule, make_schedule
 
 
 class StageNetwork(nn.Module):
@@ -26,7 +29,6 @@ class StageNetwork(nn.Module):
         gates: names of max pools that become gates (their own stages) in the spiking network.
 
     Attributes:
-        stages: the stages in topological order, readouts last.
         temporal: names of the values that depend on a unit; all others are static.
         precision: in which the temporal synapses compute; see `graph.precision`.
         shapes: of the input and of each site's value, `[C, ...]` without the batch, on the conversion's
@@ -60,7 +62,17 @@ class StageNetwork(nn.Module):
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         self.gates = frozenset(gates)
         self.temporal = temporal_values(self.nodes)
-        self.stages = partition(self.nodes, output, self.gates & self.temporal)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The order in which the network is run."""
+        stages = partition(self.nodes, self.output, self.gates & self.temporal)
+        return make_schedule(self.nodes, stages, self.output, self.temporal)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages in topological order, readouts last."""
+        return self.schedule.stages
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -90,21 +102,18 @@ class StageNetwork(nn.Module):
         """
         results = dict(values)
         for name in names:
-            node = self.nodes[name]
-            results[name] = self.run_operator(name, *(results[key] for key in node.inputs))
-        return results
-
-    def run_stage(self, stage: Stage, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run a stage as the ANN does: its operators, and its unit as activation, max pool or identity."""
-        results = self.run_operators(stage.operators, values)
-        if stage.kind != "readout":
-            results[stage.name] = self.operators[stage.name](results[stage.current])
+            results[name] = self.run_operator(name, *(results[key] for key in self.nodes[name].inputs))
         return results
 
     def forward(self, x: Tensor) -> Any:
         """Run the ANN on `x` of shape `[N, ...]`; returns the user's output structure."""
-        values = self.run_operators(self.nodes, {INPUT: x})
-        return tree_map(values.__getitem__, self.output)
+        ann = ANNInterpreter(self, {INPUT: x})
+        ann.interpret()
+        return self.arrange(ann.outputs)
+
+    def arrange(self, outputs: Mapping[str, Tensor]) -> Any:
+        """Return the units' `outputs`, by the unit's name, in the structure of the ANN's output."""
+        return tree_map(lambda leaf: outputs[self.schedule.outputs[leaf]], self.output)
 
     def spec(self) -> dict[str, Any]:
         """Return the network without its parameters as plain numbers, strings, tuples, lists and dicts."""

@@ -17,10 +17,12 @@ from snn_lightning.graph.capture.lowering import Lowering
 from snn_lightning.graph.capture.trace import copied, trace, unwrap
 from snn_lightning.graph.ir import INPUT
 from snn_lightning.graph.network import StageNetwork, require_sites
-from snn_lightning.graph.operators import MAX_POOLS
+from snn_lightning.graph.operators import traits_of
 from snn_lightning.graph.passes.fold import fold_batch_norms
+from snn_lightning.graph.passes.pooling import convert_average_pooling
 from snn_lightning.graph.precision import own_precision
 from snn_lightning.graph.threads import alone
+from snn_lightning.plugins import load_plugins
 
 TOLERANCE = 1e-4
 """Largest relative error allowed between the ANN and its normalised graph."""
@@ -83,6 +85,7 @@ def lower(ann: nn.Module, sample: Tensor) -> StageNetwork:
     Raises:
         ConversionError: lists every operator that can't be converted.
     """
+    load_plugins()
     ann = unwrap(ann)
     _check_sample(ann, sample)
     network = fold_batch_norms(Lowering(trace(ann)).lower(sample[:2]))
@@ -110,7 +113,7 @@ def prepare(
         raise SettingsError(f"max_pooling must be one of {', '.join(MAX_POOLING)}, got {max_pooling!r}")
     nodes, modules, gates = dict(network.nodes), dict(network.operators.items()), set()
     for name, node in network.nodes.items():
-        if name not in network.temporal or not isinstance(modules[name], MAX_POOLS):
+        if name not in network.temporal or traits_of(modules[name]).pools != "max":
             continue
         if max_pooling == "gated":
             gates.add(name)
@@ -118,8 +121,6 @@ def prepare(
             nodes[name], modules[name] = _averaged(node, modules[name])
     network = StageNetwork(nodes.values(), network.output, modules, gates)
     if convert_avg_pool:
-        from snn_lightning.graph.passes.pooling import convert_average_pooling
-
         network = convert_average_pooling(network, sample)
     with torch.no_grad():
         values = network.run_operators(network.nodes, {INPUT: sample[:1]})
@@ -128,17 +129,16 @@ def prepare(
 
 
 def _averaged(node: Any, module: nn.Module) -> tuple[Any, nn.Module]:
-    op = node.op.replace("Max", "Avg")
-    settings = dict(node.settings)
+    average, settings = cast(type[nn.Module], traits_of(module).average), dict(node.settings)
     if "dilation" in settings and settings.pop("dilation") not in (1, (1,), (1, 1), (1, 1, 1)):
         raise ConversionError(
             f"The dilated max pool '{node.path}' can't become an average; use max_pooling='gated'."
         )
-    pool = getattr(nn, op)(**settings)
+    pool: Any = average(**settings)
     if hasattr(pool, "count_include_pad"):
         # As a maximum, the mean is taken over the inputs that exist.
         settings["count_include_pad"] = pool.count_include_pad = False
-    return replace(node, op=op, settings=settings), pool
+    return replace(node, op=average.__name__, settings=settings), pool
 
 
 def _check_sample(ann: nn.Module, sample: Tensor) -> None:

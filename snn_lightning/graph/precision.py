@@ -13,7 +13,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from snn_lightning.errors import SettingsError
-from snn_lightning.graph.operators import SYNAPSES
+from snn_lightning.graph.operators import traits_of
 from snn_lightning.graph.pointwise import overruns, strided
 from snn_lightning.graph.threads import Turns
 
@@ -114,7 +114,7 @@ def compute(operator: nn.Module, inputs: Sequence[Tensor], precision: str) -> Te
         inputs: `[B, ...]` each.
         precision: one of `PRECISIONS`.
     """
-    if not isinstance(operator, SYNAPSES):
+    if not traits_of(operator).weighted:
         return cast(Tensor, operator(*inputs))
     (x,) = inputs
     with own_precision(precision, x.device):

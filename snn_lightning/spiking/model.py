@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from snn_lightning.errors import CheckpointError, ConversionError, SettingsError
-from snn_lightning.graph.ir import INPUT, Stage, tree_leaves, tree_map
+from snn_lightning.graph.ir import Stage
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.precision import check_precision
 from snn_lightning.graph.report import site_caps, stage_table
@@ -18,7 +17,8 @@ from snn_lightning.graph.threads import alone
 from snn_lightning.spiking.neurons.config import IF, Neuron, check_neuron, neuron_from_spec, neuron_spec
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.report import SpikingReport, count_saved, spread
-from snn_lightning.spiking.units import GatedMaxPool, Readout, State, Unit
+from snn_lightning.spiking.simulation import Simulation, SimulationState, initial_state
+from snn_lightning.spiking.units import GatedMaxPool, Readout, Unit
 
 FORMAT = 3
 """Version of the description in a checkpoint.
@@ -37,64 +37,6 @@ def check_timesteps(timesteps: object) -> int:
     if isinstance(timesteps, bool) or not isinstance(timesteps, int) or timesteps < 1:
         raise SettingsError(f"timesteps (T) must be a whole number of at least 1, got {timesteps!r}")
     return timesteps
-
-
-@dataclass
-class SimulationState:
-    """What a step-by-step simulation carries from step to step.
-
-    Attributes:
-        static: values that are the same at every step, by name.
-        units: each unit's state, by name.
-        t: time steps done.
-    """
-
-    static: dict[str, Tensor]
-    units: dict[str, State] = field(default_factory=dict)
-    t: int = 0
-
-
-def run_stage_in_time(
-    network: StageNetwork, stage: Stage, values: Mapping[str, Tensor], steps: int
-) -> tuple[dict[str, Tensor], bool]:
-    """Run the temporal operators of a stage on `[T * N, ...]`.
-
-    Args:
-        network: the network the stage belongs to.
-        stage: the stage.
-        values: what the stage reads and its own static values; temporal ones `[T, N, ...]`, static ones `[N,
-            ...]`.
-        steps: T.
-
-    Returns:
-        `values` with the stage's operator values added, and whether the unit's current is static.
-    """
-    results = dict(values)
-    for name in stage.operators:
-        if name in network.temporal:
-            node = network.nodes[name]
-            flat = []
-            for key in node.inputs:
-                value = results[key]
-                if key not in network.temporal:
-                    value = value.expand(steps, *value.shape)
-                flat.append(value.flatten(0, 1))
-            results[name] = network.run_operator(name, *flat).unflatten(0, (steps, flat[0].shape[0] // steps))
-    return results, stage.current not in network.temporal
-
-
-def _shares_memory(x: Tensor, values: Mapping[str, Tensor]) -> bool:
-    storage = x.untyped_storage().data_ptr()
-    return any(value.untyped_storage().data_ptr() == storage for value in values.values())
-
-
-def run_static(
-    network: StageNetwork, x: Tensor, stages: tuple[Stage, ...] | None = None
-) -> dict[str, Tensor]:
-    """Return every static value of the network (or of `stages`), computed once, by name."""
-    wanted = [n for stage in stages or network.stages for n in stage.operators if n not in network.temporal]
-    wanted_set = set(wanted)
-    return network.run_operators([n for n in network.nodes if n in wanted_set], {INPUT: x})
 
 
 class SpikingModel(nn.Module):
@@ -126,25 +68,13 @@ class SpikingModel(nn.Module):
         self.status = "uncalibrated"
         self.records: list[dict[str, Any]] = []
         self.listener: Callable[[Tensor], None] | None = None
-        self.units = nn.ModuleDict()
-        for stage in network.stages:
-            self.units[stage.name] = self._unit(stage)
-        self._outputs = {leaf: self.unit_name(leaf) for leaf in tree_leaves(network.output)}
-        self._last_reader = self._last_readers()
+        self.units = nn.ModuleDict({stage.name: self._unit(stage) for stage in network.stages})
         self.requires_grad_(False)
 
     def _unit(self, stage: Stage) -> Unit:
         if stage.kind == "neuron":
             return self.neuron.build()
         return GatedMaxPool(self.network.operators[stage.name]) if stage.kind == "gate" else Readout()
-
-    def unit_name(self, leaf: str) -> str:
-        """Return the name of the unit that gives the output value `leaf`."""
-        return next(
-            s.name
-            for s in self.network.stages
-            if s.name == leaf or (s.kind == "readout" and s.current == leaf)
-        )
 
     def steps_at_once(self, images: int) -> int:
         """Return how many time steps of so many images are simulated together."""
@@ -153,9 +83,6 @@ class SpikingModel(nn.Module):
     @property
     def _windowed(self) -> bool:
         return any(unit.windowed for unit in self.neurons.values())
-
-    def _last_readers(self) -> dict[str, int]:
-        return {key: index for index, stage in enumerate(self.network.stages) for key in stage.inputs}
 
     @property
     def precision(self) -> str:
@@ -202,8 +129,7 @@ class SpikingModel(nn.Module):
         Returns:
             The ANN's output structure; tensors `[N, ...]` on the ANN's output scale.
         """
-        means = self.readouts(x)
-        return tree_map(lambda leaf: means[self._outputs[leaf]], self.network.output)
+        return self.network.arrange(self.readouts(x))
 
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
         """Return the mean over time of each output's unit, by the unit's name, `[N, ...]`; see `forward`."""
@@ -235,7 +161,7 @@ class SpikingModel(nn.Module):
         merged = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
         steps = torch.arange(1, self.timesteps + 1)
         means = {name: v / steps.to(v).view(-1, *[1] * (v.dim() - 1)) for name, v in merged.items()}
-        return tree_map(lambda leaf: means[self._outputs[leaf]], self.network.output)
+        return self.network.arrange(means)
 
     def spikes(self, x: Tensor) -> dict[str, Tensor]:
         """Return every neuron's spike train `[T, N, C, ...]`, by site; meant for small batches."""
@@ -247,7 +173,7 @@ class SpikingModel(nn.Module):
     def initial_state(self, x: Tensor) -> SimulationState:
         """Return the state before the first time step for inputs `[N, ...]`; nothing leaks into it."""
         self._check_input(x)
-        return SimulationState(run_static(self.network, x))
+        return initial_state(self.network, x)
 
     def step(self, state: SimulationState) -> tuple[Any, SimulationState]:
         """Advance one time step.
@@ -268,7 +194,7 @@ class SpikingModel(nn.Module):
             )
         after = SimulationState(state.static, dict(state.units), state.t)
         outputs = self._advance(after, 1)
-        return tree_map(lambda leaf: outputs[self._outputs[leaf]][0], self.network.output), after
+        return self.network.arrange({name: value[0] for name, value in outputs.items()}), after
 
     def _image_chunks(self, x: Tensor) -> Iterator[Tensor]:
         self._check_input(x)
@@ -282,7 +208,7 @@ class SpikingModel(nn.Module):
 
     def _simulate(self, x: Tensor) -> Iterator[dict[str, Tensor]]:
         """Yield the readouts `[t, N, ...]` of consecutive chunks of time, by unit."""
-        state = SimulationState(run_static(self.network, x))
+        state = initial_state(self.network, x)
         longest = self.steps_at_once(len(x))
         while state.t < self.timesteps:
             yield self._advance(state, min(longest, self.timesteps - state.t))
@@ -291,27 +217,10 @@ class SpikingModel(nn.Module):
         self, state: SimulationState, steps: int, record: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """Run all stages for `steps` time steps; updates `state`, returns readouts `[steps, N, ...]`."""
-        values, outputs = dict(state.static), {}
-        wanted = set(self._outputs.values())
-        for index, stage in enumerate(self.network.stages):
-            results, static = run_stage_in_time(self.network, stage, values, steps)
-            unit = cast(Unit, self.units[stage.name])
-            current = results[stage.current]
-            fresh = stage.current not in stage.exports and not _shares_memory(current, values)
-            output, state.units[stage.name] = unit(
-                current, state.units.get(stage.name), steps, static, overwrite=fresh
-            )
-            values.update({key: results[key] for key in stage.exports})
-            values[stage.name] = output
-            if record is not None and stage.kind == "neuron":
-                record[stage.name] = output
-            if stage.name in wanted:
-                outputs[stage.name] = output
-            for key in (*stage.inputs, stage.name):
-                if self._last_reader.get(key, -1) <= index:
-                    values.pop(key, None)
+        simulation = Simulation(self.network, self.units, state, steps, record)
+        simulation.interpret()
         state.t += steps
-        return outputs
+        return simulation.outputs
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         if not any(key.startswith(f"{prefix}units.") for key in state_dict):

@@ -9,13 +9,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from snn_lightning.graph.ir import ACTIVATION, Node, readers, tree_leaves, tree_map
+from snn_lightning.graph.ir import Node, readers, tree_leaves, tree_map
 from snn_lightning.graph.network import StageNetwork
-from snn_lightning.graph.operators import CONVOLUTIONS, Affine, build, channels_lead
+from snn_lightning.graph.operators import CONVOLUTIONS, Affine, build, traits_of
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.units import Readout
-
-_PER_CHANNEL = ("AvgPool", "AdaptiveAvgPool", "MaxPool", "AdaptiveMaxPool")
 
 
 @torch.no_grad()
@@ -45,8 +43,9 @@ def rescale_to_unit_spikes(model: SpikingModel) -> SpikingModel:
     leaves = zip(tree_leaves(model.network.output), tree_leaves(network.output), strict=True)
     for before, after in leaves:
         # An output that is a unit's own has got a readout only now.
-        if isinstance(model.units[model.unit_name(before)], Readout):
-            result.units[result.unit_name(after)] = model.units[model.unit_name(before)]
+        unit = model.units[model.network.schedule.outputs[before]]
+        if isinstance(unit, Readout):
+            result.units[network.schedule.outputs[after]] = unit
     return result.to(next(model.parameters()).device)
 
 
@@ -73,19 +72,14 @@ class _Rescaling:
     def _visit(self, node: Node) -> None:
         scales = [self.pending.get(key) for key in node.inputs]
         module = self.modules[node.name]
-        if node.op == ACTIVATION:
+        if node.name in self.model.neurons:
             v_th = self.model.neurons[node.name].v_th
             node = replace(node, inputs=(self._divided(node.inputs[0], v_th, node.name),))
             self.pending[node.name] = v_th
-        elif scales[0] is not None and channels_lead(module):
+        elif scales[0] is not None and traits_of(module).channels_lead:
             self._absorb(module, scales[0])
-        elif node.op.startswith(_PER_CHANNEL) and scales[0] is not None:
-            self.pending[node.name] = scales[0]
-        elif node.op == "Flatten" and scales[0] is not None and self._linear_after(node) is not None:
-            features = self._linear_after(node)
-            assert features is not None
-            repeat = features // max(scales[0].numel(), 1)
-            self.pending[node.name] = scales[0].repeat_interleave(repeat) if scales[0].dim() else scales[0]
+        elif scales[0] is not None and (carried := self._carried(node, scales[0])) is not None:
+            self.pending[node.name] = carried
         elif any(scale is not None for scale in scales):
             node = replace(node, inputs=tuple(self._true_value(key) for key in node.inputs))
         self.nodes.append(node)
@@ -103,7 +97,7 @@ class _Rescaling:
         """Return the name of a value that is `key` over `v_th`."""
         module = self.modules.get(key)
         alone = self.readers[key] == [site] and key not in self.outputs
-        if module is not None and channels_lead(module) and alone:
+        if module is not None and traits_of(module).channels_lead and alone:
             weight = cast(Tensor, module.weight)
             shaped = v_th.view(-1, *[1] * (weight.dim() - 1)) if v_th.dim() else v_th
             module.weight = nn.Parameter(weight / shaped, requires_grad=False)
@@ -132,13 +126,13 @@ class _Rescaling:
         self.modules[name] = module
         return name
 
-    def _linear_after(self, node: Node) -> int | None:
-        """Return the features of the linear layers that alone read a flatten over all dimensions, or None."""
+    def _carried(self, node: Node, scale: Tensor) -> Tensor | None:
+        """Return the scale of an operator's value, if it passes that of its input on."""
         modules = [self.modules[name] for name in self.readers[node.name]]
-        all_dims = node.settings.get("start_dim") == 1 and node.settings.get("end_dim") == -1
-        if not all_dims or node.name in self.outputs or not all(isinstance(m, nn.Linear) for m in modules):
-            return None
-        return next((m.in_features for m in modules if isinstance(m, nn.Linear)), None)
+        linear = [m.in_features for m in modules if isinstance(m, nn.Linear)]
+        alone = len(linear) == len(modules) and node.name not in self.outputs
+        module = self.modules[node.name]
+        return traits_of(module).carried(module, scale, linear[0] if linear and alone else None)
 
 
 def _like(v_th: Tensor, values: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from snn_lightning.errors import SettingsError
 from snn_lightning.spiking.neurons.dynamics import per_channel
@@ -115,14 +114,7 @@ class GatedMaxPool(Unit):
 
     def __init__(self, pool: nn.Module) -> None:
         super().__init__()
-        kind = type(pool).__name__
-        names = (
-            ("output_size",)
-            if "Adaptive" in kind
-            else ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-        )
-        self.settings = {name: getattr(pool, name) for name in names}
-        self.function = getattr(F, f"{'adaptive_' if 'Adaptive' in kind else ''}max_pool{kind[-2]}d")
+        self.pool = pool
 
     def forward(
         self, current: Tensor, state: State, steps: int, static: bool = False, overwrite: bool = False
@@ -133,11 +125,11 @@ class GatedMaxPool(Unit):
                 "a gate needs temporal input; max pooling of static values is an ordinary operator"
             )
         total = torch.zeros_like(current[0], dtype=torch.float64) if state is None else state
-        before, outputs = self.function(total, **self.settings), []
+        before, outputs = self.pool(total), []
         for step in current:
             # Not in place: gradients pass here too.
             total = total + step
-            largest = self.function(total, **self.settings)
+            largest = self.pool(total)
             outputs.append((largest - before).to(step.dtype))
             before = largest
         return torch.stack(outputs), total

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from snn_lightning import ACP, LCP, Baseline, LeastSquares, Weights, calibrate
 from snn_lightning.graph import StageNetwork, normalise
-from snn_lightning.graph.operators import SYNAPSES
+from snn_lightning.graph.operators import traits_of
 from snn_lightning.spiking.model import SpikingModel
 from tests.families import FAMILIES, family, images
 
@@ -46,7 +46,7 @@ def changed(name: str, pipeline: str, operator: str, parameter: str) -> bool:
 
 
 def synapses(model: SpikingModel, operators: tuple[str, ...]) -> list[str]:
-    return [key for key in operators if isinstance(model.network.operators[key], SYNAPSES)]
+    return [key for key in operators if traits_of(model.network.operators[key]).weighted]
 
 
 @pytest.mark.parametrize("name", FAMILIES)

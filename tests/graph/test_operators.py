@@ -13,7 +13,7 @@ from snn_lightning import convert, rescale_to_unit_spikes
 from snn_lightning.errors import ConversionError
 from snn_lightning.graph import INPUT, StageNetwork, normalise
 from snn_lightning.graph.ir import ACTIVATION
-from snn_lightning.graph.operators import MAX_POOLS, OPERATORS
+from snn_lightning.graph.operators import OPERATORS, traits_of
 from snn_lightning.graph.passes.fold import fold_into
 
 from ..toys import randomise_batch_norms
@@ -160,7 +160,7 @@ def check_affine(network: StageNetwork, x: Tensor) -> None:
         a, b = ([torch.randn(shape, generator=generator).double() for shape in shapes] for _ in range(2))
         both = operator(*(torch.cat(pair) for pair in zip(a, b, strict=True)))
         assert torch.allclose(both, torch.cat([operator(*a), operator(*b)]), rtol=0, atol=1e-12), node.op
-        if node.op != ACTIVATION and not isinstance(operator, MAX_POOLS):
+        if traits_of(operator).linear:
             mean = operator(*((p + q) / 2 for p, q in zip(a, b, strict=True)))
             assert torch.allclose(mean, (operator(*a) + operator(*b)) / 2, rtol=0, atol=1e-10), node.op
 

@@ -49,13 +49,16 @@ def test_the_kernel_by_hand() -> None:
 @pytest.mark.parametrize(
     ("pool", "message"),
     [
-        (nn.AdaptiveAvgPool2d(3), r"from \(8, 8\) to \(3, 3\) has uneven windows: keep it analog"),
+        (
+            nn.AdaptiveAvgPool2d(3),
+            r"\(8, 8\) to \(3, 3\) has uneven windows; use convert_avg_pool=False",
+        ),
         (
             nn.AvgPool2d(3, 2, ceil_mode=True),
-            "ceil_mode or uncounted padding is no convolution: keep it analog",
+            "ceil_mode or uncounted padding is no convolution; use convert_avg_pool=False",
         ),
-        (nn.AvgPool2d(3, 2, 1, count_include_pad=False), "keep it analog"),
-        (nn.AvgPool2d(2, divisor_override=3), "keep it analog"),
+        (nn.AvgPool2d(3, 2, 1, count_include_pad=False), "convert_avg_pool=False"),
+        (nn.AvgPool2d(2, divisor_override=3), "convert_avg_pool=False"),
     ],
     ids=["adaptive", "ceil", "padding", "divisor"],
 )

@@ -53,13 +53,9 @@ def test_every_operator_is_in_one_stage(cls: type[nn.Module], convert: bool) -> 
 @pytest.mark.parametrize("cls", TOYS)
 def test_running_the_stages_gives_the_network(cls: type[nn.Module]) -> None:
     network, x = prepared(cls), inputs(cls, 4, seed=1)
-    values = {INPUT: x}
     with torch.no_grad():
-        for stage in network.stages:
-            results = network.run_stage(stage, {key: values[key] for key in stage.inputs})
-            values.update({key: results[key] for key in (*stage.exports, stage.name) if key in results})
-            last = results[stage.current]
-        assert torch.equal(last, network(x))
+        values = network.run_operators(network.nodes, {INPUT: x})
+        assert torch.equal(values[network.output], network(x))
 
 
 def test_an_operator_of_two_stages_belongs_to_the_first_and_is_exported() -> None:

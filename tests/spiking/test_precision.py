@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from snn_lightning import SpikingModel, convert, load_converted, rescale_to_unit_spikes, save_converted
 from snn_lightning.errors import CheckpointError, SettingsError
-from snn_lightning.graph.operators import SYNAPSES
+from snn_lightning.graph.operators import traits_of
 from snn_lightning.spiking.checkpoint import KEY
 from tests.toys import Residual, Signal, Vector, inputs, toy
 
@@ -34,7 +34,7 @@ def literal(snn: SpikingModel, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         for name, node in network.nodes.items():
             read = [values[key] for key in node.inputs]
             operator = network.operators[name]
-            if isinstance(operator, SYNAPSES) and name in network.temporal:
+            if traits_of(operator).weighted and name in network.temporal:
                 plain, bias = copy.deepcopy(operator).double(), operator.bias
                 plain.weight.data, plain.bias = operator.weight.bfloat16().double(), None
                 y = plain(read[0].bfloat16().double()).bfloat16().float()

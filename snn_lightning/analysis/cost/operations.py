@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.analysis.format import aligned, in_bytes, si
-from snn_lightning.graph.ir import INPUT, Stage
+from snn_lightning.graph.interpreter import ANNInterpreter
+from snn_lightning.graph.ir import INPUT, Instruction, Node, Stage
 from snn_lightning.graph.network import StageNetwork
-from snn_lightning.graph.operators import SYNAPSES, TRANSPOSED
+from snn_lightning.graph.operators import CONVOLUTIONS, traits_of
 
 FLOAT = 4
 """Bytes of a number."""
@@ -25,14 +27,14 @@ class Value:
     """A value that the walk holds for later stages, the ANN's and the SNN's.
 
     Args:
-        name: of the value.
         places: its positions, one image.
         form: what the SNN's is: "spikes" (some bits each), "temporal" or "static" numbers, or "none".
+        until: index of the last stage that reads it.
     """
 
-    name: str
     places: int
     form: str
+    until: int
 
     def bytes(self, images: int, timesteps: int, spike_bits: int = 1) -> int:
         """Return the bytes of the SNN's value."""
@@ -58,7 +60,6 @@ class StageCost:
         places: positions of the unit.
         read: positions of all that the stage reads.
         static: whether the unit's current is static.
-        reads: names of the values it reads.
         leaves: what it leaves behind for later stages.
     """
 
@@ -73,7 +74,6 @@ class StageCost:
     places: int
     read: int
     static: bool
-    reads: tuple[str, ...]
     leaves: tuple[Value, ...]
 
     def simulated_macs(self, timesteps: int) -> int:
@@ -99,12 +99,12 @@ class CostEstimate:
 
     Args:
         stages: sizes of each stage.
-        input: positions of the network's input, one image.
+        input: the network's input.
         work: what is to be done.
     """
 
     stages: tuple[StageCost, ...]
-    input: int
+    input: Value
     work: Work
 
     @property
@@ -221,12 +221,12 @@ class CostEstimate:
     def _live(self, index: int, after: bool = False) -> int:
         """Bytes of all values that are alive at a stage, before or after it has fired, on one process."""
         images, timesteps = self.work.share(self.work.images), self.work.timesteps
-        needed = {key for stage in self.stages[index:] for key in stage.reads}
         # A distillation reads the images again, after all stages.
-        total = FLOAT * images * self.input if INPUT in needed or self.work.distilled else 0
+        needed = self.input.until >= index or self.work.distilled
+        total = FLOAT * images * self.input.places if needed else 0
         for i, stage in enumerate(self.stages[: index + 1]):
             for value in stage.leaves:
-                if i == index or value.name in needed:
+                if i == index or value.until >= index:
                     total += FLOAT * images * value.places
                     total += value.bytes(images, timesteps, self.work.spike_bits) if i < index or after else 0
         return total
@@ -265,61 +265,83 @@ def estimate_cost(network: StageNetwork, shape: Sequence[int], work: Work) -> Co
         work: what is to be done.
     """
     like = next(network.parameters(), torch.zeros(()))
+    image = torch.zeros(1, *shape, dtype=like.dtype, device=like.device)
+    counter = _Counter(network, image)
     with torch.no_grad():
-        image = torch.zeros(1, *shape, dtype=like.dtype, device=like.device)
-        values = network.run_operators(network.nodes, {INPUT: image})
-    stages = tuple(_stage_cost(network, stage, values) for stage in network.stages)
-    return CostEstimate(stages, image.numel(), work)
+        counter.interpret()
+    until = network.schedule.lifetimes.get(INPUT, -1)
+    return CostEstimate(tuple(counter.stages), Value(image.numel(), "static", until), work)
 
 
-def macs_of(module: nn.Module, x: Tensor, y: Tensor) -> int:
-    """Return the multiply-accumulates of an operator, given its input and output `[1, ...]`.
+class _Counter(ANNInterpreter):
+    """Runs one image through the ANN and notes the sizes of each stage.
 
-    Biases, sums, pooling and per-channel factors count as none, as usual.
+    Multiply-accumulates are torch's own count: biases, sums, pooling and per-channel factors are none.
+
+    Args:
+        network: the ANN.
+        image: `[1, ...]`.
     """
-    if isinstance(module, nn.Linear):
-        return y.numel() * module.in_features
-    if isinstance(module, SYNAPSES):
-        # Behind its first dimension it has what one output receives, or (transposed) what one input gives.
-        weight = cast(Tensor, module.weight)
-        return (x if isinstance(module, TRANSPOSED) else y).numel() * weight[0].numel()
-    return 0
 
+    def __init__(self, network: StageNetwork, image: Tensor) -> None:
+        super().__init__(network, {INPUT: image})
+        self.stages: list[StageCost] = []
+        self.learning: set[str] = set()
 
-def _stage_cost(network: StageNetwork, stage: Stage, values: dict[str, Tensor]) -> StageCost:
-    macs = static = gradient = gram = weights = 0
-    learning: set[str] = set()
-    for name in stage.operators:
-        module, inputs = cast(nn.Module, network.operators[name]), network.nodes[name].inputs
-        count = macs_of(module, values[inputs[0]], values[name])
-        macs += count
-        static += count if name not in network.temporal else 0
-        upstream = any(key in learning for key in inputs)
-        if isinstance(module, SYNAPSES):
-            weights += module.weight.numel()
-            if not isinstance(module, TRANSPOSED):
-                groups = int(getattr(module, "groups", 1))
-                gram += count * module.weight[0].numel() * groups // module.weight.shape[0]
-            # Forward and gradient of the weight; that of the input where an earlier weight learns by it.
-            gradient += count * (3 if upstream else 2)
-        if upstream or isinstance(module, SYNAPSES):
-            learning.add(name)
-    places = values[stage.current if stage.kind == "readout" else stage.name].numel()
-    leaves = [Value(stage.name, places, "none" if stage.kind == "readout" else "spikes")]
-    for key in stage.exports:
-        leaves.append(Value(key, values[key].numel(), "temporal" if key in network.temporal else "static"))
-    return StageCost(
-        name=stage.name,
-        kind=stage.kind,
-        macs=macs,
-        static_macs=static,
-        gradient_macs=gradient,
-        gram_macs=gram,
-        weights=weights,
-        neurons=places if stage.kind == "neuron" else 0,
-        places=places,
-        read=sum(values[key].numel() for key in stage.inputs),
-        static=stage.current not in network.temporal,
-        reads=stage.inputs,
-        leaves=tuple(leaves),
-    )
+    def stage(self, stage: Stage, instructions: Iterable[Instruction]) -> None:
+        """Note the sizes of a stage."""
+        self.macs = self.static = self.gradient = self.gram = self.weights = 0
+        self.read = sum(self.values[key].numel() for key in stage.inputs)
+        super().stage(stage, instructions)
+
+    def operator(self, node: Node, *inputs: Tensor) -> Tensor:
+        """Run an operator and count its multiply-accumulates."""
+        with FlopCounterMode(display=False) as flops:
+            value = super().operator(node, *inputs)
+        macs = flops.get_total_flops() // 2
+        self.macs += macs
+        self.static += macs if node.name not in self.network.temporal else 0
+        module = self.network.operators[node.name]
+        upstream, weighted = not self.learning.isdisjoint(node.inputs), traits_of(module).weighted
+        if weighted:
+            self._weights(module, macs, upstream)
+        if upstream or weighted:
+            self.learning.add(node.name)
+        return value
+
+    def _weights(self, synapse: nn.Module, macs: int, upstream: bool) -> None:
+        weight = cast(Tensor, synapse.weight)
+        self.weights += weight.numel()
+        if isinstance(synapse, (*CONVOLUTIONS, nn.Linear)):
+            groups = int(getattr(synapse, "groups", 1))
+            self.gram += macs * weight[0].numel() * groups // weight.shape[0]
+        # Forward and gradient of the weight; that of the input where an earlier weight learns by it.
+        self.gradient += macs * (3 if upstream else 2)
+
+    def fire(self, stage: Stage) -> None:
+        """Run the stage's unit, with which the stage is complete."""
+        super().fire(stage)
+        places = self.values[stage.name].numel()
+        lifetimes, temporal = self.network.schedule.lifetimes, self.network.temporal
+        form = "none" if stage.kind == "readout" else "spikes"
+        leaves = [Value(places, form, lifetimes[stage.name])]
+        for key in stage.exports:
+            form = "temporal" if key in temporal else "static"
+            leaves.append(Value(self.values[key].numel(), form, lifetimes[key]))
+        self.learning.clear()
+        self.stages.append(
+            StageCost(
+                name=stage.name,
+                kind=stage.kind,
+                macs=self.macs,
+                static_macs=self.static,
+                gradient_macs=self.gradient,
+                gram_macs=self.gram,
+                weights=self.weights,
+                neurons=places if stage.kind == "neuron" else 0,
+                places=places,
+                read=self.read,
+                static=stage.current not in temporal,
+                leaves=tuple(leaves),
+            )
+        )

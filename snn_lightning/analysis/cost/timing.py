@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from snn_lightning.analysis.cost.operations import FLOAT, CostEstimate, StageCost
 from snn_lightning.analysis.cost.workload import Work
+from snn_lightning.graph.interpreter import ANNInterpreter
 from snn_lightning.graph.ir import INPUT, Stage
 from snn_lightning.graph.network import StageNetwork
-from snn_lightning.graph.operators import SYNAPSES
+from snn_lightning.graph.operators import traits_of
 from snn_lightning.graph.precision import compute, own_precision
 from snn_lightning.spiking import kernels
 from snn_lightning.spiking.neurons.config import IF, Neuron
@@ -198,13 +199,13 @@ def measure_prices(
         clock: gives seconds.
         neuron: the kind of neurons, `IF()` by default.
     """
-    kind = neuron or IF()
     watch = _Stopwatch(clock, sample.device)
     with torch.no_grad():
-        once = watch(lambda: network.run_operators(network.nodes, {INPUT: sample[:1]}), times=1)
-        values = network.run_operators(network.nodes, {INPUT: sample[:1]})
+        once = watch(lambda: network(sample[:1]), times=1)
         rows = max(1, min(ROWS, int(seconds / 20 / max(once, 1e-9))))
-        prices = [_stage_prices(network, stage, values, rows, watch, kind) for stage in network.stages]
+        stages = _Measurement(network, sample[:1], rows, watch, neuron or IF())
+        stages.interpret()
+    prices, values = stages.prices, stages.values
     if work.iterations:
         started, known = watch.now(), dict[int, float]()
         trained = [i for i, s in enumerate(network.stages) if _trained(network, s, work)]
@@ -266,48 +267,67 @@ class _Stopwatch:
 
 
 def _trained(network: StageNetwork, stage: Stage, work: Work) -> bool:
-    synapses = any(isinstance(network.operators[name], SYNAPSES) for name in stage.operators)
+    synapses = any(traits_of(network.operators[name]).weighted for name in stage.operators)
     return synapses and (stage.kind == "neuron" or (stage.kind == "readout" and work.readout))
 
 
-def _stage_prices(
-    network: StageNetwork,
-    stage: Stage,
-    values: Mapping[str, Tensor],
-    rows: int,
-    watch: _Stopwatch,
-    kind: Neuron,
-) -> Prices:
-    """Measure a stage on copies of one image's `values`."""
-    inputs = {key: _copies(values[key], rows) for key in stage.inputs}
-    forward = watch(lambda: network.run_operators(stage.operators, inputs))
-    if stage.kind == "readout":
-        return Prices(forward / rows, 0.0, 0.0, 0.0)
-    steps = 8 if rows >= 8 else rows
-    current = _copies(values[stage.current], rows // steps * steps).unflatten(0, (steps, rows // steps))
-    operator = cast(nn.Module, network.operators[stage.name])
-    unit = (kind.build() if stage.kind == "neuron" else GatedMaxPool(operator)).to(current.device)
+class _Measurement(ANNInterpreter):
+    """Runs one image through the ANN, and each stage again on copies of what it reads, with a stopwatch.
 
-    def fire() -> None:
-        output = unit.emit(current, None, steps).output
-        train = SpikeTrain.of(output) if isinstance(output, Tensor) else output
-        if train is not None:
-            train.unpack()
+    Args:
+        network: the ANN.
+        image: `[1, ...]`.
+        rows: copies.
+        watch: the stopwatch.
+        kind: of the neurons.
+    """
 
-    x = current[0]
-    line = torch.zeros(x.shape[1], dtype=torch.int32, device=x.device)
-    scale = torch.full((x.shape[1],), 100.0, dtype=x.dtype, device=x.device)
-    table = torch.zeros(1, 4096, 2, dtype=torch.float64, device=x.device)
+    def __init__(
+        self, network: StageNetwork, image: Tensor, rows: int, watch: _Stopwatch, kind: Neuron
+    ) -> None:
+        super().__init__(network, {INPUT: image})
+        self.rows, self.watch, self.kind = rows, watch, kind
+        self.prices: list[Prices] = []
 
-    def look() -> None:
-        kernels.histogram(x.clamp(0, 1), line, scale, table)
-        kernels.maxima_and_squares(x)
-        kernels.error_sums(x, x)
+    def free(self, name: str) -> None:
+        """Keep the values of one image: SGD steps are measured on them afterwards."""
 
-    kept: list[Tensor] = []
-    hold = watch(lambda: kept.append(torch.full_like(current, 0.5)))
-    count = rows // steps * steps
-    return Prices(forward / rows, watch(fire) / count, watch(look) / len(x), hold / count)
+    def unit(self, stage: Stage, current: Tensor) -> Tensor:
+        """Measure the stage."""
+        inputs = {key: _copies(self.values[key], self.rows) for key in stage.inputs}
+        forward = self.watch(lambda: self.network.run_operators(stage.operators, inputs)) / self.rows
+        unit, look, hold = (0.0, 0.0, 0.0) if stage.kind == "readout" else self._unit(stage, current)
+        self.prices.append(Prices(forward, unit, look, hold))
+        return super().unit(stage, current)
+
+    def _unit(self, stage: Stage, current: Tensor) -> tuple[float, float, float]:
+        """Return the prices of a neuron or gate: its steps, a pass over its activations, its memory."""
+        rows, watch = self.rows, self.watch
+        steps = 8 if rows >= 8 else rows
+        current = _copies(current, rows // steps * steps).unflatten(0, (steps, rows // steps))
+        operator = cast(nn.Module, self.network.operators[stage.name])
+        unit = (self.kind.build() if stage.kind == "neuron" else GatedMaxPool(operator)).to(current.device)
+
+        def fire() -> None:
+            output = unit.emit(current, None, steps).output
+            train = SpikeTrain.of(output) if isinstance(output, Tensor) else output
+            if train is not None:
+                train.unpack()
+
+        x = current[0]
+        line = torch.zeros(x.shape[1], dtype=torch.int32, device=x.device)
+        scale = torch.full((x.shape[1],), 100.0, dtype=x.dtype, device=x.device)
+        table = torch.zeros(1, 4096, 2, dtype=torch.float64, device=x.device)
+
+        def look() -> None:
+            kernels.histogram(x.clamp(0, 1), line, scale, table)
+            kernels.maxima_and_squares(x)
+            kernels.error_sums(x, x)
+
+        kept: list[Tensor] = []
+        hold = watch(lambda: kept.append(torch.full_like(current, 0.5)))
+        count = rows // steps * steps
+        return watch(fire) / count, watch(look) / len(x), hold / count
 
 
 def _copies(value: Tensor, rows: int) -> Tensor:
@@ -320,7 +340,7 @@ def _step_seconds(
 ) -> float:
     """Measure an SGD step as weight calibration does it, on copies of the stage's operators."""
     modules = {name: copy.deepcopy(network.operators[name]) for name in stage.operators}
-    weights = [cast(nn.Parameter, m.weight) for m in modules.values() if isinstance(m, SYNAPSES)]
+    weights = [cast(nn.Parameter, m.weight) for m in modules.values() if traits_of(m).weighted]
     inputs = {key: _copies(values[key], batch) for key in stage.inputs}
     target = _copies(values[stage.current], batch)
     rows = torch.arange(batch, device=target.device)

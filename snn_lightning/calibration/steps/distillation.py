@@ -201,7 +201,7 @@ class NetworkLoop:
         snn = self.context.snn
         readouts = snn.readouts(self.context.take(rows))
         losses = [
-            (readouts[snn.unit_name(leaf)] - target[rows]).square().sum() / norm
+            (readouts[snn.network.schedule.outputs[leaf]] - target[rows]).square().sum() / norm
             for leaf, target, norm in zip(self.leaves, self.targets, self.norms, strict=True)
         ]
         return torch.stack(losses).mean()

@@ -20,7 +20,7 @@ from snn_lightning.calibration.walk.context import RelativeError, StageContext, 
 from snn_lightning.errors import CalibrationError
 from snn_lightning.graph.ir import Stage
 from snn_lightning.graph.network import StageNetwork
-from snn_lightning.graph.operators import CONVOLUTIONS, SYNAPSES, Add, channels_lead
+from snn_lightning.graph.operators import CONVOLUTIONS, Add, traits_of
 from snn_lightning.graph.pointwise import overruns, strided
 from snn_lightning.graph.precision import float32_products
 from snn_lightning.spiking.neurons.dynamics import per_channel
@@ -173,7 +173,7 @@ class RidgeProblem:
         self.synapses = [cast("nn.Linear | nn.Conv2d", network.operators[name]) for name in part.synapses]
         self.inputs = [network.nodes[name].inputs[0] for name in part.synapses]
         self.own = next((m.bias for m in self.synapses if m.bias is not None), None)
-        self.unit = unit if channels_lead(self.synapses[0]) else None
+        self.unit = unit if traits_of(self.synapses[0]).channels_lead else None
         first = self.synapses[0].weight
         self.sizes = [m.weight[0].numel() for m in self.synapses]
         self.groups = _groups(self.synapses[0])
@@ -269,7 +269,7 @@ def _solve(settings: LeastSquares, context: StageContext) -> StepReport:
         for part in sums
         if _width(network, part) <= LARGEST
     }
-    left = sum(isinstance(network.operators[name], SYNAPSES) for name in stage.operators)
+    left = sum(traits_of(network.operators[name]).weighted for name in stage.operators)
     left -= sum(len(part.synapses) for part in problems)
     if not problems:
         return StepReport(float("nan"), details={"left": float(left)})

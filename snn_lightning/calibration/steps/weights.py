@@ -13,7 +13,7 @@ from snn_lightning.calibration.pipelines import Weights
 from snn_lightning.calibration.steps.minibatch_sgd import Descent, own_rows
 from snn_lightning.calibration.steps.registry import register_step
 from snn_lightning.calibration.walk.context import RelativeError, StageContext, StepReport
-from snn_lightning.graph.operators import SYNAPSES
+from snn_lightning.graph.operators import traits_of
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.units import Readout
 
@@ -57,7 +57,7 @@ class LayerLoop:
         self.settings, self.context = settings, context
         network = context.snn.network
         synapses = [network.operators[name] for name in context.stage.operators]
-        self.weights = [cast(nn.Parameter, m.weight) for m in synapses if isinstance(m, SYNAPSES)]
+        self.weights = [cast(nn.Parameter, m.weight) for m in synapses if traits_of(m).weighted]
         self.unit = cast("IFNeuron | Readout", context.unit)
         if self.weights:
             self.targets, self.inputs = context.targets(), context.input_rates()

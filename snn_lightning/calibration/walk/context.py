@@ -16,7 +16,8 @@ from snn_lightning.errors import CalibrationError
 from snn_lightning.graph.ir import Stage
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.spiking import kernels
-from snn_lightning.spiking.model import SpikingModel, run_stage_in_time
+from snn_lightning.spiking.model import SpikingModel
+from snn_lightning.spiking.simulation import TimeInterpreter
 from snn_lightning.spiking.units import Emission, State, Unit
 
 Stored = Sequence[Sequence[Entry | StoredSpikes]]
@@ -51,6 +52,7 @@ class StageContext:
         ann: the normalised ANN.
         ann_inputs: the ANN's values that the stage reads, a chunk each, `[n, ...]`.
         activations: the ANN's activation x at the unit, a chunk each, `[n, C, ...]`.
+        ann_exports: the ANN's operator values that later stages read.
         inputs: the SNN's values that the stage reads; temporal ones `[steps, n, ...]` for each part of time,
             static ones `[n, ...]`.
         indices: numbers of each chunk's images in the whole calibration set, `[n]`.
@@ -65,7 +67,8 @@ class StageContext:
     snn: SpikingModel
     ann: StageNetwork
     ann_inputs: dict[str, list[Entry]]
-    activations: Sequence[Entry]
+    activations: list[Entry]
+    ann_exports: dict[str, list[Entry]]
     inputs: dict[str, Stored]
     indices: list[Tensor]
     total: int
@@ -285,9 +288,9 @@ class StageContext:
         values = {
             key: stored[i][j if key in network.temporal else 0].get() for key, stored in self.inputs.items()
         }
-        statics = [name for name in stage.operators if name not in network.temporal]
-        values = network.run_operators(statics, values)
-        results, _ = run_stage_in_time(network, stage, values, steps)
+        simulation = TimeInterpreter(network, values, steps)
+        simulation.carry_out(network.schedule.runs[stage.name])
+        results = simulation.values
         for key in stage.exports:
             temporal = key in network.temporal
             parts = self.exports.setdefault(key, [[] for _ in self.indices])[i]

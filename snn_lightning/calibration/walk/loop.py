@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,13 +19,35 @@ from snn_lightning.calibration.walk.context import RelativeError, StageContext, 
 from snn_lightning.calibration.walk.progress import Observer, StageRecord
 from snn_lightning.calibration.walk.resume import PartialCheckpoint
 from snn_lightning.errors import CalibrationError
-from snn_lightning.graph.ir import INPUT, Stage
+from snn_lightning.graph.interpreter import ANNInterpreter, Interpreter
+from snn_lightning.graph.ir import INPUT, Instruction, Node, Stage
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 
 
-class CalibrationLoop:
+@dataclass(frozen=True)
+class Held:
+    """A value on the calibration set, chunk by chunk.
+
+    Args:
+        ann: the ANN's.
+        snn: the SNN's.
+    """
+
+    ann: list[Entry]
+    snn: Stored
+
+    def free(self) -> None:
+        """Give its memory back."""
+        for entry in self.ann:
+            entry.free()
+        for parts in self.snn:
+            for part in parts:
+                part.free()
+
+
+class CalibrationLoop(Interpreter[Held]):
     """Calibrates a spiking model against its ANN in one sweep.
 
     For each live value it holds the ANN's activation and the SNN's spike train on the calibration set; no
@@ -60,45 +83,61 @@ class CalibrationLoop:
         self.communicator, self.observer, self.partial = communicator, observer, partial
         self.cache = Cache(pipeline.cache_budget_gb, pipeline.cache_place)
         images = [self.cache.put(chunk) for chunk in chunks]
-        self.ann_values: dict[str, list[Entry]] = {INPUT: images}
-        self.snn_values: dict[str, Stored] = {INPUT: [[image] for image in images]}
+        super().__init__(snn.network, {INPUT: Held(images, [[image] for image in images])})
         self.records: list[dict[str, Any]] = []
+        self.finished = 0
 
     def run(self) -> list[dict[str, Any]]:
         """Walk all stages; returns a record of each. The model's status is "calibrated" afterwards."""
-        stages = self.snn.network.stages
+        stages = self.network.stages
         try:
-            finished = self._resume()
-            for index, stage in enumerate(stages):
-                self.observer.stage_started(index, self.total_steps, stage.name, index < finished)
-                if finished >= len(stages):
-                    # Nothing but final steps is left: no stage has to fire again.
-                    continue
-                started = time.perf_counter()
-                context = self._observe(index, stage)
-                record = StageRecord(index, stage.name, stage.kind, self._path(stage))
-                if index >= finished:
-                    self._calibrate(context, record)
-                self._fire(context, record)
-                self._free(index)
-                record.seconds = time.perf_counter() - started
-                if index >= finished:
-                    self._finish(record, index + 1)
+            self.finished = self._resume()
+            self.interpret()
             self.cache.release()
             for index, step in enumerate(self.pipeline.final_steps, len(stages)):
-                if index >= finished:
+                if index >= self.finished:
                     self._final(index, step)
-                self._free(index)
+            for held in self.values.values():
+                held.free()
             self.snn.status = "calibrated"
             self.communicator.barrier()
         finally:
             self.cache.close()
         return self.records
 
+    def stage(self, stage: Stage, instructions: Iterable[Instruction]) -> None:
+        """Observe, calibrate and fire a stage and free what nothing reads any more; skip what is finished."""
+        index = self.network.stages.index(stage)
+        self.observer.stage_started(index, self.total_steps, stage.name, index < self.finished)
+        if self.finished >= len(self.network.stages):
+            # Nothing but final steps is left: no stage has to fire again.
+            return
+        started = time.perf_counter()
+        self.record = StageRecord(index, stage.name, stage.kind, self._path(stage))
+        super().stage(stage, instructions)
+        self.record.seconds = time.perf_counter() - started
+        if index >= self.finished:
+            self._finish(self.record, index + 1)
+
+    def run_node(self, node: Node, stage: Stage) -> None:
+        """Leave operators to their stage's contexts, which run them chunk by chunk."""
+
+    def fire(self, stage: Stage) -> None:
+        """Observe, calibrate and fire a stage."""
+        context = self._observe(stage)
+        if self.record.index >= self.finished:
+            self._calibrate(context, self.record)
+        self._fire(context, self.record)
+
+    def free(self, name: str) -> None:
+        """Free a value; the images are kept for final steps, which read them."""
+        if name in self.values and not (name == INPUT and self.pipeline.final_steps):
+            self.values.pop(name).free()
+
     @property
     def total_steps(self) -> int:
         """Stages, and steps on the whole network after them."""
-        return len(self.snn.network.stages) + len(self.pipeline.final_steps)
+        return len(self.network.stages) + len(self.pipeline.final_steps)
 
     def _final(self, index: int, step: FinalStep) -> None:
         """Run a step on the whole network."""
@@ -109,7 +148,7 @@ class CalibrationLoop:
         context = NetworkContext(
             ann=self.ann,
             snn=self.snn,
-            images=self.ann_values[INPUT],
+            images=self.values[INPUT].ann,
             indices=self.indices,
             total=self.total,
             communicator=self.communicator,
@@ -130,15 +169,16 @@ class CalibrationLoop:
 
         return iteration
 
-    def _observe(self, index: int, stage: Stage) -> StageContext:
+    def _observe(self, stage: Stage) -> StageContext:
         """Run the stage's ANN side on the cached activations."""
+        inputs = {key: self.values[key] for key in stage.inputs}
         activations = []
         exports: dict[str, list[Entry]] = {key: [] for key in stage.exports}
         for i in range(len(self.indices)):
-            values = {key: self.ann_values[key][i].get() for key in stage.inputs}
+            ann = ANNInterpreter(self.ann, {key: held.ann[i].get() for key, held in inputs.items()})
             with torch.no_grad():
-                results = self.ann.run_stage(stage, values)
-            x = results[stage.current if stage.kind == "readout" else stage.name]
+                ann.carry_out(self.ann.schedule.runs[stage.name])
+                x = ann.unit(stage, ann.values[stage.current])
             # The sum first: it costs a fraction of looking at each number.
             if not torch.isfinite(x.sum()) and not torch.isfinite(x).all():
                 raise CalibrationError(
@@ -147,23 +187,21 @@ class CalibrationLoop:
                 )
             activations.append(self.cache.put(x))
             for key, stored in exports.items():
-                stored.append(self.cache.put(results[key]))
-        self.ann_values.update(exports)
-        self.ann_values[stage.name] = activations
-
+                stored.append(self.cache.put(ann.values[key]))
         return StageContext(
             stage=stage,
             snn=self.snn,
             ann=self.ann,
-            ann_inputs={key: self.ann_values[key] for key in stage.inputs},
+            ann_inputs={key: held.ann for key, held in inputs.items()},
             activations=activations,
-            inputs={key: self.snn_values[key] for key in stage.inputs},
+            ann_exports=exports,
+            inputs={key: held.snn for key, held in inputs.items()},
             indices=self.indices,
             total=self.total,
             cache=self.cache,
             communicator=self.communicator,
-            seed=self._seed(index),
-            iteration=self._iteration(index),
+            seed=self._seed(self.record.index),
+            iteration=self._iteration(self.record.index),
         )
 
     def _calibrate(self, context: StageContext, record: StageRecord) -> None:
@@ -204,8 +242,9 @@ class CalibrationLoop:
             fired[1] += total.numel()
             error.add(context.activations[i].get(), total.div_(self.snn.timesteps))
             outputs.append(parts)
-        self.snn_values.update(context.exports)
-        self.snn_values[stage.name] = outputs
+        for key, stored in context.exports.items():
+            self.values[key] = Held(context.ann_exports[key], stored)
+        self.values[stage.name] = Held(context.activations, outputs)
         context.exports = {}
         context.forget_currents()
         record.error = error.value(self.communicator)
@@ -215,19 +254,6 @@ class CalibrationLoop:
         for numbers in record.steps.values():
             if numbers["after"] != numbers["after"]:
                 numbers["after"] = record.error
-
-    def _free(self, index: int) -> None:
-        """Free every value that no later stage reads, and no final step, which reads the images."""
-        needed = {key for stage in self.snn.network.stages[index + 1 :] for key in stage.inputs}
-        if self.pipeline.final_steps and index < self.total_steps - 1:
-            needed.add(INPUT)
-        for key in [key for key in self.ann_values if key not in needed]:
-            for entry in self.ann_values.pop(key):
-                entry.free()
-        for key in [key for key in self.snn_values if key not in needed]:
-            for parts in self.snn_values.pop(key):
-                for part in parts:
-                    part.free()
 
     def _finish(self, record: StageRecord, finished: int) -> None:
         self.records.append(record.to_dict())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +9,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from snn_lightning.errors import ConversionError
+from snn_lightning.graph.capture.registry import FUNCTION_RULES, MODULE_RULES, Rule
 from snn_lightning.graph.capture.remedies import DEFAULT, REMEDIES, remedy
 from snn_lightning.graph.capture.trace import describe_path, module_path, source_line
 from snn_lightning.graph.description import TAKEN
 from snn_lightning.graph.ir import INPUT, Node, tree_leaves
 from snn_lightning.graph.network import StageNetwork
+from snn_lightning.graph.operators import OPERATORS
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,6 @@ class Obstacle:
 class Unsupported(Exception):
     """Raised by a rule that meets something it can't lower; the message is the remedy."""
 
-
-Rule = Callable[..., Any]
-MODULE_RULES: dict[type[nn.Module], Rule] = {}
-FUNCTION_RULES: dict[Any, Rule] = {}
-"""Rules by function or, for methods of tensors, by name. `capture.rules` fills both tables."""
 
 _SHAPE_QUERIES = (
     "getattr",
@@ -128,7 +124,7 @@ class Lowering(fx.Interpreter):
 
     def add(
         self,
-        op: str,
+        op: str | type[nn.Module],
         inputs: list[Value],
         settings: dict[str, Any],
         module: nn.Module | None = None,
@@ -137,7 +133,7 @@ class Lowering(fx.Interpreter):
         """Append an operator and return its value; used by the rules.
 
         Args:
-            op: key of `OPERATORS`.
+            op: a registered operator, or its name.
             inputs: what it reads.
             settings: its plain settings.
             module: the operator, where it has parameters.
@@ -145,6 +141,7 @@ class Lowering(fx.Interpreter):
         """
         if any(isinstance(value, Mask) for value in inputs):
             raise Unsupported(REMEDIES["comparison"])
+        op = op if isinstance(op, str) else OPERATORS.name_of(op)
         node = self._current
         assert node is not None
         name = node.name if self._free(node.name) else f"{node.name}_{len(self.nodes)}"

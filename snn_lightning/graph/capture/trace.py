@@ -19,6 +19,7 @@ from torch import fx, nn
 
 from snn_lightning.errors import ConversionError
 from snn_lightning.graph.capture.bounded import BoundedActivation
+from snn_lightning.graph.capture.registry import MODULE_RULES
 from snn_lightning.graph.threads import alone
 
 _NOT_THE_USERS = (f"{Path(torch.__file__).parent}{os.sep}", __file__)
@@ -46,7 +47,8 @@ class _Tracer(fx.Tracer):
         return node
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, BoundedActivation) or super().is_leaf_module(m, module_qualified_name)
+        known = isinstance(m, BoundedActivation) or type(m) in MODULE_RULES
+        return known or super().is_leaf_module(m, module_qualified_name)
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from snn_lightning.graph.capture.rules import BATCH_NORM
 from snn_lightning.graph.ir import readers, tree_leaves, tree_map
 from snn_lightning.graph.network import StageNetwork
-from snn_lightning.graph.operators import TRANSPOSED, Affine, channels_lead
+from snn_lightning.graph.operators import TRANSPOSED, Affine, traits_of
 
 
 def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
@@ -89,4 +89,4 @@ def fold_batch_norms(network: StageNetwork) -> StageNetwork:
 
 
 def _takes_batch_norm(module: nn.Module) -> bool:
-    return channels_lead(module) or isinstance(module, TRANSPOSED)
+    return isinstance(module, TRANSPOSED) or traits_of(module).channels_lead

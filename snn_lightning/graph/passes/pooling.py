@@ -7,20 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn_lightning.errors import ConversionError
 from snn_lightning.graph.ir import ACTIVATION, INPUT, Node
 from snn_lightning.graph.network import StageNetwork
-from snn_lightning.graph.operators import settings_of
-
-AVERAGE_POOLS = (
-    "AvgPool1d",
-    "AvgPool2d",
-    "AvgPool3d",
-    "AdaptiveAvgPool1d",
-    "AdaptiveAvgPool2d",
-    "AdaptiveAvgPool3d",
-)
-_NON_NEGATIVE = (ACTIVATION, *AVERAGE_POOLS, "Cat", "Flatten", "Reshape", "Permute", "Narrow", "MaxPool2d")
+from snn_lightning.graph.operators import CONVOLUTIONS, settings_of, traits_of
 
 
 def depthwise(pool: nn.Module, channels: int, size: tuple[int, ...]) -> nn.Module:
@@ -37,29 +26,8 @@ def depthwise(pool: nn.Module, channels: int, size: tuple[int, ...]) -> nn.Modul
         ConversionError: the pooling is not a convolution (ceil mode, uneven adaptive windows, padding not
             counted).
     """
-    dims = len(size)
-    kernel: Any
-    stride: Any
-    padding: Any
-    if "Adaptive" in type(pool).__name__:
-        target = _tuple(pool.output_size, dims)
-        target = tuple(s if t is None else t for s, t in zip(size, target, strict=True))
-        if any(s % t for s, t in zip(size, target, strict=True)):
-            raise ConversionError(
-                f"Adaptive average pooling from {size} to {target} has uneven windows: keep it analog."
-            )
-        kernel = tuple(s // t for s, t in zip(size, target, strict=True))
-        stride, padding = kernel, (0,) * dims
-    else:
-        kernel, stride = _tuple(pool.kernel_size, dims), _tuple(pool.stride or pool.kernel_size, dims)
-        padding = _tuple(pool.padding, dims)
-        uneven = any((s + 2 * p - k) % t for s, p, k, t in zip(size, padding, kernel, stride, strict=True))
-        not_counted = any(padding) and not pool.count_include_pad
-        if (pool.ceil_mode and uneven) or not_counted or getattr(pool, "divisor_override", None):
-            raise ConversionError(
-                "Average pooling with ceil_mode or uncounted padding is no convolution: keep it analog."
-            )
-    cls = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1]
+    kernel, stride, padding = traits_of(pool).window(pool, size)
+    cls = CONVOLUTIONS[len(size) - 1]
     conv = cls(channels, channels, kernel, stride, padding, groups=channels, bias=True)
     weight = torch.full_like(conv.weight, 1.0 / conv.weight[0].numel())
     conv.weight = nn.Parameter(weight, requires_grad=False)
@@ -78,7 +46,8 @@ def convert_average_pooling(network: StageNetwork, sample: Tensor) -> StageNetwo
     nodes: list[Node] = []
     modules: dict[str, nn.Module] = dict(network.operators.items())
     for name, node in network.nodes.items():
-        if node.op in AVERAGE_POOLS and name in network.temporal and _non_negative(network, name):
+        pools = traits_of(modules[name]).pools
+        if pools == "average" and name in network.temporal and _non_negative(network, name):
             x = values[node.inputs[0]]
             conv = depthwise(modules[name], x.shape[1], tuple(x.shape[2:])).to(x)
             settings: dict[str, Any] = settings_of(conv)
@@ -96,10 +65,5 @@ def _non_negative(network: StageNetwork, name: str) -> bool:
     node = network.nodes[name]
     if node.op == ACTIVATION:
         return True
-    if node.op not in _NON_NEGATIVE and not node.op.startswith(("MaxPool", "AdaptiveMaxPool")):
-        return False
-    return all(key != INPUT and _non_negative(network, key) for key in node.inputs)
-
-
-def _tuple(value: Any, dims: int) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, tuple | list) else (value,) * dims
+    keeps_sign = traits_of(network.operators[name]).keeps_sign
+    return keeps_sign and all(key != INPUT and _non_negative(network, key) for key in node.inputs)

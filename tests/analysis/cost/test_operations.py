@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from snn_lightning import ACP, LCP, Best, Distillation, LeastSquares, Pipeline, Weights
-from snn_lightning.analysis.cost.operations import StageCost, estimate_cost, macs_of
+from snn_lightning.analysis.cost.operations import estimate_cost
 from snn_lightning.analysis.cost.timing import (
     Machine,
     Prices,
@@ -20,7 +20,7 @@ from snn_lightning.calibration.steps.least_squares import columns
 from snn_lightning.calibration.walk.cache import Cache
 from snn_lightning.calibration.walk.progress import work_of
 from snn_lightning.graph import INPUT
-from snn_lightning.graph.operators import SYNAPSES
+from snn_lightning.graph.operators import traits_of
 from tests.analysis.support import cost_of, network_of
 from tests.calibration.support import make_loop
 from tests.families import family, images
@@ -152,7 +152,7 @@ def test_macs_of_an_sgd_step_are_half_of_torchs_flops(cls: type[nn.Module]) -> N
     values = network.run_operators(network.nodes, {INPUT: x})
     for stage, sizes in zip(network.stages, cost.stages, strict=True):
         synapses = [network.operators[n] for n in stage.operators]
-        weights = [m.weight for m in synapses if isinstance(m, SYNAPSES)]
+        weights = [m.weight for m in synapses if traits_of(m).weighted]
         assert sizes.weights == sum(w.numel() for w in weights)
         if not weights:
             assert sizes.gradient_macs == 0
@@ -178,7 +178,7 @@ def test_the_gram_matrices_of_least_squares(cls: type[nn.Module]) -> None:
         count = 0
         for name in stage.operators:
             module = network.operators[name]
-            if isinstance(module, SYNAPSES):
+            if traits_of(module).weighted:
                 design = columns(module, values[network.nodes[name].inputs[0]])
                 count += counted(lambda design=design: design.mT @ design)
         assert sizes.gram_macs == count
@@ -254,9 +254,3 @@ def test_the_table() -> None:
     assert shown[-3].startswith("total")
     assert "neuron updates" in shown[-2]
     assert shown[-1].endswith("0 B on disk")
-
-
-def test_operators_without_weights_count_as_none() -> None:
-    x = torch.zeros(1, 4, 4)
-    assert macs_of(nn.AvgPool1d(2), x, x) == 0
-    assert isinstance(cost_of(PlainConv, Work(1, 1)).stages[0], StageCost)

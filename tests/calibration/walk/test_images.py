@@ -59,7 +59,7 @@ def test_what_the_loader_gave_is_gone_before_the_first_stage(pipeline):
 def test_the_images_stay_for_a_step_that_reads_them_and_no_longer(pipeline, alive):
     images = inputs(Residual, 48)
     loop = make_loop(toy(Residual), images, pipeline)
-    entries = loop.ann_values[INPUT]
+    entries = loop.values[INPUT].ann
     loop.observer = Count([StorageWeakRef(entry.tensor.untyped_storage()) for entry in entries])
     assert loop.cache.used == images.nbytes
     loop.run()
@@ -72,7 +72,7 @@ def test_distillation_reads_them_where_the_budget_has_put_them():
         make_loop(toy(Residual), inputs(Residual, 48), Best(4, distillation=BEST.distillation, **settings))
         for settings in ({}, {"cache_budget_gb": 1e-9})
     )
-    assert all(entry.tensor is None for entry in two.ann_values[INPUT])
+    assert all(entry.tensor is None for entry in two.values[INPUT].ann)
     for loop in (one, two):
         loop.run()
     assert same_bits(one.snn, two.snn)
@@ -82,6 +82,6 @@ def test_images_are_taken_by_their_numbers_in_any_order():
     images = inputs(Residual, 40)
     loop = make_loop(toy(Residual), images, BEST)
     rest = {"total": 40, "communicator": Communicator(), "seed": 0, "iteration": lambda *args: None}
-    context = NetworkContext(loop.ann, loop.snn, loop.ann_values[INPUT], loop.indices, **rest)
+    context = NetworkContext(loop.ann, loop.snn, loop.values[INPUT].ann, loop.indices, **rest)
     for rows in ([7], [39, 0, 32, 31, 5], list(range(40))[::-1]):
         assert torch.equal(context.take(torch.tensor(rows)), images[rows])

@@ -13,7 +13,7 @@ from snn_lightning.calibration.steps.registry import register_step
 from snn_lightning.calibration.walk.context import StepReport
 from snn_lightning.calibration.walk.progress import Observer
 from snn_lightning.errors import CalibrationError
-from snn_lightning.graph.operators import SYNAPSES
+from snn_lightning.graph.operators import traits_of
 from tests.calibration.support import (
     Custom,
     Probe,
@@ -102,7 +102,7 @@ def count_rows(network: nn.Module) -> dict[str, list[int]]:
     """Return, for each synapse, a list that grows by the number of rows of every call."""
     calls: dict[str, list[int]] = {}
     for name, operator in network.operators.items():
-        if isinstance(operator, SYNAPSES):
+        if traits_of(operator).weighted:
             rows = calls[name] = []
             operator.register_forward_hook(lambda module, args, out, rows=rows: rows.append(args[0].shape[0]))
     return calls
@@ -170,7 +170,7 @@ def test_nothing_is_kept_that_nobody_reads():
         def stage_finished(self, record, total):
             # The values in the loop are those that later stages read, and the cache counts no more.
             keys = {key for stage in loop.snn.network.stages[record.index + 1 :] for key in stage.inputs}
-            assert set(loop.ann_values) | set(loop.snn_values) <= keys
+            assert set(loop.values) <= keys
             held.append(loop.cache.used)
 
     loop.observer = Look()

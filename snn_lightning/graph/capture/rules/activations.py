@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from snn_lightning.graph.capture.bounded import BoundedActivation
 from snn_lightning.graph.capture.lowering import Lowering, Unsupported, Value
-from snn_lightning.graph.capture.rules.registry import function_rule, module_rule
+from snn_lightning.graph.capture.registry import function_rule, module_rule
 
 
 def activation(low: Lowering, x: Value, cap: float | None, inplace: bool = False) -> Value:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from snn_lightning.graph.capture.lowering import Lowering, Mask, Unsupported, Value
+from snn_lightning.graph.capture.registry import function_rule
 from snn_lightning.graph.capture.remedies import REMEDIES
 from snn_lightning.graph.capture.rules.activations import activation
-from snn_lightning.graph.capture.rules.registry import function_rule
 
 
 def _is_zero(constant: Any) -> bool:

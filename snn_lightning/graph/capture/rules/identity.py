@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from snn_lightning.graph.capture.lowering import Lowering, Unsupported, Value
-from snn_lightning.graph.capture.rules.registry import function_rule, module_rule
+from snn_lightning.graph.capture.registry import function_rule, module_rule
 
 
 @module_rule(

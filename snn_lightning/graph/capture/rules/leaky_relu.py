@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snn_lightning.graph.capture.lowering import Lowering, Unsupported, Value
+from snn_lightning.graph.capture.registry import function_rule, module_rule
 from snn_lightning.graph.capture.remedies import REMEDIES
 from snn_lightning.graph.capture.rules.activations import activation
 from snn_lightning.graph.capture.rules.arithmetic import affine
-from snn_lightning.graph.capture.rules.registry import function_rule, module_rule
 
 
 def _leaky(low: Lowering, x: Value, slope: float | Tensor, inplace: bool = False) -> Value:

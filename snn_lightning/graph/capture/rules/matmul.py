@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from snn_lightning.graph.capture.lowering import Lowering, Unsupported, Value
+from snn_lightning.graph.capture.registry import function_rule
 from snn_lightning.graph.capture.remedies import REMEDIES
-from snn_lightning.graph.capture.rules.registry import function_rule
 from snn_lightning.graph.capture.rules.synapses import linear
 
 

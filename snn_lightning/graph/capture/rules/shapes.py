@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from snn_lightning.graph.capture.lowering import Lowering, Unsupported, Value
-from snn_lightning.graph.capture.rules.registry import function_rule, module_rule
+from snn_lightning.graph.capture.registry import function_rule, module_rule
 
 _CONSTANT = (
     "a constant, such as a class token, is joined to activations; leave it out of the network, or add it "
@@ -166,8 +166,3 @@ def _reduce(low: Lowering, op: str, x: Value, dim: Any, keepdim: bool) -> Value:
 @module_rule(nn.Unflatten)
 def _unflatten_module(low: Lowering, module: nn.Unflatten, x: Value) -> Value:
     return _reshape(low, x)
-
-
-def permute_module(low: Lowering, module: Any, x: Value) -> Value:
-    """Write a module that permutes dimensions by its attribute `dims`."""
-    return _permute(low, x, module.dims)

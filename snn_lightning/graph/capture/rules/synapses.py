@@ -11,23 +11,23 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from snn_lightning.graph.capture.lowering import Lowering, Unsupported, Value
+from snn_lightning.graph.capture.registry import function_rule, module_rule
 from snn_lightning.graph.capture.remedies import REMEDIES
-from snn_lightning.graph.capture.rules.registry import function_rule, module_rule
 from snn_lightning.graph.capture.rules.shapes import flatten
 from snn_lightning.graph.operators import (
-    SETTINGS,
-    SYNAPSES,
+    MODULES,
     PositionwiseLinear,
     build,
     known_class,
     settings_of,
+    traits_of,
 )
 
 BATCH_NORM = "BatchNorm"
 """Stands in the graph only until `passes.fold` has folded it or made it affine."""
 
 
-@module_rule(*SETTINGS)
+@module_rule(*MODULES)
 def _known_module(low: Lowering, module: nn.Module, x: Value) -> Value:
     settings = settings_of(module)
     if isinstance(module, nn.Flatten):
@@ -40,8 +40,8 @@ def _known_module(low: Lowering, module: nn.Module, x: Value) -> Value:
     # Built anew: a subclass, a parametrisation or a hook of the user's stays behind, its weight does not.
     with torch.device("meta"):
         plain = build(name, settings)
-    if isinstance(module, SYNAPSES):
-        _assign(plain, module.weight, module.bias)
+    if traits_of(plain).weighted:
+        _assign(plain, cast(Tensor, module.weight), cast("Tensor | None", module.bias))
     return low.add(name, [x], settings, plain)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from snn_lightning.graph.capture.lowering import Lowering, Value
-from snn_lightning.graph.capture.rules.identity import identity, identity_module
-from snn_lightning.graph.capture.rules.registry import function_rule, module_rule
-from snn_lightning.graph.capture.rules.shapes import narrow, permute_module
+from snn_lightning.graph.capture.registry import function_rule
+from snn_lightning.graph.capture.rules.identity import identity
+from snn_lightning.graph.capture.rules.shapes import narrow
 
 try:
     from torchvision import ops
@@ -28,9 +28,7 @@ def _patch_merging(low: Lowering, x: Value) -> Value:
 
 
 if ops is not None:
-    module_rule(ops.StochasticDepth)(identity_module)
     function_rule(ops.stochastic_depth)(identity)
-    module_rule(ops.Permute)(permute_module)
 # Hidden from torch.fx, not public, and so perhaps not there in another version of torchvision.
 if (_function := getattr(swin_transformer, "_patch_merging_pad", None)) is not None:
     function_rule(_function)(_patch_merging)

@@ -7,7 +7,10 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from snn_lightning.graph.capture.lowering import FUNCTION_RULES, MODULE_RULES
+Rule = Callable[..., Any]
+MODULE_RULES: dict[type[nn.Module], Rule] = {}
+FUNCTION_RULES: dict[Any, Rule] = {}
+"""Rules by function or, for methods of tensors, by name. `capture.rules` fills both tables."""
 
 AnyRule = TypeVar("AnyRule", bound=Callable[..., Any])
 

@@ -1,4 +1,4 @@
-"""The vocabulary of operators a network is normalised to.
+"""The package's own operators: what torch has no module for.
 
 Every operator is a stateless module on batch-first tensors `[B, C, ...]`, built from plain settings (numbers,
 strings, tuples), so that a network can be described, stored and rebuilt without its author's code. All of
@@ -8,92 +8,37 @@ on the mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CONV_SETTINGS = (
-    "in_channels",
-    "out_channels",
-    "kernel_size",
-    "stride",
-    "padding",
-    "dilation",
-    "groups",
-    "padding_mode",
-)
-TRANSPOSED_SETTINGS = (
-    "in_channels",
-    "out_channels",
-    "kernel_size",
-    "stride",
-    "padding",
-    "output_padding",
-    "groups",
-    "dilation",
-)
-AVG_SETTINGS = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
-MAX_SETTINGS = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+from snn_lightning.graph.operators.table import register_operator
+from snn_lightning.graph.operators.torch_modules import LINEAR
+from snn_lightning.graph.operators.traits import Adding, Averaging, Shifting, Traits
 
 
+@register_operator
 class PositionwiseLinear(nn.Linear):
     """A linear layer on `[B, C, ..., features]`, whose channels C are not its features.
 
     A threshold or a batch norm of the channels is not a factor of its weight's rows or columns.
     """
 
-
-SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
-    nn.Conv1d: CONV_SETTINGS,
-    nn.Conv2d: CONV_SETTINGS,
-    nn.Conv3d: CONV_SETTINGS,
-    nn.ConvTranspose1d: TRANSPOSED_SETTINGS,
-    nn.ConvTranspose2d: TRANSPOSED_SETTINGS,
-    nn.ConvTranspose3d: TRANSPOSED_SETTINGS,
-    nn.Linear: ("in_features", "out_features"),
-    PositionwiseLinear: ("in_features", "out_features"),
-    nn.AvgPool1d: AVG_SETTINGS,
-    nn.AvgPool2d: (*AVG_SETTINGS, "divisor_override"),
-    nn.AvgPool3d: (*AVG_SETTINGS, "divisor_override"),
-    nn.AdaptiveAvgPool1d: ("output_size",),
-    nn.AdaptiveAvgPool2d: ("output_size",),
-    nn.AdaptiveAvgPool3d: ("output_size",),
-    nn.MaxPool1d: MAX_SETTINGS,
-    nn.MaxPool2d: MAX_SETTINGS,
-    nn.MaxPool3d: MAX_SETTINGS,
-    nn.AdaptiveMaxPool1d: ("output_size",),
-    nn.AdaptiveMaxPool2d: ("output_size",),
-    nn.AdaptiveMaxPool3d: ("output_size",),
-    nn.Flatten: ("start_dim", "end_dim"),
-    nn.Upsample: ("size", "scale_factor", "mode", "align_corners"),
-    nn.PixelShuffle: ("upscale_factor",),
-    nn.PixelUnshuffle: ("downscale_factor",),
-    nn.ChannelShuffle: ("groups",),
-}
-"""Modules taken over as they are, with the attributes that rebuild them."""
-
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-SYNAPSES = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)
-MAX_POOLS = (
-    nn.MaxPool1d,
-    nn.MaxPool2d,
-    nn.MaxPool3d,
-    nn.AdaptiveMaxPool1d,
-    nn.AdaptiveMaxPool2d,
-    nn.AdaptiveMaxPool3d,
-)
+    traits = replace(LINEAR, channels_lead=False)
 
 
+@register_operator
 class Activation(nn.Module):
     """A site of the ANN: `min(max(x, 0), cap)`.
 
     Args:
         cap: upper bound in activation units (6 for ReLU6), or None for ReLU.
     """
+
+    traits = Traits(linear=False, fresh=True)
 
     def __init__(self, cap: float | None = None) -> None:
         super().__init__()
@@ -104,6 +49,7 @@ class Activation(nn.Module):
         return torch.relu(x) if self.cap is None else x.clamp(0.0, self.cap)
 
 
+@register_operator
 class Affine(nn.Module):
     """Per-channel affine map `weight_c * x_c + bias_c`: what is left of a batch norm that can't be folded.
 
@@ -111,6 +57,7 @@ class Affine(nn.Module):
         channels: C of the inputs `[B, C, ...]`.
     """
 
+    traits = Shifting(fresh=True)
     weight: Tensor
     bias: Tensor
 
@@ -126,6 +73,7 @@ class Affine(nn.Module):
         return x * self.weight.view(shape) + self.bias.view(shape)
 
 
+@register_operator
 class Elementwise(nn.Module):
     """`weight * x + bias` with constants that are not one number a channel, such as position parameters.
 
@@ -133,6 +81,7 @@ class Elementwise(nn.Module):
         weight_shape, bias_shape: shapes that broadcast against `[B, ...]`; `()` where there is nothing to do.
     """
 
+    traits = Shifting(fresh=True)
     weight: Tensor
     bias: Tensor
 
@@ -146,8 +95,11 @@ class Elementwise(nn.Module):
         return x * self.weight + self.bias
 
 
+@register_operator
 class Add(nn.Module):
     """Sum of its inputs, broadcast as torch does; `alpha` scales the second."""
+
+    traits = Adding(fresh=True)
 
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__()
@@ -158,8 +110,11 @@ class Add(nn.Module):
         return torch.add(a, b, alpha=self.alpha)
 
 
+@register_operator
 class Scale(nn.Module):
     """`factor * x + offset` with plain numbers."""
+
+    traits = Shifting()
 
     def __init__(self, factor: float = 1.0, offset: float = 0.0) -> None:
         super().__init__()
@@ -171,8 +126,11 @@ class Scale(nn.Module):
         return x + self.offset if self.offset != 0.0 else x
 
 
+@register_operator
 class Cat(nn.Module):
     """Concatenation along `dim` (never the batch)."""
+
+    traits = Traits(moves=True)
 
     def __init__(self, dim: int = 1) -> None:
         super().__init__()
@@ -183,8 +141,11 @@ class Cat(nn.Module):
         return torch.cat(xs, dim=self.dim)
 
 
+@register_operator
 class Reshape(nn.Module):
     """Reshape everything behind the batch to `shape`."""
+
+    traits = Traits(moves=True)
 
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__()
@@ -195,8 +156,11 @@ class Reshape(nn.Module):
         return x.reshape(x.shape[0], *self.shape)
 
 
+@register_operator
 class Permute(nn.Module):
     """Reorder dimensions; the batch stays first."""
+
+    traits = Traits(moves=True)
 
     def __init__(self, dims: Sequence[int]) -> None:
         super().__init__()
@@ -207,8 +171,11 @@ class Permute(nn.Module):
         return x.permute(self.dims)
 
 
+@register_operator
 class Narrow(nn.Module):
     """Every `step`-th of the part `start : start + length` along `dim`: an output of a split, or a slice."""
+
+    traits = Traits(moves=True)
 
     def __init__(self, dim: int, start: int, length: int, step: int = 1) -> None:
         super().__init__()
@@ -220,8 +187,11 @@ class Narrow(nn.Module):
         return x if self.step == 1 else x[(slice(None),) * self.dim + (slice(None, None, self.step),)]
 
 
+@register_operator
 class Mean(nn.Module):
     """Mean over `dims`: global average pooling written by hand."""
+
+    traits: Traits = Averaging()
 
     def __init__(self, dims: Sequence[int], keepdim: bool = False) -> None:
         super().__init__()
@@ -232,14 +202,18 @@ class Mean(nn.Module):
         return x.mean(self.dims, keepdim=self.keepdim)
 
 
+@register_operator
 class Sum(Mean):
     """Sum over `dims`."""
+
+    traits = Traits()
 
     def forward(self, x: Tensor) -> Tensor:
         """Add up `[B, ...]` over `dims`."""
         return x.sum(self.dims, keepdim=self.keepdim)
 
 
+@register_operator
 class Pad(nn.Module):
     """Padding as `torch.nn.functional.pad`; `mode` is "constant", "reflect", "replicate" or "circular"."""
 
@@ -250,33 +224,3 @@ class Pad(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Pad `[B, ...]`."""
         return F.pad(x, self.pad, self.mode, self.value if self.mode == "constant" else None)
-
-
-OWN = (Activation, Affine, Elementwise, Add, Scale, Cat, Reshape, Permute, Narrow, Mean, Sum, Pad)
-OPERATORS: dict[str, Callable[..., nn.Module]] = {cls.__name__: cls for cls in (*SETTINGS, *OWN)}
-
-
-def known_class(module: nn.Module) -> type[nn.Module]:
-    """Return the class in `SETTINGS` that `module` is, or is a subclass of."""
-    return next(cls for cls in type(module).__mro__ if cls in SETTINGS)
-
-
-def settings_of(module: nn.Module) -> dict[str, Any]:
-    """Return the plain settings that rebuild a known `module` through `build`."""
-    settings = {key: getattr(module, key) for key in SETTINGS[known_class(module)]}
-    if isinstance(module, SYNAPSES):
-        settings["bias"] = module.bias is not None
-    return settings
-
-
-def build(op: str, settings: dict[str, Any]) -> nn.Module:
-    """Build the operator called `op`, with fresh parameters where it has any."""
-    return OPERATORS[op](**settings)
-
-
-def channels_lead(module: nn.Module) -> bool:
-    """Whether `module` is a synapse whose weight's rows and columns are output and input channels.
-
-    Transposed convolutions have it the other way round, `[in, out / groups, ...]`, and don't count.
-    """
-    return isinstance(module, SYNAPSES) and not isinstance(module, (PositionwiseLinear, *TRANSPOSED))
