@@ -15,6 +15,13 @@ class PrivateRandomness:
     """Lets code that draws from torch's global CPU generator draw from a seeded one instead.
 
     In a worker process the stream starts at the worker's own seed, so that workers don't repeat each other.
+
+    Example:
+        >>> randomness, before = PrivateRandomness(0), torch.get_rng_state()
+        >>> with randomness.scope():
+        ...     drawn = torch.rand(2)
+        >>> torch.equal(torch.get_rng_state(), before)
+        True
     """
 
     def __init__(self, seed: int) -> None:
@@ -42,6 +49,10 @@ class RandomCrop:
 
     Args:
         padding: pixels on each side.
+
+    Example:
+        >>> RandomCrop(4)(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 3, 32, 32])
     """
 
     def __init__(self, padding: int) -> None:
@@ -58,7 +69,13 @@ class RandomCrop:
 
 
 class RandomFlip:
-    """Mirror each image left to right with probability one half."""
+    """Mirror each image left to right with probability one half.
+
+    Example:
+        >>> image = torch.tensor([[[[1, 2]]]])
+        >>> RandomFlip()(image).flatten().tolist() in ([1, 2], [2, 1])
+        True
+    """
 
     def __call__(self, images: Tensor) -> Tensor:
         """Flip `[N, C, H, W]`."""
@@ -72,6 +89,11 @@ class Cutout:
     Args:
         size: side of the square in pixels.
         fill: the value of each channel there, in the units of the images.
+
+    Example:
+        >>> holes = Cutout(2, fill=[0.5])(torch.ones(1, 1, 8, 8)) == 0.5
+        >>> int(holes.sum()) in (1, 2, 4)
+        True
     """
 
     def __init__(self, size: int, fill: Sequence[float] = (0.0,)) -> None:
@@ -96,6 +118,11 @@ class PerImage:
 
     Args:
         transform: maps `[C, H, W]` to `[C, H, W]`.
+
+    Example:
+        >>> images = torch.tensor([[[[1, 2]]], [[[5, 5]]]])
+        >>> PerImage(lambda image: image - image.amin())(images).flatten().tolist()
+        [0, 1, 0, 0]
     """
 
     def __init__(self, transform: Augment) -> None:
@@ -107,7 +134,12 @@ class PerImage:
 
 
 class Chain:
-    """One augmentation after the other."""
+    """One augmentation after the other.
+
+    Example:
+        >>> Chain(lambda x: x + 1, lambda x: 2 * x)(torch.tensor([3])).item()
+        8
+    """
 
     def __init__(self, *steps: Augment) -> None:
         self.steps = steps

@@ -58,6 +58,11 @@ class CIFAR10(_CIFAR):
     Args:
         root: the folder that holds `cifar-10-batches-py`.
         settings: see `DataSettings`.
+
+    Example:
+        >>> data = CIFAR10("data", calibration_images=1024)  # reads nothing yet
+        >>> data.num_classes, data.image_size
+        (10, 32)
     """
 
     _mean = (0.4914, 0.4822, 0.4465)
@@ -73,6 +78,10 @@ class CIFAR100(_CIFAR):
     Args:
         root: the folder that holds `cifar-100-python`.
         settings: see `DataSettings`.
+
+    Example:
+        >>> CIFAR100("data", batch_size=256).num_classes  # reads nothing yet
+        100
     """
 
     _mean = (0.5071, 0.4865, 0.4409)

@@ -27,6 +27,18 @@ class ImageDataModule(LightningDataModule, ABC):
         in_channels: C.
         image_size: H and W in pixels.
         settings: the common settings.
+
+    Example:
+        >>> from snn_lightning.data.images import TensorImages
+        >>> class Noise(ImageDataModule):
+        ...     def load(self):
+        ...         labels = torch.arange(40) % 2
+        ...         images = TensorImages(torch.rand(40, 1, 8, 8), labels, [0.5], [0.3], lambda batch: batch)
+        ...         return images, None, images
+        >>> data = Noise(2, in_channels=1, image_size=8, settings=DataSettings(calibration_images=16))
+        >>> images, labels = next(iter(data.calibration_dataloader()))
+        >>> images.shape, labels.shape
+        (torch.Size([16, 1, 8, 8]), torch.Size([16]))
     """
 
     class_names: list[str] | None = None

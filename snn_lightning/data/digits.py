@@ -19,6 +19,14 @@ class Digits(ImageDataModule):
         image_size: H and W the digits are brought to.
         in_channels: 1, or 3 (the same image three times).
         settings: see `DataSettings`.
+
+    Example:
+        >>> digits = Digits(image_size=8, calibration_images=100)
+        >>> images, labels = next(iter(digits.calibration_dataloader()))
+        >>> images.shape
+        torch.Size([100, 1, 8, 8])
+        >>> len(digits.test_dataloader().dataset)
+        360
     """
 
     def __init__(self, *, image_size: int = 32, in_channels: int = 1, **settings: Any) -> None:

@@ -29,6 +29,11 @@ class FashionMNIST(ImageDataModule):
         image_size: H and W; up to 32 zeros are added around the 28x28 pixels, other sizes are interpolated.
         in_channels: 1, or 3 (the same image three times).
         settings: see `DataSettings`.
+
+    Example:
+        >>> data = FashionMNIST("fashion", image_size=28)  # reads nothing yet
+        >>> data.num_classes, data.in_channels
+        (10, 1)
     """
 
     def __init__(

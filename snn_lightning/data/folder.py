@@ -41,6 +41,18 @@ class Folder(ImageDataModule):
 
     Raises:
         SettingsError: the folders aren't as above, or their classes differ.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> from PIL import Image
+        >>> root = Path(mkdtemp())
+        >>> for index in range(40):
+        ...     folder = root / "train" / ("cats" if index % 2 else "dogs")
+        ...     folder.mkdir(parents=True, exist_ok=True)
+        ...     Image.new("RGB", (12, 10)).save(folder / f"{index}.png")
+        >>> data = Folder(root, image_size=8, num_workers=0)
+        >>> data.class_names, len(data.test_dataloader().dataset)
+        (['cats', 'dogs'], 8)
     """
 
     def __init__(

@@ -27,6 +27,11 @@ class ImageNet(ImageDataModule):
         num_classes: number of class folders in each.
         image_size: H and W of the crops.
         settings: see `DataSettings`.
+
+    Example:
+        >>> data = ImageNet("imagenet", num_classes=100, image_size=64)  # reads nothing yet
+        >>> data.settings.val_fraction
+        0.01
     """
 
     def __init__(

@@ -38,6 +38,13 @@ class TensorImages(Dataset[Sample]):
         mean: per channel, in 0…1.
         std: per channel, in 0…1.
         augment: maps a batch in the dtype of `images` to another; used by `augmented` only.
+
+    Example:
+        >>> pixels = torch.full((4, 1, 8, 8), 255, dtype=torch.uint8)
+        >>> data = TensorImages(pixels, torch.arange(4), mean=[0.5], std=[0.25], augment=lambda batch: batch)
+        >>> image, label = data[3]
+        >>> image.mean().item(), label
+        (2.0, 3)
     """
 
     def __init__(
@@ -83,6 +90,13 @@ class FolderImages(Dataset[Sample]):
         plain: maps a PIL image to `[C, H, W]` without randomness.
         augment: the same with augmentation; used by `augmented` only.
         mode: what every image is brought to: "RGB", or "L" (grey).
+
+    Example:
+        >>> from torchvision.transforms.functional import to_tensor
+        >>> Image.new("RGB", (4, 2), "white").save("white.png")
+        >>> image, label = FolderImages([("white.png", 7)], plain=to_tensor, augment=to_tensor)[0]
+        >>> image.shape, label
+        (torch.Size([3, 2, 4]), 7)
     """
 
     def __init__(
@@ -132,6 +146,11 @@ def read_image(path: str, mode: str) -> Image.Image:
 
     Raises:
         ImageError: it is damaged, no image, or has more than 8 bits a channel.
+
+    Example:
+        >>> Image.new("L", (4, 2)).save("grey.png")
+        >>> read_image("grey.png", "RGB").size
+        (4, 2)
     """
     try:
         with Image.open(path) as image:
@@ -146,5 +165,10 @@ def read_image(path: str, mode: str) -> Image.Image:
 
 
 def bilinear(images: Tensor, size: int) -> Tensor:
-    """Bring `[N, C, H, W]` in 0…1 to `[N, C, size, size]` by bilinear interpolation."""
+    """Bring `[N, C, H, W]` in 0…1 to `[N, C, size, size]` by bilinear interpolation.
+
+    Example:
+        >>> bilinear(torch.ones(1, 1, 8, 8), 16).shape
+        torch.Size([1, 1, 16, 16])
+    """
     return interpolate(images, size=(size, size), mode="bilinear", align_corners=False)

@@ -24,6 +24,13 @@ class DataSettings:
         augment: whether training images are augmented.
         train_images: keep so many training images (after the validation images were taken); None keeps all.
         test_images: keep so many test images; None keeps all.
+
+    Example:
+        >>> DataSettings(batch_size=32).calibration_images
+        256
+        >>> DataSettings(batch_size=0)
+        Traceback (most recent call last):
+        snn_lightning.errors.SettingsError: data.batch_size must be an integer of at least 1, got 0
     """
 
     batch_size: int = 128
@@ -56,6 +63,10 @@ class DataSettings:
 
         Raises:
             SettingsError: a keyword that is no setting; the message names the closest one.
+
+        Example:
+            >>> DataSettings.of({"seed": 3}, batch_size=64).batch_size
+            64
         """
         known = [field.name for field in fields(cls)]
         for name in given:
@@ -70,6 +81,10 @@ def _check_integer(field: str, value: object, least: int) -> None:
 
 
 def check_channels(value: int) -> None:
-    """Raise a SettingsError unless a grey image is wanted as it is (1) or repeated for three channels (3)."""
+    """Raise a SettingsError unless a grey image is wanted as it is (1) or repeated for three channels (3).
+
+    Example:
+        >>> check_channels(3)
+    """
     if value not in (1, 3):
         raise SettingsError(f"data.in_channels must be 1 or 3, got {value!r}")

@@ -20,6 +20,12 @@ def stratified_split(labels: Tensor, fraction: float, field: str) -> tuple[Tenso
 
     Raises:
         SettingsError: too few images for a second part that has every class.
+
+    Example:
+        >>> labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+        >>> first, second = stratified_split(labels, 0.25, "data.val_fraction")
+        >>> len(first), len(second)
+        (6, 2)
     """
     try:
         first, second = train_test_split(
@@ -35,6 +41,10 @@ def limit(positions: Tensor, count: int | None, field: str) -> Tensor:
 
     Raises:
         SettingsError: there are fewer than `count`; the message names `field`.
+
+    Example:
+        >>> len(limit(torch.arange(100), 10, "data.test_images"))
+        10
     """
     return positions if count is None else draw(positions, count, 0, field).sort().values
 
@@ -44,6 +54,10 @@ def draw(positions: Tensor, count: int, seed: int, field: str) -> Tensor:
 
     Raises:
         SettingsError: there are fewer than `count`; the message names `field`.
+
+    Example:
+        >>> sorted(draw(torch.tensor([5, 6, 7]), 3, seed=0, field="data.calibration_images").tolist())
+        [5, 6, 7]
     """
     if count > len(positions):
         raise SettingsError(

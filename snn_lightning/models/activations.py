@@ -20,6 +20,10 @@ class Clipped(BoundedActivation):
 
     Args:
         cap: the bound, activation units.
+
+    Example:
+        >>> Clipped(cap=2.0)(torch.tensor([-1.0, 1.5, 3.0])).tolist()
+        [0.0, 1.5, 2.0]
     """
 
     def __init__(self, cap: float = 1.0) -> None:
@@ -42,6 +46,11 @@ class RateNorm(BoundedActivation):
     Args:
         fraction: p at the start, in (0, 1].
         momentum: of the running mean.
+
+    Example:
+        >>> activation = RateNorm(fraction=0.5)
+        >>> activation(torch.tensor([-1.0, 1.0, 4.0])).tolist()  # in training, with θ = 0.5 * 4
+        [0.0, 1.0, 2.0]
     """
 
     running_max: Tensor
@@ -84,6 +93,10 @@ class QuantizedClip(BoundedActivation):
     Args:
         levels: L.
         cap: the bound λ at the start, activation units; trained.
+
+    Example:
+        >>> QuantizedClip(levels=4, cap=8.0)(torch.tensor([-1.0, 2.5, 9.0])).tolist()
+        [0.0, 2.0, 8.0]
     """
 
     def __init__(self, levels: int = 4, cap: float = 8.0) -> None:
@@ -122,6 +135,11 @@ def replace_activations(net: nn.Module, activation: str | Mapping[str, Any]) -> 
 
     Raises:
         SettingsError: an unknown name or setting, or a network without ReLU modules.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+        >>> replace_activations(net, {"name": "clipped", "cap": 1.0})[1]
+        Clipped()
     """
     settings = {"name": activation} if isinstance(activation, str) else dict(activation)
     name = settings.pop("name", None)

@@ -38,6 +38,12 @@ def create_imported_model(
     Raises:
         SettingsError: the target is missing, can't be imported or called, refuses the keywords or returns no
             network, or the network doesn't take these images or gives another number of classes.
+
+    Example:
+        >>> settings = {"target": "torchvision.models.SqueezeNet", "version": "1_1"}
+        >>> net = create_imported_model("mine", 10, 3, 64, settings)
+        >>> net.num_classes
+        10
     """
     given = dict(settings)
     target = given.pop("target", None)
@@ -63,6 +69,10 @@ def locate(target: object) -> Callable[..., Any]:
 
     Raises:
         SettingsError: there is no such path, or what it names can't be called.
+
+    Example:
+        >>> locate("torch.nn.Linear")
+        <class 'torch.nn.modules.linear.Linear'>
     """
     if target is None:
         raise SettingsError(f"model.target is missing: say what builds the network, {EXAMPLE}")
@@ -98,6 +108,10 @@ def code_fingerprint(target: str, net: nn.Module) -> str:
     Args:
         target: the dotted path that built it.
         net: the network; classes of PyTorch's own don't count.
+
+    Example:
+        >>> len(code_fingerprint("torch.nn.Linear", nn.Linear(2, 2)))
+        16
     """
     kinds = {type(module) for module in net.modules()}
     things: list[Callable[..., Any]] = [kind for kind in kinds if not kind.__module__.startswith("torch.")]

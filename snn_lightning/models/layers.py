@@ -14,12 +14,22 @@ SMALL_IMAGE = 64
 def conv_bn_relu(
     inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
-    """Convolution without bias, batch norm, ReLU: to `[N, outputs, H/stride, W/stride]`."""
+    """Convolution without bias, batch norm, ReLU: to `[N, outputs, H/stride, W/stride]`.
+
+    Example:
+        >>> [type(layer).__name__ for layer in conv_bn_relu(3, 8, stride=2)]
+        ['Conv2d', 'BatchNorm2d', 'ReLU']
+    """
     return Conv2dNormActivation(inputs, outputs, kernel, stride, groups=groups)
 
 
 def pooling(kind: str) -> nn.Module:
-    """A 2x2 pooling with stride 2, `kind` being "average" (which the papers use) or "max"."""
+    """A 2x2 pooling with stride 2, `kind` being "average" (which the papers use) or "max".
+
+    Example:
+        >>> pooling("average")
+        AvgPool2d(kernel_size=2, stride=2, padding=0)
+    """
     if kind == "average":
         return nn.AvgPool2d(2)
     if kind == "max":
@@ -28,13 +38,25 @@ def pooling(kind: str) -> nn.Module:
 
 
 def check_positive(field: str, value: float) -> None:
-    """Raise a SettingsError unless `value` is a number above zero."""
+    """Raise a SettingsError unless `value` is a number above zero.
+
+    Example:
+        >>> check_positive("width", 0)
+        Traceback (most recent call last):
+        snn_lightning.errors.SettingsError: model.width must be a number above 0, got 0
+    """
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0 or math.isinf(value):
         raise SettingsError(f"model.{field} must be a number above 0, got {value!r}")
 
 
 def check_dropout(value: float) -> None:
-    """Raise a SettingsError unless `value` is a probability below one."""
+    """Raise a SettingsError unless `value` is a probability below one.
+
+    Example:
+        >>> check_dropout(1.0)
+        Traceback (most recent call last):
+        snn_lightning.errors.SettingsError: model.dropout must lie in [0, 1), got 1.0
+    """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
         raise SettingsError(f"model.dropout must lie in [0, 1), got {value!r}")
 
@@ -46,6 +68,12 @@ def replace_first_conv(net: nn.Module, in_channels: int, stride: int | None = No
         net: any network whose first registered convolution reads the image.
         in_channels: C of the input `[N, C, H, W]`.
         stride: the new stride; None keeps it.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2))
+        >>> replace_first_conv(net, in_channels=1, stride=1)
+        >>> net[0]
+        Conv2d(1, 8, kernel_size=(3, 3), stride=(1, 1))
     """
     name, old = next((name, m) for name, m in net.named_modules() if isinstance(m, nn.Conv2d))
     new = nn.Conv2d(
@@ -63,7 +91,14 @@ def replace_first_conv(net: nn.Module, in_channels: int, stride: int | None = No
 
 
 def initialise(net: nn.Module) -> None:
-    """He initialisation of convolutions, small normal weights for linear layers, zero biases."""
+    """He initialisation of convolutions, small normal weights for linear layers, zero biases.
+
+    Example:
+        >>> layer = nn.Linear(4, 2)
+        >>> initialise(layer)
+        >>> layer.bias.tolist()
+        [0.0, 0.0]
+    """
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

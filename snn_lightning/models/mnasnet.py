@@ -26,6 +26,10 @@ def mnasnet(
         alpha: factor on the number of channels.
         dropout: probability before the linear layer.
         bn_momentum: of the running statistics; torchvision's own 0.0003 takes some ten thousand steps.
+
+    Example:
+        >>> mnasnet(num_classes=10, image_size=32, alpha=0.5).classifier[1].out_features
+        10
     """
     check_positive("alpha", alpha)
     check_dropout(dropout)

@@ -14,6 +14,11 @@ class MobileNet(nn.Module):
     """A stem and 13 depthwise separable convolutions with ReLU (Howard et al., 2017).
 
     Shape: `[N, in_channels, H, W]` to `[N, num_classes]`.
+
+    Example:
+        >>> net = MobileNet(10, in_channels=3, stem_stride=1, width=0.25, dropout=0.0)
+        >>> net.eval()(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(
@@ -55,6 +60,11 @@ def mobilenet(
         image_size: decides the stride of the stem.
         width: factor on every number of channels.
         dropout: probability before the linear layer.
+
+    Example:
+        >>> net = mobilenet(num_classes=10, image_size=32, width=0.25)
+        >>> net.eval()(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
     check_positive("width", width)
     check_dropout(dropout)

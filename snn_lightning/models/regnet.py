@@ -14,6 +14,10 @@ def regnetx_4gf(*, num_classes: int, in_channels: int = 3, image_size: int = 224
         num_classes: width of the output.
         in_channels: C of the input.
         image_size: up to 64 pixels the stem has stride 1.
+
+    Example:
+        >>> regnetx_4gf(num_classes=10, image_size=32).fc.in_features
+        1360
     """
     # depth 23, w_0 96, w_a 38.65, w_m 2.43, groups of 40. torchvision's own `from_init_params` rounds the
     # first stage to 120 channels where the published network has 80, so the stages are written out.

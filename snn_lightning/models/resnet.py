@@ -24,6 +24,10 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the shape changes.
 
     Shape: `[N, inputs, H, W]` to `[N, outputs, H/stride, W/stride]`.
+
+    Example:
+        >>> BasicBlock(4, 8, stride=2)(torch.zeros(2, 4, 8, 8)).shape
+        torch.Size([2, 8, 4, 4])
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1, batch_norm: bool = True) -> None:
@@ -48,6 +52,12 @@ class ResNet(nn.Module):
     """A stem, stages of basic blocks that double the channels, global average pooling and a linear layer.
 
     Shape: `[N, in_channels, H, W]` to `[N, num_classes]`.
+
+    Example:
+        >>> stem = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU())
+        >>> net = ResNet(stem, depths=(1, 1), width=4, num_classes=10, dropout=0.0, batch_norm=True)
+        >>> net(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(
@@ -118,6 +128,11 @@ def resnet20(
         deep_stem: FL C.2's variant: a stem of three convolutions and four stages of two blocks.
         batch_norm: False for the papers' networks without batch norm.
         dropout: probability before the linear layer.
+
+    Example:
+        >>> net = resnet20(num_classes=10, in_channels=1, width=16)
+        >>> net.eval()(torch.zeros(2, 1, 32, 32)).shape
+        torch.Size([2, 10])
     """
     check_positive("width", width)
     check_dropout(dropout)
@@ -149,6 +164,11 @@ def resnet34(
         width: channels of the first stage, an even number.
         pool: "average" or "max", after the stem.
         dropout: probability before the linear layer.
+
+    Example:
+        >>> net = resnet34(num_classes=10, image_size=32, width=4)
+        >>> net.eval()(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
     check_positive("width", width)
     check_dropout(dropout)

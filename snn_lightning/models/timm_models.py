@@ -10,7 +10,12 @@ from snn_lightning.errors import SettingsError
 
 
 def list_timm_models() -> list[str]:
-    """Every architecture of timm, without the tags of its weights."""
+    """Every architecture of timm, without the tags of its weights.
+
+    Example:
+        >>> "resnet18" in list_timm_models()  # doctest: +SKIP
+        True
+    """
     return sorted(_timm().list_models())
 
 
@@ -28,6 +33,9 @@ def create_timm_model(
 
     Raises:
         SettingsError: timm isn't installed, or refuses a setting.
+
+    Example:
+        >>> net = create_timm_model("resnet18", 10, 1, 32, {"drop_rate": 0.1})  # doctest: +SKIP
     """
     keywords = {"pretrained": False, **settings}
     try:

@@ -11,7 +11,12 @@ from snn_lightning.models.layers import replace_first_conv
 
 
 def list_torchvision_models() -> list[str]:
-    """Every classification builder of torchvision (neither detection nor segmentation nor video)."""
+    """Every classification builder of torchvision (neither detection nor segmentation nor video).
+
+    Example:
+        >>> "resnet18" in list_torchvision_models()
+        True
+    """
     return sorted(torchvision.models.list_models(module=torchvision.models))
 
 
@@ -30,6 +35,11 @@ def create_torchvision_model(
     Raises:
         SettingsError: trained weights are asked for with other channels or classes than theirs, or the
             builder refuses a setting.
+
+    Example:
+        >>> net = create_torchvision_model("squeezenet1_1", 10, 1, 64, {"dropout": 0.1})
+        >>> net.features[0].in_channels
+        1
     """
     kwargs: dict[str, Any] = {"weights": None, **settings, "num_classes": num_classes}
     trained = kwargs["weights"] is not None

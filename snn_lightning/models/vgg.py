@@ -14,6 +14,13 @@ class VGG(nn.Module):
     """Thirteen 3x3 convolutions in five blocks, then linear layers (Simonyan & Zisserman, 2014).
 
     Shape: `[N, in_channels, image_size, image_size]` to `[N, num_classes]`.
+
+    Example:
+        >>> import torch
+        >>> features = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2))
+        >>> net = VGG(features, nn.Sequential(nn.Linear(64, 10)))
+        >>> net(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(self, features: nn.Sequential, classifier: nn.Sequential) -> None:
@@ -98,6 +105,10 @@ def vgg16(
         width: factor on every number of channels (and on the 4096 of the hidden linear layers).
         pool: "average" or "max".
         dropout: probability; after each pooling in the CIFAR form, else after the hidden linear layers.
+
+    Example:
+        >>> vgg16(num_classes=10, width=0.125).features[0]
+        Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))
     """
     return _vgg(num_classes, in_channels, image_size, width, pool, dropout, batch_norm=False)
 
@@ -112,5 +123,10 @@ def vgg16_bn(
     pool: str = "average",
     dropout: float = 0.0,
 ) -> VGG:
-    """VGG-16 with batch norm after each convolution; the settings are those of `vgg16`."""
+    """VGG-16 with batch norm after each convolution; the settings are those of `vgg16`.
+
+    Example:
+        >>> vgg16_bn(num_classes=10, width=0.125).features[1].num_features
+        8
+    """
     return _vgg(num_classes, in_channels, image_size, width, pool, dropout, batch_norm=True)

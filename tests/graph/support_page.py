@@ -2,6 +2,7 @@
 
 import operator
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -99,7 +100,15 @@ def page(rows: Mapping[str, str]) -> str:
         "And by the form of the call, for instance:",
         _refusals(),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join("\n".join(map(_wrapped, part.split("\n"))) for part in parts) + "\n"
+
+
+def _wrapped(line: str) -> str:
+    """Break a line of prose or of a list; those of tables must stay whole."""
+    if line.startswith(("|", "#")):
+        return line
+    indent = "  " if line.startswith("- ") else ""
+    return textwrap.fill(line, 130, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def rows_of(text: str, names: Iterable[str]) -> dict[str, str]:

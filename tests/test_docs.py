@@ -1,0 +1,100 @@
+"""What the pages say of files, rooms and code is true."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import snn_lightning
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
+ROOM = re.compile(r"^\s*(?:from|import) snn_lightning\.(\w+)", re.MULTILINE)
+LONGEST, COLUMNS = 160, 5
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [code for found, code in FENCED.findall(page.read_text()) if found == language]
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub calls the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@every_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(FENCED.sub("", page.read_text())):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@every_page
+def test_no_line_of_prose_is_long(page: Path) -> None:
+    lines = FENCED.sub("", page.read_text()).splitlines()
+    assert [line for line in lines if len(line) > LONGEST and not line.startswith(("|", "    "))] == []
+
+
+@every_page
+def test_named_scripts_exist(page: Path) -> None:
+    for name in re.findall(r"\b(?:benchmarks|examples|tests|conf)/[\w/]+\.\w+", page.read_text()):
+        of_a_run = name.startswith("benchmarks/results/") or "/my_" in name
+        assert of_a_run or (ROOT / name).exists(), name
+
+
+def test_the_tables_of_the_readme_are_small() -> None:
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("|")]
+    assert rows
+    assert [row for row in rows if row.count("|") - 1 > COLUMNS] == []
+
+
+def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = torch.linspace(0, 1, 32).reshape(8, 4)
+    ann = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    names = {"ann": ann, "images": images, "loader": images.split(4)}
+    exec(blocks(ROOT / "README.md", "python")[0], names)
+    torch.testing.assert_close(names["at_each_step"][-1], names["logits"])
+    assert torch.equal(names["snn"](images), names["logits"])
+
+
+def arrows() -> dict[str, set[str]]:
+    """Which rooms each room imports, by the picture in docs/how_it_works.md."""
+    _, picture = blocks(ROOT / "docs" / "how_it_works.md", "mermaid")
+    picture = re.sub(r'\w+\["(\w+)"\]', r"\1", picture)
+    found: dict[str, set[str]] = {}
+    for room, others in re.findall(r"^ +(\w+) --> (.*)$", picture, re.MULTILINE):
+        found.setdefault(room, set()).update(re.findall(r"\w+", others))
+    return found
+
+
+def reached(room: str, picture: dict[str, set[str]]) -> set[str]:
+    direct = picture.get(room, set())
+    return direct.union(*(reached(other, picture) for other in direct))
+
+
+def test_the_picture_of_the_imports_is_true() -> None:
+    picture = arrows()
+    rooms = {path.parent.name for path in (ROOT / "snn_lightning").glob("*/__init__.py")}
+    assert rooms - {"data"} == set(picture) | {"graph"}
+    for room in rooms:
+        files = (ROOT / "snn_lightning" / room).rglob("*.py")
+        imported = {other for path in files for other in ROOM.findall(path.read_text())} & rooms - {room}
+        assert picture.get(room, set()) <= imported, f"{room} doesn't import all that it points to"
+        assert imported <= reached(room, picture), f"{room} imports more than it points to"
+
+
+def test_the_newest_release_is_this_version() -> None:
+    releases = re.findall(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert releases[0] == snn_lightning.__version__
