@@ -129,9 +129,9 @@ def tree_map(function: Callable[[str], Any], tree: Any) -> Any:
 
 
 def readers(nodes: Mapping[str, Node]) -> dict[str, list[str]]:
-    """Return, for each value, the names of the nodes that read it."""
+    """Return, for each value, the names of the nodes that read it; one that reads it twice comes twice."""
     result: dict[str, list[str]] = {INPUT: [], **{name: [] for name in nodes}}
     for name, node in nodes.items():
-        for key in dict.fromkeys(node.inputs):
+        for key in node.inputs:
             result[key].append(name)
     return result

@@ -18,7 +18,7 @@ from snn_lightning.calibration.steps.registry import register_step
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.calibration.walk.context import RelativeError, StageContext, StepReport
 from snn_lightning.errors import CalibrationError
-from snn_lightning.graph.ir import Stage
+from snn_lightning.graph.ir import Stage, readers
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import CONVOLUTIONS, Add, traits_of
 from snn_lightning.graph.pointwise import overruns, strided
@@ -56,18 +56,15 @@ def synapse_sums(network: StageNetwork, stage: Stage, shapes: Mapping[str, torch
         stage: the stage.
         shapes: of the operators' values.
     """
-    readers: dict[str, list[str]] = {}
-    for node in network.nodes.values():
-        for key in node.inputs:
-            readers.setdefault(key, []).append(node.name)
+    read_by = readers(network.nodes)
     sums: dict[tuple[str, int], list[str]] = {}
     for name in stage.operators:
         module = network.operators[name]
         if not isinstance(module, (*CONVOLUTIONS, nn.Linear)):
             continue
         point = name
-        while point != stage.current and len(readers.get(point, ())) == 1:
-            (reader,) = readers[point]
+        while point != stage.current and len(read_by[point]) == 1:
+            (reader,) = read_by[point]
             add = network.operators[reader] if reader in stage.operators else None
             if point in stage.exports or not isinstance(add, Add):
                 break
