@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from snn_lightning.graph.interpreter import ANNInterpreter
 from snn_lightning.graph.ir import INPUT, Stage
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import traits_of
-from snn_lightning.graph.precision import compute, own_precision
+from snn_lightning.graph.precision import own_precision
 from snn_lightning.spiking import kernels
 from snn_lightning.spiking.neurons.config import IF, Neuron
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
@@ -338,24 +337,19 @@ def _copies(value: Tensor, rows: int) -> Tensor:
 def _step_seconds(
     network: StageNetwork, stage: Stage, values: Mapping[str, Tensor], batch: int, watch: _Stopwatch
 ) -> float:
-    """Measure an SGD step as weight calibration does it, on copies of the stage's operators."""
-    modules = {name: copy.deepcopy(network.operators[name]) for name in stage.operators}
-    weights = [cast(nn.Parameter, m.weight) for m in modules.values() if traits_of(m).weighted]
+    """Measure an SGD step as weight calibration does it, with a learning rate of 0."""
+    modules = [network.operators[name] for name in stage.operators]
+    weights = [cast(nn.Parameter, m.weight) for m in modules if traits_of(m).weighted]
     inputs = {key: _copies(values[key], batch) for key in stage.inputs}
     target = _copies(values[stage.current], batch)
     rows = torch.arange(batch, device=target.device)
     neuron = IFNeuron().to(target.device)
-    for weight in weights:
-        weight.requires_grad_(True)
-    optimizer = torch.optim.SGD(weights, lr=1e-9, momentum=0.9)
+    optimizer = torch.optim.SGD(weights, lr=0.0, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100)
 
     def step() -> None:
-        results = {key: value[rows] for key, value in inputs.items()}
-        for name in stage.operators:
-            read = tuple(results[key] for key in network.nodes[name].inputs)
-            results[name] = compute(modules[name], read, network.precision_of(name))
-        current = results[stage.current]
+        read = {key: value[rows] for key, value in inputs.items()}
+        current = network.run_operators(stage.operators, read)[stage.current]
         rate = neuron.expected_rate(current, 8) if stage.kind == "neuron" else current
         loss = (rate - target[rows]).square().sum() / batch
         for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
@@ -363,5 +357,12 @@ def _step_seconds(
         optimizer.step()
         scheduler.step()
 
-    with torch.enable_grad(), own_precision(network.precision, target.device):
-        return watch(step)
+    for weight in weights:
+        weight.requires_grad_(True)
+    try:
+        with torch.enable_grad(), own_precision(network.precision, target.device):
+            return watch(step)
+    finally:
+        for weight in weights:
+            weight.requires_grad_(False)
+            weight.grad = None
