@@ -132,4 +132,4 @@ def _in_bfloat16(synapse: nn.Module, x: Tensor) -> Tensor:
     y = cast(Tensor, functional_call(synapse, rounded, x.to(torch.bfloat16))).to(weight.dtype)
     if bias is None:
         return y
-    return y.add_(bias if isinstance(synapse, nn.Linear) else bias.view(-1, *[1] * (weight.dim() - 2)))
+    return y.add_(bias if isinstance(synapse, nn.Linear) else bias.view(-1, *[1] * (y.dim() - 2)))
