@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
-from snn_lightning.errors import SettingsError, unknown
+from snn_lightning.errors import CheckpointError, SettingsError, unknown
 
 GROUP = "snn_lightning"
 """Entry points of this group name modules that register something; imported when a name is missed."""
@@ -17,9 +18,19 @@ Thing = TypeVar("Thing", bound=Callable[..., Any])
 
 @cache
 def load_plugins() -> None:
-    """Import every module that an installed package names in the group `snn_lightning`, once."""
+    """Import every module that an installed package names in the group `snn_lightning`, once.
+
+    Raises:
+        SettingsError: one of them can't be imported.
+    """
     for entry_point in entry_points(group=GROUP):
-        entry_point.load()
+        try:
+            entry_point.load()
+        except Exception as error:
+            raise SettingsError(
+                f"The package that extends snn_lightning by {entry_point.value!r} can't be imported "
+                f"({error!r}): repair or uninstall it"
+            ) from error
 
 
 def qualified_name(thing: Any) -> str:
@@ -53,12 +64,13 @@ class Registry(Generic[Thing]):
             SettingsError: its name is taken.
         """
         name = qualified_name(thing)
-        if name in self._things:
+        # A notebook's cells may run again.
+        if name in self._things and thing.__module__ != "__main__":
             raise SettingsError(f"{self.kind} {name!r} is registered already; give it another name")
         self._things[name] = thing
         return thing
 
-    def name_of(self, thing: Thing) -> str:
+    def name_of(self, thing: Any) -> str:
         """Return the name under which a class or function is registered.
 
         Raises:
@@ -66,23 +78,65 @@ class Registry(Generic[Thing]):
         """
         name = qualified_name(thing)
         if self._things.get(name) is not thing:
-            raise SettingsError(f"{self.kind} {name} is not registered: put @register_{self.kind} on it")
+            raise SettingsError(
+                f"{self.kind} {name} is not registered: put @register_{self.kind} on its class"
+            )
         return name
 
     def get(self, name: str) -> Thing:
         """Return what is registered as `name`, after a look at the installed packages' entry points.
 
+        A name without its package, as older checkpoints have it, is that of the only one that ends so.
+
         Raises:
-            SettingsError: nothing is.
+            SettingsError: nothing is, or several are.
         """
-        if name not in self._things:
-            load_plugins()
-        if name not in self._things:
-            raise SettingsError(unknown(self.kind, name, sorted(self._things)))
-        return self._things[name]
+        found = self._found(name)
+        if len(found) > 1:
+            raise SettingsError(f"{self.kind} {name!r} may be {' or '.join(found)}: name the package too")
+        if not found:
+            raise SettingsError(unknown(self.kind, name, self._things))
+        return self._things[found[0]]
+
+    def _found(self, name: str) -> list[str]:
+        if found := self._ending(name):
+            return found
+        load_plugins()
+        return self._ending(name)
+
+    def _ending(self, name: str) -> list[str]:
+        if name in self._things:
+            return [name]
+        # A script's own things have another package where the script is imported.
+        last = name.removeprefix("__main__.")
+        return [full for full in self._things if full.rpartition(".")[2] == last]
+
+    def describe(self, settings: Any) -> dict[str, Any]:
+        """Return settings, a dataclass that is registered, as plain numbers and strings.
+
+        Raises:
+            SettingsError: its class is not registered.
+        """
+        return {"kind": self.name_of(type(settings)), **asdict(settings)}
+
+    def rebuild(self, description: Mapping[str, Any]) -> Any:
+        """Return the settings that `describe` described.
+
+        Raises:
+            CheckpointError: they are not known here.
+        """
+        settings = dict(description)
+        try:
+            return self.get(str(settings.pop("kind")))(**settings)
+        except (KeyError, TypeError, SettingsError) as error:
+            raise CheckpointError(
+                f"The checkpoint describes {self.kind}s {dict(description)!r}, which are not known here "
+                f"({error!r}): install the package that registers them, or import their module; or the file is "
+                "damaged."
+            ) from error
 
     def __contains__(self, name: str) -> bool:
-        return name in self._things
+        return bool(self._found(name))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._things)

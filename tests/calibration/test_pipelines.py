@@ -22,9 +22,9 @@ from snn_lightning import (
     Weights,
     calibrate,
 )
-from snn_lightning.calibration.pipelines import FinalStep, Step
+from snn_lightning.calibration.steps.base import FinalStep, Step
 from snn_lightning.errors import SettingsError, SNNLightningError
-from snn_lightning.thresholds import Threshold
+from snn_lightning.thresholds import Threshold, register_threshold
 from tests.calibration.support import same_bits
 from tests.toys import MaxPooled, PlainConv, inputs, toy
 
@@ -140,6 +140,7 @@ def test_settings_are_frozen_values():
     assert issubclass(SettingsError, ValueError)
 
 
+@register_threshold
 @dataclass(frozen=True)
 class Half(Threshold):
     """A threshold of a user's own."""
