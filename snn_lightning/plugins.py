@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import cache
@@ -20,17 +21,17 @@ Thing = TypeVar("Thing", bound=Callable[..., Any])
 def load_plugins() -> None:
     """Import every module that an installed package names in the group `snn_lightning`, once.
 
-    Raises:
-        SettingsError: one of them can't be imported.
+    One that fails is warned of and left out: what is looked for may be in another.
     """
     for entry_point in entry_points(group=GROUP):
         try:
             entry_point.load()
         except Exception as error:
-            raise SettingsError(
-                f"The package that extends snn_lightning by {entry_point.value!r} can't be imported "
-                f"({error!r}): repair or uninstall it"
-            ) from error
+            warnings.warn(
+                f"The module {entry_point.value!r}, which adds to snn_lightning, can't be imported "
+                f"({error!r}): repair or uninstall its package.",
+                stacklevel=2,
+            )
 
 
 def qualified_name(thing: Any) -> str:
@@ -57,13 +58,13 @@ class Registry(Generic[Thing]):
         self.kind = kind
         self._things: dict[str, Thing] = {}
 
-    def register(self, thing: Thing) -> Thing:
-        """Add a class or function and return it: a decorator.
+    def register(self, thing: Thing, name: str | None = None) -> Thing:
+        """Add a class or function, under its qualified name by default, and return it: a decorator.
 
         Raises:
             SettingsError: its name is taken.
         """
-        name = qualified_name(thing)
+        name = name or qualified_name(thing)
         # A notebook's cells may run again.
         if name in self._things and thing.__module__ != "__main__":
             raise SettingsError(f"{self.kind} {name!r} is registered already; give it another name")
@@ -76,12 +77,12 @@ class Registry(Generic[Thing]):
         Raises:
             SettingsError: it is not.
         """
-        name = qualified_name(thing)
-        if self._things.get(name) is not thing:
-            raise SettingsError(
-                f"{self.kind} {name} is not registered: put @register_{self.kind} on its class"
-            )
-        return name
+        for name, registered in self._things.items():
+            if registered is thing:
+                return name
+        raise SettingsError(
+            f"{self.kind} {qualified_name(thing)} is not registered: put @register_{self.kind} on its class"
+        )
 
     def get(self, name: str) -> Thing:
         """Return what is registered as `name`, after a look at the installed packages' entry points.
@@ -131,8 +132,7 @@ class Registry(Generic[Thing]):
         except (KeyError, TypeError, SettingsError) as error:
             raise CheckpointError(
                 f"The checkpoint describes {self.kind}s {dict(description)!r}, which are not known here "
-                f"({error!r}): install the package that registers them, or import their module; or the file is "
-                "damaged."
+                f"({error!r}): install or import the package that registers them, or the file is damaged."
             ) from error
 
     def __contains__(self, name: str) -> bool:
