@@ -93,6 +93,11 @@ def test_a_step(mine: ModuleType) -> None:
 @pytest.mark.skip(reason="register_operator is not there yet: take this mark away with it")
 def test_an_operator(mine: ModuleType) -> None:
     run("An operator", mine)
+    rebuilt = SpikingModel.from_spec(mine.snn.spec())
+    rebuilt.load_state_dict(mine.snn.state_dict())
+    x = torch.rand(2, 3, 8, 8)
+    assert torch.equal(rebuilt(x), mine.snn(x))
+    assert torch.equal(mine.snn(x.flip(3)).flip(3), mine.snn(x))
 
 
 def test_the_entry_point_is_of_the_group_that_is_read() -> None:
