@@ -22,7 +22,7 @@ from snn_lightning.analysis.cost.operations import estimate_cost
 from snn_lightning.analysis.cost.timing import estimate_seconds, measure_prices
 from snn_lightning.calibration.api import run_calibration
 from snn_lightning.calibration.walk.communicator import Communicator
-from snn_lightning.calibration.walk.progress import Observer, StageCosts, StageRecord, TimeLeft, work_of
+from snn_lightning.calibration.walk.progress import Observer, StageCosts, StageRecord, TimeLeft
 from snn_lightning.graph import normalise, prepare
 
 KEYS = ("model", "pipeline", "images", "timesteps")
@@ -74,7 +74,7 @@ def measure(args: argparse.Namespace, console: Console) -> Rows:
 
 
 def compare(ann: torch.nn.Module, batches: list[torch.Tensor], pipeline: Pipeline) -> dict[str, float]:
-    sample, work = batches[0], work_of(pipeline, sum(len(batch) for batch in batches))
+    sample, work = batches[0], pipeline.work(sum(len(batch) for batch in batches))
     network = prepare(normalise(ann, sample), sample)
     cost = estimate_cost(network, sample.shape[1:], work)
     estimated = estimate_seconds(cost, measure_prices(network, sample, work)).calibration

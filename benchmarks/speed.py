@@ -33,8 +33,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from snn_lightning import ACP, LCP, MMSE, Baseline, Pipeline, Weights, calibrate, convert
-from snn_lightning.calibration.pipelines import Step
-from snn_lightning.calibration.steps.registry import register_step
+from snn_lightning.calibration.steps.base import Step, register_step
 from snn_lightning.calibration.steps.weights import LayerLoop
 from snn_lightning.calibration.walk.context import StageContext, StepReport
 from snn_lightning.files import write_atomically
@@ -159,44 +158,43 @@ def threshold(args: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+@register_step
 @dataclass(frozen=True)
 class Timing(Step):
     """Times the SGD of a stage, and its forward, backward and update on a mini-batch that lies ready."""
 
     weights: Weights = field(default_factory=lambda: Weights(50, learning_rate=1e-9))
 
+    def run(self, context: StageContext) -> StepReport:
+        loop = LayerLoop(self.weights, context)
+        count, target = self.weights.iterations, loop.targets[: self.weights.batch_size]
+        inputs = {key: value[: len(target)] for key, value in loop.inputs.items()}
+        optimizer = torch.optim.SGD(loop.weights, lr=1e-9, momentum=self.weights.momentum)
+        unit, network = context.unit, context.snn.network
+
+        def arithmetic() -> None:
+            for weight in loop.weights:
+                weight.requires_grad_(True)
+            for _ in range(count):
+                optimizer.zero_grad()
+                current = network.run_operators(context.stage.operators, inputs)[context.stage.current]
+                (unit.expected_rate(current, context.timesteps) - target).square().sum().backward()
+                optimizer.step()
+
+        grad = torch.enable_grad()
+        seconds = medians(3, loop=grad(loop.run), arithmetic=grad(arithmetic))
+        for weight in loop.weights:
+            weight.requires_grad_(False)
+            weight.grad = None
+        context.cache.release()
+        each = 1000 * seconds["loop"] / count
+        overhead = 1 - seconds["arithmetic"] / seconds["loop"]
+        return StepReport(float("nan"), details={"ms an iteration": each, "overhead": overhead})
+
 
 @dataclass(frozen=True)
 class Timed(Pipeline):
     timing: Timing = field(default_factory=Timing)
-
-
-@register_step(Timing)
-def time_iterations(settings: Timing, context: StageContext) -> StepReport:
-    loop = LayerLoop(settings.weights, context)
-    count, target = settings.weights.iterations, loop.targets[: settings.weights.batch_size]
-    inputs = {key: value[: len(target)] for key, value in loop.inputs.items()}
-    optimizer = torch.optim.SGD(loop.weights, lr=1e-9, momentum=settings.weights.momentum)
-    unit, network = context.unit, context.snn.network
-
-    def arithmetic() -> None:
-        for weight in loop.weights:
-            weight.requires_grad_(True)
-        for _ in range(count):
-            optimizer.zero_grad()
-            current = network.run_operators(context.stage.operators, inputs)[context.stage.current]
-            (unit.expected_rate(current, context.timesteps) - target).square().sum().backward()
-            optimizer.step()
-
-    grad = torch.enable_grad()
-    seconds = medians(3, loop=grad(loop.run), arithmetic=grad(arithmetic))
-    for weight in loop.weights:
-        weight.requires_grad_(False)
-        weight.grad = None
-    context.cache.release()
-    each = 1000 * seconds["loop"] / count
-    overhead = 1 - seconds["arithmetic"] / seconds["loop"]
-    return StepReport(float("nan"), details={"ms an iteration": each, "overhead": overhead})
 
 
 def iteration(args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
-from snn_lightning.errors import SettingsError, unknown
+from snn_lightning.errors import CheckpointError, SettingsError, unknown
 
 GROUP = "snn_lightning"
 """Entry points of this group name modules that register something; imported when a name is missed."""
@@ -17,9 +19,19 @@ Thing = TypeVar("Thing", bound=Callable[..., Any])
 
 @cache
 def load_plugins() -> None:
-    """Import every module that an installed package names in the group `snn_lightning`, once."""
+    """Import every module that an installed package names in the group `snn_lightning`, once.
+
+    One that fails is warned of and left out: what is looked for may be in another.
+    """
     for entry_point in entry_points(group=GROUP):
-        entry_point.load()
+        try:
+            entry_point.load()
+        except Exception as error:
+            warnings.warn(
+                f"The module {entry_point.value!r}, which adds to snn_lightning, can't be imported "
+                f"({error!r}): repair or uninstall its package.",
+                stacklevel=2,
+            )
 
 
 def qualified_name(thing: Any) -> str:
@@ -53,36 +65,78 @@ class Registry(Generic[Thing]):
             SettingsError: its name is taken.
         """
         name = name or qualified_name(thing)
-        if name in self._things:
+        # A notebook's cells may run again.
+        if name in self._things and thing.__module__ != "__main__":
             raise SettingsError(f"{self.kind} {name!r} is registered already; give it another name")
         self._things[name] = thing
         return thing
 
-    def name_of(self, thing: Thing) -> str:
+    def name_of(self, thing: Any) -> str:
         """Return the name under which a class or function is registered.
 
         Raises:
             SettingsError: it is not.
         """
-        name = qualified_name(thing)
-        if self._things.get(name) is not thing:
-            raise SettingsError(f"{self.kind} {name} is not registered: put @register_{self.kind} on it")
-        return name
+        for name, registered in self._things.items():
+            if registered is thing:
+                return name
+        raise SettingsError(
+            f"{self.kind} {qualified_name(thing)} is not registered: put @register_{self.kind} on its class"
+        )
 
     def get(self, name: str) -> Thing:
-        """Return what is registered as `name`, if need be after a look at the entry points.
+        """Return what is registered as `name`, after a look at the installed packages' entry points.
+
+        A name without its package, as older checkpoints have it, is that of the only one that ends so.
 
         Raises:
-            SettingsError: nothing is.
+            SettingsError: nothing is, or several are.
         """
-        if name not in self:
-            raise SettingsError(unknown(self.kind, name, sorted(self._things)))
-        return self._things[name]
+        found = self._found(name)
+        if len(found) > 1:
+            raise SettingsError(f"{self.kind} {name!r} may be {' or '.join(found)}: name the package too")
+        if not found:
+            raise SettingsError(unknown(self.kind, name, self._things))
+        return self._things[found[0]]
+
+    def _found(self, name: str) -> list[str]:
+        if found := self._ending(name):
+            return found
+        load_plugins()
+        return self._ending(name)
+
+    def _ending(self, name: str) -> list[str]:
+        if name in self._things:
+            return [name]
+        # A script's own things have another package where the script is imported.
+        last = name.removeprefix("__main__.")
+        return [full for full in self._things if full.rpartition(".")[2] == last]
+
+    def describe(self, settings: Any) -> dict[str, Any]:
+        """Return settings, a dataclass that is registered, as plain numbers and strings.
+
+        Raises:
+            SettingsError: its class is not registered.
+        """
+        return {"kind": self.name_of(type(settings)), **asdict(settings)}
+
+    def rebuild(self, description: Mapping[str, Any]) -> Any:
+        """Return the settings that `describe` described.
+
+        Raises:
+            CheckpointError: they are not known here.
+        """
+        settings = dict(description)
+        try:
+            return self.get(str(settings.pop("kind")))(**settings)
+        except (KeyError, TypeError, SettingsError) as error:
+            raise CheckpointError(
+                f"The checkpoint describes {self.kind}s {dict(description)!r}, which are not known here "
+                f"({error!r}): install or import the package that registers them, or the file is damaged."
+            ) from error
 
     def __contains__(self, name: str) -> bool:
-        if name not in self._things:
-            load_plugins()
-        return name in self._things
+        return bool(self._found(name))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._things)

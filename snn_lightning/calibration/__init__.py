@@ -7,18 +7,16 @@ from snn_lightning.calibration.pipelines import (
     LCP,
     Baseline,
     Best,
-    Bias,
-    Distillation,
-    FinalStep,
-    LeastSquares,
     Pipeline,
-    Potential,
-    Step,
-    Weights,
 )
-from snn_lightning.calibration.steps.registry import register_step
+from snn_lightning.calibration.steps.base import FinalStep, Step, register_step
+from snn_lightning.calibration.steps.bias import Bias
+from snn_lightning.calibration.steps.distillation import Distillation
+from snn_lightning.calibration.steps.least_squares import LeastSquares
+from snn_lightning.calibration.steps.potential import Potential
 from snn_lightning.calibration.steps.threshold_balancing import Balance
 from snn_lightning.calibration.steps.threshold_search import NeuronSearch
+from snn_lightning.calibration.steps.weights import Weights
 
 __all__ = [
     "ACP",

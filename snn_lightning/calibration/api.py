@@ -12,13 +12,10 @@ from torch import Tensor, nn
 
 from snn_lightning.calibration.images import collect_images, shard
 from snn_lightning.calibration.pipelines import Pipeline
-from snn_lightning.calibration.steps import bias as _bias  # noqa: F401  (registers the step)
-from snn_lightning.calibration.steps import least_squares as _least_squares  # noqa: F401
-from snn_lightning.calibration.steps import potential as _potential  # noqa: F401
-from snn_lightning.calibration.steps import weights as _weights  # noqa: F401
+from snn_lightning.calibration.steps.threshold import set_threshold
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.calibration.walk.loop import CalibrationLoop
-from snn_lightning.calibration.walk.progress import Observer, RichObserver, StageCosts, work_of
+from snn_lightning.calibration.walk.progress import Observer, RichObserver, StageCosts
 from snn_lightning.calibration.walk.resume import PartialCheckpoint, fingerprint
 from snn_lightning.errors import CalibrationError, SettingsError
 from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
@@ -26,7 +23,7 @@ from snn_lightning.graph.precision import check_precision, own_precision
 from snn_lightning.graph.threads import alone
 from snn_lightning.spiking.model import SpikingModel, check_timesteps
 from snn_lightning.spiking.neurons.config import IF, Neuron
-from snn_lightning.thresholds import Max, Threshold, histogram, row_maximum
+from snn_lightning.thresholds import Max, Threshold
 
 
 def convert(
@@ -70,13 +67,8 @@ def convert(
     with torch.no_grad():
         values = network.run_operators(network.nodes, {INPUT: sample})
         for name, unit in model.neurons.items():
-            x, levels = values[name], timesteps * unit.highest
-            maximum = row_maximum([x], threshold.channelwise)
-            counts = histogram([x], maximum, threshold.channelwise, threshold.bins(levels))
-            node = network.nodes[name]
-            cap, site = node.settings["cap"], node.path or name
-            v_th = threshold.at_site(counts, levels, rounding != "floor", cap, site) / unit.highest
-            unit.set_threshold(v_th if threshold.channelwise else v_th[0], rounding, timesteps)
+            site, chunks = network.nodes[name], [values[name]]
+            set_threshold(unit, threshold, rounding, timesteps, site, chunks.__iter__, Communicator())
     return model
 
 
@@ -156,7 +148,7 @@ def run_calibration(
         chunks = (_dense(part.to(device)) for part in parts)
         loop = CalibrationLoop(network, model, pipeline, chunks, indices, total, communicator, observer, keep)
         batches.clear()
-        work = work_of(pipeline, total, communicator.world_size)
+        work = pipeline.work(total, communicator.world_size)
         observer.begin(StageCosts.modelled(network, sample, work))
         # Gradients of the synapses too.
         with observer, torch.enable_grad(), own_precision(pipeline.precision, device):

@@ -1,174 +1,28 @@
-"""What is calibrated, as settings: the steps and the pipelines made of them."""
+"""The pipelines: which steps are run in each stage, and after all of them."""
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import get_args, get_type_hints
 
+from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.calibration.images import count_images
+from snn_lightning.calibration.steps.base import STEPS, AnyStep, FinalStep, Step
+from snn_lightning.calibration.steps.bias import Bias
+from snn_lightning.calibration.steps.distillation import Distillation
+from snn_lightning.calibration.steps.least_squares import LeastSquares
+from snn_lightning.calibration.steps.potential import Potential
+from snn_lightning.calibration.steps.threshold_search import NeuronSearch
+from snn_lightning.calibration.steps.weights import Weights
 from snn_lightning.calibration.walk.cache import PLACES
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph.normalise import MAX_POOLING
 from snn_lightning.graph.precision import check_precision
-from snn_lightning.settings import Settings
+from snn_lightning.settings import Settings, check_choice, check_positive, check_whole
 from snn_lightning.spiking.model import check_timesteps
 from snn_lightning.spiking.neurons.config import IF, Neuron, check_neuron, check_surrogate
 from snn_lightning.spiking.neurons.dynamics import ROUNDINGS
-from snn_lightning.thresholds import MMSE, Threshold
-
-
-def _whole(owner: str, name: str, value: object, least: int = 1, optional: bool = True) -> None:
-    if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise SettingsError(f"{owner}.{name} must be a whole number of at least {least}, got {value!r}")
-
-
-def _positive(owner: str, name: str, value: Any, optional: bool = False) -> None:
-    if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise SettingsError(f"{owner}.{name} must be a positive number, got {value!r}")
-
-
-class Step:
-    """Base of the settings of every step; `register_step` names the function that runs it in each stage."""
-
-
-class FinalStep:
-    """Base of the settings of every step on the whole network, after the walk; registered in the same way."""
-
-
-@dataclass(frozen=True)
-class Bias(Step):
-    """Bias calibration (PC eq. 19-20): `b_c += mean over images and space of (x - rate)`.
-
-    A bias moves the spikes, and the mean error with them, by more or less than itself; repeats come closer.
-
-    Args:
-        images: how many calibration images it uses; None for all (the paper: 128).
-        repeats: how often it simulates and corrects (the paper: once).
-    """
-
-    images: int | None = None
-    repeats: int = 1
-
-    def __post_init__(self) -> None:
-        _whole("bias", "images", self.images)
-        _whole("bias", "repeats", self.repeats, optional=False)
-
-
-@dataclass(frozen=True)
-class Potential(Step):
-    """Potential calibration (PC eq. 21-22): `v_init += T * mean over images of (x - rate)`.
-
-    Args:
-        images: how many calibration images it uses; None for all (the paper: 128).
-        granularity: "neuron", or "channel" where the input size varies (PC B.4).
-    """
-
-    images: int | None = None
-    granularity: str = "neuron"
-
-    def __post_init__(self) -> None:
-        _whole("potential", "images", self.images)
-        if self.granularity not in ("neuron", "channel"):
-            raise SettingsError(
-                f"potential.granularity must be 'neuron' or 'channel', got {self.granularity!r}"
-            )
-
-
-@dataclass(frozen=True)
-class Weights(Step):
-    """Weight calibration (PC eq. 23-24): SGD on the squared error between activation and expected rate.
-
-    Args:
-        iterations: SGD steps a stage.
-        learning_rate: of the loss that is summed over channels and averaged over images and space; None sets
-            it from the stage itself, as `step_size` over the largest curvature of that loss.
-        step_size: see `learning_rate`.
-        momentum: of SGD.
-        batch_size: images a step, over all processes.
-        images: how many calibration images it uses; None for all.
-    """
-
-    iterations: int = 100
-    learning_rate: float | None = None
-    step_size: float = 1.0
-    momentum: float = 0.9
-    batch_size: int = 32
-    images: int | None = None
-
-    def __post_init__(self) -> None:
-        _whole("weights", "iterations", self.iterations, optional=False)
-        _whole("weights", "batch_size", self.batch_size, optional=False)
-        _whole("weights", "images", self.images)
-        _positive("weights", "learning_rate", self.learning_rate, optional=True)
-        _positive("weights", "step_size", self.step_size)
-        if not isinstance(self.momentum, int | float) or not 0 <= self.momentum < 1:
-            raise SettingsError(f"weights.momentum must be in [0, 1), got {self.momentum!r}")
-
-
-def _optional_step(field_name: str, value: object, example: str) -> None:
-    if value is not None and not isinstance(value, Step):
-        raise SettingsError(f"{field_name} must be a step such as {example}, or None, got {value!r}")
-
-
-@dataclass(frozen=True)
-class LeastSquares(Step):
-    """Weight calibration in closed form: `argmin_W ||y - (W rate + b)||^2 + ridge ||W - W_ann||^2`.
-
-    y is the ANN's value that the synapses, all of a sum jointly, are to give, `rate` the SNN's mean input;
-    then the same with both sides clipped to the rates that the neuron can have. It takes the place of
-    `Weights`, whose loss (PC eq. 23) it minimises but for the rounding.
-
-    Args:
-        ridge: pull towards the weights of the ANN, in units of the mean of the Gram matrix's diagonal.
-        iterations: solutions in all; those after the first are of the clipped form. Each runs over the
-            images once, and only the first makes the Gram matrix.
-        images: how many calibration images it uses; None for all.
-    """
-
-    ridge: float = 0.1
-    iterations: int = 4
-    images: int | None = None
-
-    def __post_init__(self) -> None:
-        _positive("weights", "ridge", self.ridge)
-        _whole("weights", "iterations", self.iterations, optional=False)
-        _whole("weights", "images", self.images)
-
-
-@dataclass(frozen=True)
-class Distillation(FinalStep):
-    """The whole SNN learns the ANN's outputs on the calibration images, without labels, through its spikes.
-
-    `min ||ANN - SNN||^2 / ||ANN||^2` over all weights, biases, thresholds and potentials, by Adam with
-    surrogate gradients through all time steps.
-
-    Args:
-        iterations: steps of Adam; None for 1200, but 4800 / T at T < 4, where more is to be learnt, and
-            19200 / T at T > 16, at least 100, so that it costs no more.
-        batch_size: images a step, over all processes.
-        step_size: how far a step moves a weight, in units of its tensor's mean size; the neurons' parameters
-            move a fifth of it, in thresholds.
-        images: how many calibration images it uses; None for all.
-    """
-
-    iterations: int | None = None
-    batch_size: int = 32
-    step_size: float = 0.01
-    images: int | None = None
-
-    def __post_init__(self) -> None:
-        _whole("distillation", "iterations", self.iterations)
-        _whole("distillation", "batch_size", self.batch_size, optional=False)
-        _whole("distillation", "images", self.images)
-        _positive("distillation", "step_size", self.step_size)
-
-    def iterations_at(self, timesteps: int) -> int:
-        """Return the steps of Adam at T time steps."""
-        return self.iterations or max(100, round(max(4800 / timesteps, min(1200, 19200 / timesteps))))
+from snn_lightning.thresholds import MMSE, Threshold, check_threshold
 
 
 @dataclass(frozen=True)
@@ -204,42 +58,40 @@ class Pipeline(Settings):
 
     def __post_init__(self) -> None:
         check_timesteps(self.timesteps)
-        if not isinstance(self.threshold, Threshold):
-            raise SettingsError(f"threshold must be a Threshold such as MMSE(), got {self.threshold!r}")
+        check_threshold(self.threshold)
         check_neuron(self.neuron)
-        if self.rounding not in ROUNDINGS:
-            raise SettingsError(f"rounding must be one of {', '.join(ROUNDINGS)}, got {self.rounding!r}")
-        if self.max_pooling not in MAX_POOLING:
-            raise SettingsError(
-                f"max_pooling must be one of {', '.join(MAX_POOLING)}, got {self.max_pooling!r}"
-            )
+        check_choice("rounding", self.rounding, ROUNDINGS)
+        check_choice("max_pooling", self.max_pooling, MAX_POOLING)
         check_precision(self.precision)
-        _positive("pipeline", "cache_budget_gb", self.cache_budget_gb, optional=True)
-        if self.cache_place not in PLACES:
-            raise SettingsError(f"cache_place must be one of {', '.join(PLACES)}, got {self.cache_place!r}")
-        _whole("pipeline", "seed", self.seed, least=0, optional=False)
-        for f in fields(self):
-            default = f.default if f.default_factory is MISSING else f.default_factory()
-            value = getattr(self, f.name)
-            kind = next((k for k in (Step, FinalStep) if isinstance(default, k)), None)
-            if kind is not None and value is not None and not isinstance(value, kind):
+        check_positive("pipeline.cache_budget_gb", self.cache_budget_gb, optional=True)
+        check_choice("cache_place", self.cache_place, PLACES)
+        check_whole("pipeline.seed", self.seed, least=0)
+        for name, kinds in _step_fields(type(self)).items():
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kinds):
+                examples = " or ".join(f"{kind.__name__}()" for kind in kinds)
                 raise SettingsError(
-                    f"{f.name} must be a step such as {type(default).__name__}(), or None to leave it out, "
-                    f"got {value!r}"
+                    f"{name} must be a step such as {examples}, or None to leave it out, got {value!r}"
                 )
-        if self.final_steps:
-            check_surrogate(self.neuron, "distillation")
+        for name, step in self._all_steps.items():
+            STEPS.name_of(type(step))
+            if isinstance(step, FinalStep):
+                check_surrogate(self.neuron, name)
+
+    @property
+    def _all_steps(self) -> dict[str, AnyStep]:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, AnyStep)}
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """The steps after the threshold, in the order they run in each stage: that of the fields."""
-        return tuple(getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Step))
+        return tuple(step for step in self._all_steps.values() if isinstance(step, Step))
 
     @property
     def final_steps(self) -> tuple[FinalStep, ...]:
         """The steps on the whole network after the walk, in the order of the fields."""
-        values = (getattr(self, f.name) for f in fields(self))
-        return tuple(value for value in values if isinstance(value, FinalStep))
+        return tuple(step for step in self._all_steps.values() if isinstance(step, FinalStep))
 
     def check_images(self, total: int) -> None:
         """Fail now, not at the stage that meets it, if a step can't work with `total` calibration images.
@@ -247,10 +99,48 @@ class Pipeline(Settings):
         Raises:
             CalibrationError: a step wants more than there are, or has fewer than a mini-batch.
         """
-        names = {id(getattr(self, f.name)): f.name for f in fields(self)}
-        for step in (*self.steps, *self.final_steps):
-            name = names.get(id(step), type(step).__name__)
+        for name, step in self._all_steps.items():
             count_images(name, getattr(step, "images", None), total, getattr(step, "batch_size", 1))
+
+    def work(self, images: int, processes: int = 1) -> Work:
+        """Return what it does, as the plain numbers of the cost model.
+
+        Args:
+            images: of the calibration set, over all processes.
+            processes: number of processes.
+        """
+        work = Work(
+            images,
+            self.timesteps,
+            readout=self.calibrate_readout,
+            budget=None if self.cache_budget_gb is None else self.cache_budget_gb * 1e9,
+            processes=processes,
+            spike_bits=self.neuron.build().spike_bits,
+        )
+        for step in self._all_steps.values():
+            work = step.add_work(work)
+        return work
+
+
+def _step_fields(pipeline: type) -> dict[str, tuple[type[AnyStep], ...]]:
+    """Return which steps each field takes that takes any, as its annotation says.
+
+    Raises:
+        SettingsError: an annotation names what its module doesn't have.
+    """
+    try:
+        hints = get_type_hints(pipeline)
+    except NameError as error:
+        raise SettingsError(
+            f"the fields of the pipeline {pipeline.__name__} can't be read ({error}): define what their "
+            "annotations name at the top of the module"
+        ) from error
+    kinds = {f.name: get_args(hints[f.name]) or (hints[f.name],) for f in fields(pipeline)}
+    steps = {
+        name: tuple(kind for kind in found if isinstance(kind, type) and issubclass(kind, AnyStep))
+        for name, found in kinds.items()
+    }
+    return {name: found for name, found in steps.items() if found}
 
 
 @dataclass(frozen=True)
@@ -267,12 +157,8 @@ class LCP(Pipeline):
         bias: settings of the step; None leaves it out.
     """
 
-    search: Step | None = None
+    search: NeuronSearch | None = None
     bias: Bias | None = field(default_factory=Bias)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _optional_step("search", self.search, "NeuronSearch()")
 
 
 @dataclass(frozen=True)
@@ -286,12 +172,8 @@ class ACP(Pipeline):
     """
 
     weights: Weights | LeastSquares | None = field(default_factory=Weights)
-    search: Step | None = None
+    search: NeuronSearch | None = None
     potential: Potential | None = field(default_factory=Potential)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _optional_step("search", self.search, "NeuronSearch()")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from snn_lightning.analysis.energy import measure_energy
 from snn_lightning.analysis.results import Results, results_table, write_results
 from snn_lightning.calibration import Pipeline, convert
 from snn_lightning.calibration.images import inputs_of
-from snn_lightning.calibration.walk.progress import work_of
 from snn_lightning.callbacks import CalibrationCallback
 from snn_lightning.cli.experiment import Experiment
 from snn_lightning.cli.metric import check_metric, metric
@@ -240,7 +239,7 @@ def _cost_report(experiment: Experiment, pipeline: Pipeline) -> str:
     network = normalise(experiment.module.net, sample)
     network = prepare(network, sample, pipeline.max_pooling, pipeline.convert_avg_pool).to(device)
     network.precision = pipeline.precision
-    work = work_of(pipeline, len(_calibration_loader(experiment).dataset), trainer.world_size)
+    work = pipeline.work(len(_calibration_loader(experiment).dataset), trainer.world_size)
     experiment.data.setup("test")
     tested = work.share(len(experiment.data.test_dataloader().dataset))
     return cost_report(network, sample.to(device), work, tested, pipeline.neuron)

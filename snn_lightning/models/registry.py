@@ -11,15 +11,16 @@ from snn_lightning.models.activations import replace_activations
 from snn_lightning.models.imported import create_imported_model
 from snn_lightning.models.timm_models import create_timm_model, list_timm_models
 from snn_lightning.models.torchvision_models import create_torchvision_model, list_torchvision_models
+from snn_lightning.plugins import Registry
 
 Builder = Callable[..., nn.Module]
 
-_BUILDERS: dict[str, Builder] = {}
+MODELS: Registry[Builder] = Registry("model")
 _COMMON = ("num_classes", "in_channels", "image_size")
 
 
 def register_model(builder: Builder) -> Builder:
-    """Make a function available to `create_model` under its own name.
+    """Make a function available to `create_model` under its name: a decorator.
 
     Args:
         builder: a function of the keywords `num_classes`, `in_channels`, `image_size` and its own settings.
@@ -30,24 +31,22 @@ def register_model(builder: Builder) -> Builder:
     Raises:
         SettingsError: the name is taken, or a common keyword is missing.
     """
-    name = builder.__name__
     missing = [field for field in _COMMON if field not in inspect.signature(builder).parameters]
     if missing:
-        raise SettingsError(f"model {name!r} can't be registered: it takes no {', '.join(missing)}")
-    if name in _BUILDERS:
-        raise SettingsError(f"model {name!r} is registered already; give the function another name")
-    _BUILDERS[name] = builder
-    return builder
+        raise SettingsError(
+            f"model {builder.__name__!r} can't be registered: it takes no {', '.join(missing)}"
+        )
+    return MODELS.register(builder)
 
 
 def list_models(source: str = "snn_lightning") -> list[str]:
-    """The names `create_model` knows in a source, sorted.
+    """The names `create_model` knows in a source, sorted; of other packages' those that were imported.
 
     Args:
         source: `"snn_lightning"`, `"torchvision"` or `"timm"`.
     """
     if source == "snn_lightning":
-        return sorted(_BUILDERS)
+        return sorted(MODELS)
     if source == "torchvision":
         return list_torchvision_models()
     if source == "timm":
@@ -100,7 +99,7 @@ def create_model(
 
 
 def _check_name(name: str, source: str) -> None:
-    known = list_models(source)
+    known = MODELS if source == "snn_lightning" else list_models(source)
     # What follows a dot are timm's weights.
     if (name.partition(".")[0] if source == "timm" else name) in known:
         return
@@ -112,7 +111,7 @@ def _check_name(name: str, source: str) -> None:
 def _create_own_model(
     name: str, num_classes: int, in_channels: int, image_size: int, settings: Mapping[str, Any]
 ) -> nn.Module:
-    builder = _BUILDERS[name]
+    builder = MODELS.get(name)
     fields = [field for field in inspect.signature(builder).parameters if field not in _COMMON]
     for field in settings:
         if field not in fields:

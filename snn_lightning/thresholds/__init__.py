@@ -1,17 +1,31 @@
 """How the firing threshold of a site is found from the ANN's activations."""
 
 from snn_lightning.thresholds.histogram import Histogram, histogram, row_maximum
-from snn_lightning.thresholds.settings import MMSE, Cap, Max, Percentile, Threshold, positive, squared_errors
+from snn_lightning.thresholds.settings import (
+    MMSE,
+    THRESHOLDS,
+    Cap,
+    Max,
+    Percentile,
+    Threshold,
+    check_threshold,
+    positive,
+    register_threshold,
+    squared_errors,
+)
 
 __all__ = [
     "MMSE",
+    "THRESHOLDS",
     "Cap",
     "Histogram",
     "Max",
     "Percentile",
     "Threshold",
+    "check_threshold",
     "histogram",
     "positive",
+    "register_threshold",
     "row_maximum",
     "squared_errors",
 ]

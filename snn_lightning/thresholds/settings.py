@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from snn_lightning.errors import SettingsError
+from snn_lightning.plugins import Registry
 from snn_lightning.settings import Settings
 from snn_lightning.spiking import kernels
 from snn_lightning.thresholds.histogram import BINS, Histogram
@@ -62,10 +63,26 @@ class Threshold(Settings):
             cap: the site's upper bound in activation units, or None.
             site: its name, for messages.
         """
-        v_th = positive(self.find(histogram, timesteps, half_step))
-        return v_th if cap is None else v_th.clamp(max=cap)
+        return positive(self.find(histogram, timesteps, half_step), cap)
 
 
+THRESHOLDS: Registry[type[Threshold]] = Registry("threshold")
+register_threshold = THRESHOLDS.register
+
+
+def check_threshold(threshold: object) -> Threshold:
+    """Return `threshold` if it is a registered kind of threshold.
+
+    Raises:
+        SettingsError: it is anything else.
+    """
+    if not isinstance(threshold, Threshold):
+        raise SettingsError(f"threshold must be a Threshold such as MMSE(), got {threshold!r}")
+    THRESHOLDS.name_of(type(threshold))
+    return threshold
+
+
+@register_threshold
 @dataclass(frozen=True)
 class Max(Threshold):
     """The largest activation (MaxAct, Diehl et al. 2015): nothing is clipped."""
@@ -75,6 +92,7 @@ class Max(Threshold):
         return histogram.maximum
 
 
+@register_threshold
 @dataclass(frozen=True)
 class Percentile(Threshold):
     """A percentile of all activations, zeros included (Rueckauer et al. 2017).
@@ -111,6 +129,7 @@ class Percentile(Threshold):
         return torch.where(value > 0, value, histogram.maximum)
 
 
+@register_threshold
 @dataclass(frozen=True)
 class Cap(Threshold):
     """The site's own cap: 6 for ReLU6, λ for an activation trained with an upper bound.
@@ -138,6 +157,7 @@ class Cap(Threshold):
         return torch.full_like(histogram.maximum, cap)
 
 
+@register_threshold
 @dataclass(frozen=True)
 class MMSE(Threshold):
     """The threshold with the least squared error of ClipRound (PC eq. 18, Algo. 1).
@@ -205,7 +225,11 @@ def squared_errors(histogram: Histogram, fractions: Tensor, timesteps: int, half
     return histogram.second[:, None] + counts * step**2 - 2 * step * sums
 
 
-def positive(v_th: Tensor) -> Tensor:
-    """Give rows whose activation is never positive a positive finite threshold: the layer's largest, or 1."""
+def positive(v_th: Tensor, cap: float | None = None) -> Tensor:
+    """Give every row a positive finite threshold, no more than the site's cap.
+
+    A row whose activation is never positive gets the layer's largest threshold, or 1.
+    """
     largest = v_th.amax()
-    return torch.where(v_th > 0, v_th, torch.where(largest > 0, largest, torch.ones_like(largest)))
+    v_th = torch.where(v_th > 0, v_th, torch.where(largest > 0, largest, torch.ones_like(largest)))
+    return v_th if cap is None else v_th.clamp(max=cap)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from snn_lightning.calibration.images import shard
-from snn_lightning.calibration.pipelines import Pipeline, Step
-from snn_lightning.calibration.steps.registry import register_step
+from snn_lightning.calibration.pipelines import Pipeline
+from snn_lightning.calibration.steps.base import Step, register_step
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.calibration.walk.context import StageContext, StepReport
 from snn_lightning.calibration.walk.loop import CalibrationLoop
@@ -22,17 +22,16 @@ from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
 from snn_lightning.spiking.model import SpikingModel
 
 
+@register_step
 @dataclass(frozen=True)
 class Probe(Step):
     """A step that shows each stage's context to a function."""
 
     see: Callable[[StageContext], Any] = lambda context: None
 
-
-@register_step(Probe)
-def _probe(settings: Probe, context: StageContext) -> StepReport:
-    settings.see(context)
-    return StepReport(0.0, 0.0)
+    def run(self, context: StageContext) -> StepReport:
+        self.see(context)
+        return StepReport(0.0, 0.0)
 
 
 @dataclass(frozen=True)

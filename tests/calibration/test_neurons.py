@@ -9,7 +9,6 @@ from snn_lightning import ACP, IF, LCP, Baseline, Burst, Pipeline, Signed, Spiki
 from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.calibration.walk.cache import StoredSpikes
 from snn_lightning.calibration.walk.context import StageContext
-from snn_lightning.calibration.walk.progress import work_of
 from snn_lightning.errors import SettingsError
 from snn_lightning.spiking import Neuron
 from snn_lightning.spiking.packing import SpikeTrain
@@ -156,4 +155,4 @@ def test_the_field_is_named(value: Any) -> None:
 
 
 def test_the_cost_model_knows_the_bits_of_a_spike() -> None:
-    assert work_of(LCP(8, neuron=Burst(4)), 50) == Work(50, 8, 50, spike_bits=3)
+    assert LCP(8, neuron=Burst(4)).work(50) == Work(50, 8, 50, spike_bits=3)

@@ -13,6 +13,7 @@ from snn_lightning import (
     Baseline,
     Best,
     Bias,
+    Distillation,
     Max,
     NeuronSearch,
     Percentile,
@@ -22,9 +23,10 @@ from snn_lightning import (
     Weights,
     calibrate,
 )
-from snn_lightning.calibration.pipelines import FinalStep, Step
+from snn_lightning.calibration.steps.base import FinalStep, Step, record_keys, register_step
+from snn_lightning.calibration.walk.context import StepReport
 from snn_lightning.errors import SettingsError, SNNLightningError
-from snn_lightning.thresholds import Threshold
+from snn_lightning.thresholds import Threshold, register_threshold
 from tests.calibration.support import same_bits
 from tests.toys import MaxPooled, PlainConv, inputs, toy
 
@@ -119,6 +121,133 @@ def test_a_field_must_hold_a_step(step):
         LCP(4, bias=step)
 
 
+@pytest.mark.parametrize(
+    ("pipeline", "field", "step", "fits"),
+    [
+        (LCP, "search", Bias(), r"NeuronSearch\(\)"),
+        (LCP, "bias", Potential(), r"Bias\(\)"),
+        (ACP, "weights", Bias(), r"Weights\(\) or LeastSquares\(\)"),
+        (ACP, "search", Distillation(), r"NeuronSearch\(\)"),
+        (Best, "distillation", Bias(), r"Distillation\(\)"),
+        (SpikeNorm, "balance", Weights(), r"Balance\(\)"),
+    ],
+)
+def test_a_field_takes_only_steps_of_its_own_kind(pipeline, field, step, fits):
+    message = rf"^{field} must be a step such as {fits}, or None to leave it out, got {type(step).__name__}\("
+    with pytest.raises(SettingsError, match=message):
+        pipeline(4, **{field: step})
+
+
+@register_step
+@dataclass(frozen=True)
+class Halfway(Bias):
+    """A step of a user's own that does what `Bias` does, and says more of it."""
+
+    def run(self, context):
+        report = super().run(context)
+        return dataclasses.replace(report, details={**report.details, "halfway": 1.0})
+
+
+@register_step
+@dataclass(frozen=True)
+class Renamed(Bias):
+    """A step of a user's own that does what `Bias` does."""
+
+
+@dataclass(frozen=True)
+class Twice(LCP):
+    """The bias twice, once before and once after the potentials."""
+
+    potential: Potential | None = dataclasses.field(default_factory=Potential)
+    again: Bias | None = dataclasses.field(default_factory=Bias)
+
+
+def test_a_subclass_of_a_step_fits_where_the_step_does():
+    ann, images = toy(PlainConv), inputs(PlainConv)
+    plain, renamed, own = (
+        calibrate(ann, [images], LCP(4, bias=bias), progress=False) for bias in (Bias(), Renamed(), Halfway())
+    )
+    assert same_bits(plain, renamed)
+    assert same_bits(plain, own)
+    assert own.records[0]["steps"]["halfway"]["halfway"] == 1.0
+    assert renamed.records[0]["steps"]["renamed"] == plain.records[0]["steps"]["bias"]
+    assert LCP(4, bias=Renamed(repeats=3)).work(10) == LCP(4, bias=Bias(repeats=3)).work(10)
+
+
+def test_steps_of_one_class_keep_a_record_each():
+    ann, images = toy(PlainConv), inputs(PlainConv)
+    model = calibrate(ann, [images], Twice(4), progress=False)
+    steps = model.records[0]["steps"]
+    assert list(steps) == ["threshold", "bias", "potential", "bias_2"]
+    once = calibrate(ann, [images], Twice(4, again=None), progress=False).records[0]
+    assert steps["bias"] | {"after": 0} == once["steps"]["bias"] | {"after": 0}
+    assert steps["bias_2"]["before"] == pytest.approx(once["error"])
+    assert Twice(4).work(10).corrected == 30
+
+
+@register_step
+@dataclass(frozen=True)
+class Look(FinalStep):
+    """A step on the whole network that changes nothing."""
+
+    def run(self, context):
+        return StepReport(0.5, 0.25, {"images": float(context.total)})
+
+
+def test_final_steps_of_one_class_keep_a_record_each():
+    @dataclass(frozen=True)
+    class Looks(Baseline):
+        first: Look | None = dataclasses.field(default_factory=Look)
+        second: Look | None = dataclasses.field(default_factory=Look)
+
+    ann, images = toy(PlainConv), inputs(PlainConv, 4)
+    model = calibrate(ann, [images], Looks(4), progress=False)
+    last = model.records[-2:]
+    assert [record["name"] for record in last] == ["look", "look_2"]
+    assert [list(record["steps"]) for record in last] == [["look"], ["look_2"]]
+    assert last[1]["steps"]["look_2"] == {"before": 0.5, "after": 0.25, "images": 4.0}
+
+
+def test_a_class_whose_name_looks_numbered_keeps_its_record_too():
+    class Bias_2(Bias):
+        pass
+
+    assert record_keys([Bias(), Bias_2(), Bias(), Bias()]) == ["bias", "bias_2", "bias_3", "bias_4"]
+    assert record_keys([type("Threshold", (Bias,), {})()]) == ["threshold_2"]
+
+
+def test_a_step_without_run_can_not_be_made():
+    @dataclass(frozen=True)
+    class Nothing(Step):
+        pass
+
+    with pytest.raises(TypeError, match=r"abstract class Nothing.*run"):
+        Nothing()
+
+
+def test_an_annotation_that_can_not_be_read_is_named():
+    @dataclass(frozen=True)
+    class Unreadable(Baseline):
+        step: "Missing | None" = None  # noqa: F821
+
+    with pytest.raises(
+        SettingsError, match=r"Unreadable can't be read .*'Missing'.*at the top of the module"
+    ):
+        Unreadable(4)
+
+
+def test_a_threshold_must_be_registered():
+    @dataclass(frozen=True)
+    class Own(Threshold):
+        def find(self, histogram, timesteps, half_step):
+            return histogram.maximum
+
+    with pytest.raises(
+        SettingsError, match=r"threshold tests\..*Own is not registered: put @register_thresh"
+    ):
+        LCP(4, threshold=Own())
+
+
 def test_a_step_can_be_left_out():
     assert LCP(4, bias=None).steps == ()
     assert ACP(4, weights=None).steps == (Potential(),)
@@ -140,6 +269,7 @@ def test_settings_are_frozen_values():
     assert issubclass(SettingsError, ValueError)
 
 
+@register_threshold
 @dataclass(frozen=True)
 class Half(Threshold):
     """A threshold of a user's own."""

@@ -29,8 +29,7 @@ from snn_lightning import (
     Potential,
     Weights,
 )
-from snn_lightning.calibration.pipelines import Step
-from snn_lightning.calibration.steps.registry import register_step
+from snn_lightning.calibration.steps.base import Step, register_step
 from snn_lightning.calibration.steps.weights import LayerLoop
 from snn_lightning.calibration.walk.context import StepReport
 from tests.callbacks.modules import Classifier, make_trainer, pairs
@@ -87,18 +86,17 @@ def agree(folder: Path, devices: int, names: list[str], **settings: Any) -> dict
     return found
 
 
+@register_step
 @dataclass(frozen=True)
 class Fail(Step):
     """Raises on one process, in one stage."""
 
     rank: int = 1
 
-
-@register_step(Fail)
-def fail(settings: Fail, context: Any) -> StepReport:
-    if context.communicator.rank == settings.rank and context.stage.name == "relu_2":
-        raise ZeroDivisionError("division by nothing")
-    return StepReport(0.0, 0.0)
+    def run(self, context: Any) -> StepReport:
+        if context.communicator.rank == self.rank and context.stage.name == "relu_2":
+            raise ZeroDivisionError("division by nothing")
+        return StepReport(0.0, 0.0)
 
 
 @dataclass(frozen=True)

@@ -177,9 +177,9 @@ def test_bad_settings_are_named(name: str, settings: dict, parts: list[str]) -> 
 
 
 def test_a_registered_model_is_built_and_a_name_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from snn_lightning.models import registry
+    from snn_lightning.models.registry import MODELS
 
-    monkeypatch.setattr(registry, "_BUILDERS", dict(registry._BUILDERS))
+    monkeypatch.setattr(MODELS, "_things", dict(MODELS._things))
 
     def tiny(*, num_classes: int, in_channels: int, image_size: int, depth: int = 1) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size**2, num_classes * depth))

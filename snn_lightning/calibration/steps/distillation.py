@@ -2,88 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.calibration.images import count_images
-from snn_lightning.calibration.pipelines import Distillation
+from snn_lightning.calibration.steps.base import FinalStep, register_step
 from snn_lightning.calibration.steps.minibatch_sgd import Descent
-from snn_lightning.calibration.steps.registry import register_step
-from snn_lightning.calibration.walk.cache import Entry
-from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.calibration.walk.context import StepReport
+from snn_lightning.calibration.walk.network_context import NetworkContext
 from snn_lightning.errors import CalibrationError
 from snn_lightning.graph.ir import INPUT, tree_leaves
-from snn_lightning.graph.network import StageNetwork
-from snn_lightning.spiking.model import SpikingModel
+from snn_lightning.settings import check_positive, check_whole
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 
 SMALLEST = 0.1
 """No threshold falls below this part of what it was."""
 
 
-@dataclass
-class NetworkContext:
-    """The whole network under calibration, on this process's share of the calibration images.
+@register_step
+@dataclass(frozen=True)
+class Distillation(FinalStep):
+    """The whole SNN learns the ANN's outputs on the calibration images, without labels, through its spikes.
+
+    `min ||ANN - SNN||^2 / ||ANN||^2` over all weights, biases, thresholds and potentials, by Adam with
+    surrogate gradients through all time steps.
 
     Args:
-        ann: the normalised ANN.
-        snn: the spiking model; calibrated in place.
-        images: chunks `[n, ...]` in the cache, all but the last of one length.
-        indices: numbers of each chunk's images in the whole calibration set, `[n]`.
-        total: number of images of the whole set, over all processes.
-        communicator: connects the processes.
-        seed: for the private generator.
-        iteration: called with (iteration, iterations, loss) during the loop.
+        iterations: steps of Adam; None for 1200, but 4800 / T at T < 4, where more is to be learnt, and
+            19200 / T at T > 16, at least 100, so that it costs no more.
+        batch_size: images a step, over all processes.
+        step_size: how far a step moves a weight, in units of its tensor's mean size; the neurons' parameters
+            move a fifth of it, in thresholds.
+        images: how many calibration images it uses; None for all.
     """
 
-    ann: StageNetwork
-    snn: SpikingModel
-    images: Sequence[Entry]
-    indices: Sequence[Tensor]
-    total: int
-    communicator: Communicator
-    seed: int
-    iteration: Callable[[int, int, float], None]
+    iterations: int | None = None
+    batch_size: int = 32
+    step_size: float = 0.01
+    images: int | None = None
 
-    def take(self, rows: Tensor) -> Tensor:
-        """Return some of this process's images, `[n, ...]`; a chunk of which none is wanted is not read.
+    def __post_init__(self) -> None:
+        check_whole("distillation.iterations", self.iterations, optional=True)
+        check_whole("distillation.batch_size", self.batch_size)
+        check_whole("distillation.images", self.images, optional=True)
+        check_positive("distillation.step_size", self.step_size)
 
-        Args:
-            rows: their numbers among this process's images, `[n]`, all different.
+    def iterations_at(self, timesteps: int) -> int:
+        """Return the steps of Adam at T time steps."""
+        return self.iterations or max(100, round(max(4800 / timesteps, min(1200, 19200 / timesteps))))
+
+    def add_work(self, work: Work) -> Work:
+        """Count the images of all mini-batches."""
+        return replace(work, distilled=work.distilled + self.iterations_at(work.timesteps) * self.batch_size)
+
+    def run(self, context: NetworkContext) -> StepReport:
+        """Minimise ||ANN - SNN||^2 / ||ANN||^2 of the outputs over all parameters.
+
+        The SNN is simulated, and the gradient passes through its spikes by a surrogate; see
+        `spiking.surrogate`. What ends up worse than it was is put back.
         """
-        size, rows = len(self.indices[0]), rows.cpu()
-        order = rows.argsort()
-        chunks, counts = (rows[order] // size).unique_consecutive(return_counts=True)
-        wanted = (rows[order] % size).split(counts.tolist())
-        parts = [self.images[i].get()[part] for i, part in zip(chunks.tolist(), wanted, strict=True)]
-        return torch.cat(parts)[order.argsort()]
-
-
-@register_step(Distillation)
-def distil(settings: Distillation, context: NetworkContext) -> StepReport:
-    """Minimise ||ANN - SNN||^2 / ||ANN||^2 of the outputs over weights, biases, thresholds and potentials.
-
-    The SNN is simulated, and the gradient passes through its spikes by a surrogate; see
-    `spiking.surrogate`. What ends up worse than it was is put back.
-    """
-    loop = NetworkLoop(settings, context)
-    before = loop.error()
-    with loop.training() as parameters:
-        kept = [p.detach().clone() for p in parameters]
-        losses = loop.run()
-        after = loop.error()
-        if not after <= before:
-            with torch.no_grad():
-                for parameter, old in zip(parameters, kept, strict=True):
-                    parameter.copy_(old)
-    details = {f"loss_{i}": loss for i, loss in losses}
-    return StepReport(before, min(before, after), {"kept": float(after <= before), **details})
+        loop = NetworkLoop(self, context)
+        before = loop.error()
+        with loop.training() as parameters:
+            kept = [p.detach().clone() for p in parameters]
+            losses = loop.run()
+            after = loop.error()
+            if not after <= before:
+                with torch.no_grad():
+                    for parameter, old in zip(parameters, kept, strict=True):
+                        parameter.copy_(old)
+        details = {f"loss_{i}": loss for i, loss in losses}
+        return StepReport(before, min(before, after), {"kept": float(after <= before), **details})
 
 
 class NetworkLoop:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
 
-from snn_lightning.calibration.pipelines import LeastSquares
-from snn_lightning.calibration.steps.registry import register_step
+from snn_lightning.analysis.cost.workload import Work
+from snn_lightning.calibration.steps.base import Step, register_step
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.calibration.walk.context import RelativeError, StageContext, StepReport
 from snn_lightning.errors import CalibrationError
@@ -23,6 +23,7 @@ from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import CONVOLUTIONS, Add, traits_of
 from snn_lightning.graph.pointwise import overruns, strided
 from snn_lightning.graph.precision import float32_products
+from snn_lightning.settings import check_positive, check_whole
 from snn_lightning.spiking.neurons.dynamics import per_channel
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.units import Readout
@@ -242,19 +243,47 @@ class RidgeProblem:
             self.unit.bias = self.unit.bias + bias.flatten().to(self.unit.bias)
 
 
-@register_step(LeastSquares)
-@float32_products("float32")  # Of the Gram matrix; the synapses have their own.
-def calibrate_least_squares(settings: LeastSquares, context: StageContext) -> StepReport:
-    """Solve for the weights of every sum of synapses in the stage, the ANN's value there as target.
+@register_step
+@dataclass(frozen=True)
+class LeastSquares(Step):
+    """Weight calibration in closed form: `argmin_W ||y - (W rate + b)||^2 + ridge ||W - W_ann||^2`.
 
-    The sum that is the unit's current is then solved again for what the unit can show of it: with both
-    currents clipped to `[0, largest rate]`, a majorisation whose quadratic form stays the same. Weights that
-    end up worse than they were are put back.
+    y is the ANN's value that the synapses, all of a sum jointly, are to give, `rate` the SNN's mean input;
+    then the same with both sides clipped to the rates that the neuron can have. It takes the place of
+    `Weights`, whose loss (PC eq. 23) it minimises but for the rounding.
+
+    Args:
+        ridge: pull towards the weights of the ANN, in units of the mean of the Gram matrix's diagonal.
+        iterations: solutions in all; those after the first are of the clipped form. Each runs over the
+            images once, and only the first makes the Gram matrix.
+        images: how many calibration images it uses; None for all.
     """
-    with context.remembering():
-        report = _solve(settings, context)
-    context.forget_currents()
-    return report
+
+    ridge: float = 0.1
+    iterations: int = 4
+    images: int | None = None
+
+    def __post_init__(self) -> None:
+        check_positive("weights.ridge", self.ridge)
+        check_whole("weights.iterations", self.iterations)
+        check_whole("weights.images", self.images, optional=True)
+
+    def add_work(self, work: Work) -> Work:
+        """Count the solutions."""
+        return replace(work, solutions=work.solutions + self.iterations)
+
+    @float32_products("float32")  # Of the Gram matrix; the synapses have their own.
+    def run(self, context: StageContext) -> StepReport:
+        """Solve for the weights of every sum of synapses in the stage, the ANN's value there as target.
+
+        The sum that is the unit's current is then solved again for what the unit can show of it: with both
+        currents clipped to `[0, largest rate]`, a majorisation whose quadratic form stays the same. Weights
+        that end up worse than they were are put back.
+        """
+        with context.remembering():
+            report = _solve(self, context)
+        context.forget_currents()
+        return report
 
 
 def _solve(settings: LeastSquares, context: StageContext) -> StepReport:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from snn_lightning.calibration.pipelines import Step, _whole
-from snn_lightning.calibration.steps.registry import register_step
+from snn_lightning.analysis.cost.workload import Work
+from snn_lightning.calibration.steps.base import Step, register_step
 from snn_lightning.calibration.walk.context import StageContext, StepReport
 from snn_lightning.errors import SettingsError
+from snn_lightning.settings import check_whole, is_number
 from snn_lightning.spiking import kernels
 from snn_lightning.spiking.neurons.dynamics import per_channel
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
@@ -22,6 +23,7 @@ SLACK = 1e-9
 """Errors that differ by less, in parts of ||x||^2, count as equal: sums over processes round differently."""
 
 
+@register_step
 @dataclass(frozen=True)
 class NeuronSearch(Step):
     """Choose threshold and initial potential by simulation: `argmin ||rate(f v_th, p f v_th) - x||^2`.
@@ -52,12 +54,65 @@ class NeuronSearch(Step):
             object.__setattr__(self, name, _numbers(f"search.{name}", getattr(self, name)))
         if min(self.factors) <= 0:
             raise SettingsError(f"search.factors must be above 0, got {list(self.factors)}")
-        _whole("search", "images", self.images)
+        check_whole("search.images", self.images, optional=True)
 
     @property
     def candidates(self) -> int:
         """Simulations of the neurons, that of the present parameters included."""
         return 1 + len(self.factors) * len(self.potentials)
+
+    def add_work(self, work: Work) -> Work:
+        """Count the images it simulates, and again, neurons alone, for each candidate."""
+        images = self.images or work.images
+        searched = work.searched + images * (self.candidates - 1)
+        return replace(work, corrected=work.corrected + images, searched=searched)
+
+    @torch.no_grad()
+    def run(self, context: StageContext) -> StepReport:
+        """Set the neuron's threshold and initial potential to the candidate of least squared error.
+
+        Returns:
+            The simulated relative errors before and after, and the part of the thresholds whose pair has
+            changed; NaN on a readout, which has neither.
+        """
+        neuron = context.unit
+        if not isinstance(neuron, IFNeuron):
+            return StepReport(float("nan"))
+        cap = context.snn.network.nodes[context.stage.name].settings["cap"]
+        candidates = list(_candidates(self, neuron, cap))
+        sums = self._squared_errors(candidates, neuron, context)
+        errors, norm = sums[:-1], sums[-1]
+        # The first of the best: the present parameters, if they are among them.
+        best = (errors <= errors.amin(0) + SLACK * norm).to(torch.uint8).argmax(0, keepdim=True)
+        before, after, scale = (part.sum().item() for part in (errors[0], errors.gather(0, best), norm))
+        chosen = best.view(1, *neuron.v_th.shape)
+        v_th, shift = (torch.stack(list(p)).gather(0, chosen)[0] for p in zip(*candidates, strict=True))
+        neuron.v_th, neuron.v_init = v_th, _shifted(neuron.v_init, shift)
+        changed = {"changed": best.count_nonzero().item() / best.numel()}
+        if scale == 0:
+            return StepReport(float(before > 0), float(after > 0), changed)
+        return StepReport(before / scale, after / scale, changed)
+
+    def _squared_errors(
+        self, candidates: Sequence[tuple[Tensor, Tensor]], neuron: IFNeuron, context: StageContext
+    ) -> Tensor:
+        """Return ||x - rate||^2 of each candidate, and ||x||^2 in the last row, a column a threshold."""
+        rows = neuron.v_th.numel()
+        sums = torch.zeros(len(candidates) + 1, rows, dtype=torch.float64, device=context.device)
+        trial = copy.deepcopy(neuron)
+        for i, inside in context.chunks(self.images):
+            if not inside:
+                continue
+            x = context.activations[i].get()[:inside]
+            norm = kernels.maxima_and_squares(x)[1]
+            sums[-1] += norm if rows > 1 else norm.sum()
+            with context.held(i):
+                for row, (v_th, shift) in zip(sums, candidates, strict=False):
+                    trial.v_th, trial.v_init = v_th, _shifted(neuron.v_init, shift)
+                    rate = sum(e.total for e in context.emit(i, keep=False, unit=trial)) / context.timesteps
+                    _, squares, _ = kernels.error_sums(x, cast(Tensor, rate)[:inside])
+                    row += squares if rows > 1 else squares.sum()
+        return context.communicator.sum(sums)
 
 
 def _numbers(name: str, values: Any) -> tuple[float, ...]:
@@ -67,8 +122,7 @@ def _numbers(name: str, values: Any) -> tuple[float, ...]:
         SettingsError: they are not finite numbers, or none.
     """
     result = tuple(values) if isinstance(values, Iterable) else ()
-    numbers = [v for v in result if isinstance(v, int | float) and not isinstance(v, bool)]
-    if not result or len(numbers) < len(result) or not all(abs(v) < float("inf") for v in numbers):
+    if not result or not all(map(is_number, result)):
         raise SettingsError(f"{name} must be a list of finite numbers, got {values!r}")
     return result
 
@@ -94,46 +148,3 @@ def _candidates(
 def _shifted(v_init: Tensor, shift: Tensor) -> Tensor:
     """Return `v_init`, `[]`, `[C]` or `[C, ...]`, and `shift`, `[]` or `[C]`, added up."""
     return v_init + per_channel(shift, v_init[None])
-
-
-@register_step(NeuronSearch)
-@torch.no_grad()
-def search_neuron(settings: NeuronSearch, context: StageContext) -> StepReport:
-    """Set the neuron's threshold and initial potential to the candidate of least squared error.
-
-    Returns:
-        The simulated relative errors before and after, and the part of the thresholds whose pair has changed;
-        NaN on a readout, which has neither.
-    """
-    neuron = context.unit
-    if not isinstance(neuron, IFNeuron):
-        return StepReport(float("nan"))
-    cap = context.snn.network.nodes[context.stage.name].settings["cap"]
-    candidates, rows = list(_candidates(settings, neuron, cap)), neuron.v_th.numel()
-    # The last row is ||x||^2.
-    sums = torch.zeros(len(candidates) + 1, rows, dtype=torch.float64, device=context.device)
-    trial = copy.deepcopy(neuron)
-    for i, inside in context.chunks(settings.images):
-        if not inside:
-            continue
-        x = context.activations[i].get()[:inside]
-        norm = kernels.maxima_and_squares(x)[1]
-        sums[-1] += norm if rows > 1 else norm.sum()
-        with context.held(i):
-            for row, (v_th, shift) in zip(sums, candidates, strict=False):
-                trial.v_th, trial.v_init = v_th, _shifted(neuron.v_init, shift)
-                rate = sum(e.total for e in context.emit(i, keep=False, unit=trial)) / context.timesteps
-                _, squares, _ = kernels.error_sums(x, cast(Tensor, rate)[:inside])
-                row += squares if rows > 1 else squares.sum()
-    sums = context.communicator.sum(sums)
-    errors, norm = sums[:-1], sums[-1]
-    # The first of the best: the present parameters, if they are among them.
-    best = (errors <= errors.amin(0) + SLACK * norm).to(torch.uint8).argmax(0, keepdim=True)
-    before, after, scale = (part.sum().item() for part in (errors[0], errors.gather(0, best), norm))
-    chosen = best.view(1, *neuron.v_th.shape)
-    v_th, shift = (torch.stack(list(p)).gather(0, chosen)[0] for p in zip(*candidates, strict=True))
-    neuron.v_th, neuron.v_init = v_th, _shifted(neuron.v_init, shift)
-    changed = {"changed": best.count_nonzero().item() / rows}
-    if scale == 0:
-        return StepReport(float(before > 0), float(after > 0), changed)
-    return StepReport(before / scale, after / scale, changed)

@@ -3,46 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.calibration.images import count_images
-from snn_lightning.calibration.pipelines import Weights
+from snn_lightning.calibration.steps.base import Step, register_step
 from snn_lightning.calibration.steps.minibatch_sgd import Descent, own_rows
-from snn_lightning.calibration.steps.registry import register_step
 from snn_lightning.calibration.walk.context import RelativeError, StageContext, StepReport
 from snn_lightning.graph.operators import traits_of
+from snn_lightning.settings import check_interval, check_positive, check_whole
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.units import Readout
 
 POWER_ITERATIONS = 8
 
 
-@register_step(Weights)
-def calibrate_weights(settings: Weights, context: StageContext) -> StepReport:
-    """Minimise ||x - expected_rate(W s + b [+ shortcut])||^2 over all weights of the stage (PC eq. 23-24).
+@register_step
+@dataclass(frozen=True)
+class Weights(Step):
+    """Weight calibration (PC eq. 23-24): SGD on the squared error between activation and expected rate.
 
-    s is the simulated mean over time of what enters the stage. Weights that end up worse than they were are
-    put back.
+    Args:
+        iterations: SGD steps a stage.
+        learning_rate: of the loss that is summed over channels and averaged over images and space; None sets
+            it from the stage itself, as `step_size` over the largest curvature of that loss.
+        step_size: see `learning_rate`.
+        momentum: of SGD.
+        batch_size: images a step, over all processes.
+        images: how many calibration images it uses; None for all.
     """
-    try:
-        loop = LayerLoop(settings, context)
-        if not loop.weights:
-            return StepReport(float("nan"), details={"synapses": 0.0})
-        before, kept = loop.error(), [w.detach().clone() for w in loop.weights]
-        losses = loop.run()
-        after = loop.error()
-    finally:
-        context.cache.release()
-    if not after <= before:
-        with torch.no_grad():
-            for weight, old in zip(loop.weights, kept, strict=True):
-                weight.copy_(old)
-    context.forget_currents()
-    details = {f"loss_{i}": loss for i, loss in losses}
-    return StepReport(before, min(after, before), {"kept": float(after <= before), **details})
+
+    iterations: int = 100
+    learning_rate: float | None = None
+    step_size: float = 1.0
+    momentum: float = 0.9
+    batch_size: int = 32
+    images: int | None = None
+
+    def __post_init__(self) -> None:
+        check_whole("weights.iterations", self.iterations)
+        check_whole("weights.batch_size", self.batch_size)
+        check_whole("weights.images", self.images, optional=True)
+        check_positive("weights.learning_rate", self.learning_rate, optional=True)
+        check_positive("weights.step_size", self.step_size)
+        check_interval("weights.momentum", self.momentum, "[0, 1)")
+
+    def add_work(self, work: Work) -> Work:
+        """Count the SGD steps, and those of the curvature estimate before them."""
+        return replace(
+            work,
+            iterations=work.iterations + self.iterations,
+            batch_size=self.batch_size,
+            power_iterations=work.power_iterations + (0 if self.learning_rate else POWER_ITERATIONS),
+        )
+
+    def run(self, context: StageContext) -> StepReport:
+        """Minimise ||x - expected_rate(W s + b [+ shortcut])||^2 over the stage's weights (PC eq. 23-24).
+
+        s is the simulated mean over time of what enters the stage. Weights that end up worse than they were
+        are put back.
+        """
+        try:
+            loop = LayerLoop(self, context)
+            if not loop.weights:
+                return StepReport(float("nan"), details={"synapses": 0.0})
+            before, kept = loop.error(), [w.detach().clone() for w in loop.weights]
+            losses = loop.run()
+            after = loop.error()
+        finally:
+            context.cache.release()
+        if not after <= before:
+            with torch.no_grad():
+                for weight, old in zip(loop.weights, kept, strict=True):
+                    weight.copy_(old)
+        context.forget_currents()
+        details = {f"loss_{i}": loss for i, loss in losses}
+        return StepReport(before, min(after, before), {"kept": float(after <= before), **details})
 
 
 class LayerLoop:

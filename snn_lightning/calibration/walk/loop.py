@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snn_lightning.calibration.pipelines import FinalStep, Pipeline
-from snn_lightning.calibration.steps.distillation import NetworkContext
-from snn_lightning.calibration.steps.registry import calibrate_threshold, run_step
+from snn_lightning.calibration.pipelines import Pipeline
+from snn_lightning.calibration.steps.base import FinalStep, record_keys
+from snn_lightning.calibration.steps.threshold import calibrate_threshold
 from snn_lightning.calibration.walk.cache import Cache, Entry
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.calibration.walk.context import RelativeError, StageContext, StepReport, Stored
+from snn_lightning.calibration.walk.network_context import NetworkContext
 from snn_lightning.calibration.walk.progress import Observer, StageRecord
 from snn_lightning.calibration.walk.resume import PartialCheckpoint
 from snn_lightning.errors import CalibrationError
@@ -94,9 +95,10 @@ class CalibrationLoop(Interpreter[Held]):
             self.finished = self._resume()
             self.interpret()
             self.cache.release()
-            for index, step in enumerate(self.pipeline.final_steps, len(stages)):
+            final = self.pipeline.final_steps
+            for index, (key, step) in enumerate(zip(record_keys(final), final, strict=True), len(stages)):
                 if index >= self.finished:
-                    self._final(index, step)
+                    self._final(index, key, step)
             for held in self.values.values():
                 held.free()
             self.snn.status = "calibrated"
@@ -139,9 +141,8 @@ class CalibrationLoop(Interpreter[Held]):
         """Stages, and steps on the whole network after them."""
         return len(self.network.stages) + len(self.pipeline.final_steps)
 
-    def _final(self, index: int, step: FinalStep) -> None:
+    def _final(self, index: int, name: str, step: FinalStep) -> None:
         """Run a step on the whole network."""
-        name = type(step).__name__.lower()
         self.observer.stage_started(index, self.total_steps, name, False)
         started = time.perf_counter()
         record = StageRecord(index, name, "network", path="")
@@ -155,7 +156,7 @@ class CalibrationLoop(Interpreter[Held]):
             seed=self._seed(index),
             iteration=self._iteration(index),
         )
-        report = run_step(step, context)
+        report = step.run(context)
         self._note(record, name, report)
         record.error, record.seconds = report.after, time.perf_counter() - started
         self._finish(record, index + 1)
@@ -212,9 +213,9 @@ class CalibrationLoop(Interpreter[Held]):
             self._note(record, "threshold", report)
         elif context.stage.kind == "gate" or not self.pipeline.calibrate_readout:
             return
-        for step in self.pipeline.steps:
-            report = run_step(step, context)
-            self._note(record, type(step).__name__.lower(), report)
+        steps = self.pipeline.steps
+        for key, step in zip(record_keys(steps), steps, strict=True):
+            self._note(record, key, step.run(context))
         if isinstance(context.unit, IFNeuron):
             record.threshold = (context.unit.v_th.min().item(), context.unit.v_th.max().item())
 

@@ -18,16 +18,6 @@ from torch import Tensor
 from snn_lightning.analysis.cost.operations import estimate_cost
 from snn_lightning.analysis.cost.timing import NOMINAL, estimate_seconds
 from snn_lightning.analysis.cost.workload import Work
-from snn_lightning.calibration.pipelines import (
-    Bias,
-    Distillation,
-    LeastSquares,
-    Pipeline,
-    Potential,
-    Weights,
-)
-from snn_lightning.calibration.steps.threshold_search import NeuronSearch
-from snn_lightning.calibration.steps.weights import POWER_ITERATIONS
 from snn_lightning.graph.network import StageNetwork
 
 
@@ -61,42 +51,6 @@ class StageRecord:
     def to_dict(self) -> dict[str, Any]:
         """Return the record as a plain dictionary."""
         return asdict(self)
-
-
-def work_of(pipeline: Pipeline, images: int, processes: int = 1) -> Work:
-    """Return what a pipeline does, as the plain numbers of the cost model.
-
-    Args:
-        pipeline: what to calibrate; of its steps the package's own are counted.
-        images: of the calibration set, over all processes.
-        processes: number of processes.
-    """
-    corrected, searched, numbers = 0, 0, dict[str, int]()
-    for step in pipeline.steps:
-        if isinstance(step, Bias | Potential | NeuronSearch):
-            used = images if step.images is None else step.images
-            corrected += used * (step.repeats if isinstance(step, Bias) else 1)
-            searched += used * (step.candidates - 1) if isinstance(step, NeuronSearch) else 0
-        elif isinstance(step, Weights):
-            numbers = {"iterations": step.iterations, "batch_size": step.batch_size}
-            numbers["power_iterations"] = 0 if step.learning_rate else POWER_ITERATIONS
-        elif isinstance(step, LeastSquares):
-            numbers = {"solutions": step.iterations}
-    for last in pipeline.final_steps:
-        if isinstance(last, Distillation):
-            numbers["distilled"] = last.iterations_at(pipeline.timesteps) * last.batch_size
-    budget = None if pipeline.cache_budget_gb is None else pipeline.cache_budget_gb * 1e9
-    return Work(
-        images,
-        pipeline.timesteps,
-        corrected,
-        readout=pipeline.calibrate_readout,
-        budget=budget,
-        processes=processes,
-        spike_bits=pipeline.neuron.build().spike_bits,
-        searched=searched,
-        **numbers,
-    )
 
 
 @dataclass(frozen=True)

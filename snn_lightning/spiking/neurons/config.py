@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass
+from typing import ClassVar
 
-from snn_lightning.errors import CheckpointError, SettingsError
+from snn_lightning.errors import SettingsError
+from snn_lightning.plugins import Registry
 from snn_lightning.settings import Settings
 from snn_lightning.spiking.neurons.burst import LARGEST_BURST, BurstNeuron
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
@@ -29,14 +29,8 @@ class Neuron(Settings):
         raise NotImplementedError
 
 
-Kind = TypeVar("Kind", bound=type[Neuron])
-_KINDS: dict[str, type[Neuron]] = {}
-
-
-def register_neuron(kind: Kind) -> Kind:
-    """Register a kind of neuron, so that a checkpoint can name it."""
-    _KINDS[kind.__name__] = kind
-    return kind
+NEURONS: Registry[type[Neuron]] = Registry("neuron")
+register_neuron, neuron_spec, neuron_from_spec = NEURONS.register, NEURONS.describe, NEURONS.rebuild
 
 
 @register_neuron
@@ -105,8 +99,7 @@ def check_neuron(neuron: object) -> Neuron:
     """
     if not isinstance(neuron, Neuron):
         raise SettingsError(f"neuron must be IF(), Signed(), Burst() or another Neuron, got {neuron!r}")
-    if _KINDS.get(type(neuron).__name__) is not type(neuron):
-        raise SettingsError(f"neuron {neuron!r} is not registered: put @register_neuron on its class")
+    NEURONS.name_of(type(neuron))
     return neuron
 
 
@@ -122,24 +115,3 @@ def check_surrogate(neuron: Neuron, purpose: str) -> None:
             f"Burst(), or leave {purpose} out; or, if its units pass gradients as those do (see "
             f"spiking/surrogate.py), set surrogate = True on the class {type(neuron).__name__}"
         )
-
-
-def neuron_spec(neuron: Neuron) -> dict[str, Any]:
-    """Return a kind of neuron as plain numbers and strings."""
-    return {"kind": type(neuron).__name__, **asdict(neuron)}
-
-
-def neuron_from_spec(spec: Mapping[str, Any]) -> Neuron:
-    """Return the kind of neuron that `neuron_spec` described.
-
-    Raises:
-        CheckpointError: it is not known here.
-    """
-    settings = dict(spec)
-    try:
-        return _KINDS[settings.pop("kind")](**settings)
-    except (KeyError, TypeError, SettingsError) as error:
-        raise CheckpointError(
-            f"The checkpoint describes neurons {dict(spec)!r}, which are not known here ({error!r}): import "
-            "the module that registers them, or the file is damaged."
-        ) from error

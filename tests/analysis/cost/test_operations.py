@@ -18,7 +18,6 @@ from snn_lightning.analysis.cost.timing import (
 from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.calibration.steps.least_squares import columns
 from snn_lightning.calibration.walk.cache import Cache
-from snn_lightning.calibration.walk.progress import work_of
 from snn_lightning.graph import INPUT
 from snn_lightning.graph.operators import traits_of
 from tests.analysis.support import cost_of, network_of
@@ -226,7 +225,7 @@ def test_the_cache_of_a_real_sweep(
     settings = PIPELINES[pipeline]
     loop = make_loop(toy(cls), inputs(cls, 32), settings)
     loop.run()
-    cost = estimate_cost(loop.ann, INPUT_SHAPES[cls], work_of(settings, 32))
+    cost = estimate_cost(loop.ann, INPUT_SHAPES[cls], settings.work(32))
     assert cost.peak_bytes == pytest.approx(largest[0], rel=0.01)
     assert cost.disk_bytes == 0
 

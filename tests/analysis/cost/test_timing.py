@@ -15,7 +15,6 @@ from snn_lightning.analysis.cost.timing import (
     spread,
 )
 from snn_lightning.analysis.cost.workload import Work
-from snn_lightning.calibration.walk.progress import work_of
 from tests.analysis.support import cost_of, network_of
 from tests.toys import MaxPooled, PlainConv, Residual, inputs, toy
 
@@ -40,7 +39,7 @@ def test_a_measurement_leaves_everything_as_it_is(cls: type[nn.Module]) -> None:
     x = inputs(cls)
     network = network_of(toy(cls), x)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    work = work_of(ACP(4), 64)
+    work = ACP(4).work(64)
     torch.manual_seed(3)
     state = torch.get_rng_state()
     prices = measure_prices(network, x, work, seconds=0.2)
@@ -59,7 +58,7 @@ def test_a_measurement_leaves_everything_as_it_is(cls: type[nn.Module]) -> None:
 def test_more_work_is_foreseen_to_take_longer() -> None:
     machine = NOMINAL["cpu"]
     pipelines = LCP(4), LCP(8), ACP(8), ACP(8, weights=Weights(200))
-    costs = [cost_of(Residual, work_of(pipeline, 64)) for pipeline in pipelines]
+    costs = [cost_of(Residual, pipeline.work(64)) for pipeline in pipelines]
     seconds = [estimate_seconds(cost, machine.prices(cost)).calibration for cost in costs]
     assert seconds == sorted(seconds)
     assert 1.8 < seconds[3] / seconds[2] < 2.1

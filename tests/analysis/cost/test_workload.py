@@ -5,18 +5,17 @@ import torch
 
 from snn_lightning import ACP, LCP, Best, Bias, Distillation, Potential, Weights
 from snn_lightning.analysis.cost.workload import Work
-from snn_lightning.calibration.walk.progress import work_of
 
 
 def test_a_pipeline_as_plain_numbers() -> None:
-    assert work_of(LCP(8), 50) == Work(50, 8, 50)
-    assert work_of(LCP(8, bias=None, calibrate_readout=False), 50) == Work(50, 8, readout=False)
+    assert LCP(8).work(50) == Work(50, 8, 50)
+    assert LCP(8, bias=None, calibrate_readout=False).work(50) == Work(50, 8, readout=False)
     pipeline = ACP(8, weights=Weights(20, 0.1), potential=Potential(30), cache_budget_gb=2)
-    assert work_of(pipeline, 50, 4) == Work(50, 8, 30, 20, 32, budget=2e9, processes=4)
-    assert work_of(ACP(8), 50).power_iterations == 8
-    assert work_of(LCP(8, bias=Bias(16)), 50).corrected == 16
-    assert work_of(Best(8), 50) == Work(50, 8, 50, solutions=4, distilled=1200 * 32)
-    assert work_of(Best(8, distillation=Distillation(7, 5)), 50).distilled == 35
+    assert pipeline.work(50, 4) == Work(50, 8, 30, 20, 32, budget=2e9, processes=4)
+    assert ACP(8).work(50).power_iterations == 8
+    assert LCP(8, bias=Bias(16)).work(50).corrected == 16
+    assert Best(8).work(50) == Work(50, 8, 50, solutions=4, distilled=1200 * 32)
+    assert Best(8, distillation=Distillation(7, 5)).work(50).distilled == 35
 
 
 @pytest.mark.parametrize(("batch", "processes"), [(32, 3), (32, 12), (8, 3)])

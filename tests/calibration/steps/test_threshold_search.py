@@ -30,7 +30,7 @@ from snn_lightning.calibration.api import run_calibration
 from snn_lightning.calibration.images import shard
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.calibration.walk.loop import CalibrationLoop
-from snn_lightning.calibration.walk.progress import Observer, work_of
+from snn_lightning.calibration.walk.progress import Observer
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph import normalise
 from snn_lightning.spiking import Neuron
@@ -255,7 +255,7 @@ def test_pipelines_search_before_the_bias_and_after_the_weights() -> None:
 
 def test_the_cost_model_counts_repeats_and_candidates() -> None:
     pipeline = LCP(8, search=NeuronSearch((1.0, 1.2), (0.5,), images=10), bias=Bias(repeats=3))
-    assert work_of(pipeline, 50) == Work(50, 8, 10 + 3 * 50, searched=2 * 10)
+    assert pipeline.work(50) == Work(50, 8, 10 + 3 * 50, searched=2 * 10)
     network, sample = normalise(toy(PlainConv), inputs(PlainConv, 2)), inputs(PlainConv, 2)
     costs = [estimate_cost(network, sample.shape[1:], Work(50, 8, 50, searched=s)) for s in (0, 20)]
     # Candidates cost neurons and comparisons, and no memory.

@@ -7,8 +7,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from snn_lightning import LCP, Best, Distillation
 from snn_lightning.calibration.api import run_calibration
 from snn_lightning.calibration.images import collect_images
-from snn_lightning.calibration.steps.distillation import NetworkContext
 from snn_lightning.calibration.walk.communicator import Communicator
+from snn_lightning.calibration.walk.network_context import NetworkContext
 from snn_lightning.calibration.walk.progress import Observer
 from snn_lightning.errors import CalibrationError
 from snn_lightning.graph import INPUT

@@ -8,11 +8,10 @@ import torch
 from torch import nn
 
 from snn_lightning import ACP, LCP, MMSE, Baseline, Bias, Max, Pipeline, Potential, Weights, calibrate
-from snn_lightning.calibration.pipelines import Step
-from snn_lightning.calibration.steps.registry import register_step
+from snn_lightning.calibration.steps.base import Step, register_step
 from snn_lightning.calibration.walk.context import StepReport
 from snn_lightning.calibration.walk.progress import Observer
-from snn_lightning.errors import CalibrationError
+from snn_lightning.errors import SettingsError
 from snn_lightning.graph.operators import traits_of
 from tests.calibration.support import (
     Custom,
@@ -196,29 +195,28 @@ def test_steps_run_in_the_order_of_the_fields():
     assert order == [(word, stage.name) for stage in loop.snn.network.stages for word in ("one", "two")]
 
 
+@register_step
 @dataclass(frozen=True)
 class Shrink(Step):
     """A step of a user's own: lower every threshold."""
 
     factor: float = 0.5
 
+    def run(self, context) -> StepReport:
+        if context.stage.kind == "neuron":
+            context.unit.v_th = context.unit.v_th * self.factor
+        return StepReport(1.0, 0.25, {"factor": self.factor})
+
 
 @dataclass(frozen=True)
-class Unregistered(Step):
-    """A step that nobody has written a function for."""
+class Unregistered(Shrink):
+    """A step that nobody has registered."""
 
 
 @dataclass(frozen=True)
 class Own(Pipeline):
     shrink: Step = field(default_factory=Shrink)
     bias: Bias = field(default_factory=Bias)
-
-
-@register_step(Shrink)
-def shrink(settings: Shrink, context) -> StepReport:
-    if context.stage.kind == "neuron":
-        context.unit.v_th = context.unit.v_th * settings.factor
-    return StepReport(1.0, 0.25, {"factor": settings.factor})
 
 
 def test_a_registered_step_runs():
@@ -235,11 +233,11 @@ def test_a_registered_step_runs():
     assert model.records[0]["steps"]["shrink"] == {"before": 1.0, "after": 0.25, "factor": 0.25}
 
 
-def test_a_step_without_a_function_names_the_remedy():
+def test_a_step_that_is_not_registered_is_refused_when_the_pipeline_is_built():
     with pytest.raises(
-        CalibrationError, match=r"step Unregistered: put @register_step\(Unregistered\) on it"
+        SettingsError, match=r"step tests\.Unregistered is not registered: put @register_step on its class"
     ):
-        calibrate(toy(Vector), [inputs(Vector)], Own(4, shrink=Unregistered()), progress=False)
+        Own(4, shrink=Unregistered())
 
 
 def test_the_readout_can_be_left_alone():

@@ -1,0 +1,63 @@
+"""What every calibration step is: settings, what it does with them, and what that costs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from itertools import chain, count
+from typing import Any
+
+from snn_lightning.analysis.cost.workload import Work
+from snn_lightning.calibration.walk.context import StageContext, StepReport
+from snn_lightning.calibration.walk.network_context import NetworkContext
+from snn_lightning.plugins import Registry
+
+
+class AnyStep(ABC):
+    """What steps in each stage and steps on the whole network have in common."""
+
+    def add_work(self, work: Work) -> Work:
+        """Return `work` and what this step adds to it, for the cost model; by default nothing.
+
+        Args:
+            work: the calibration's numbers, and what the steps before this one do.
+        """
+        return work
+
+    @abstractmethod
+    def run(self, context: Any) -> StepReport:
+        """Calibrate."""
+
+
+class Step(AnyStep):
+    """Base of every step in a stage; a frozen dataclass of its settings."""
+
+    @abstractmethod
+    def run(self, context: StageContext) -> StepReport:
+        """Calibrate the stage."""
+
+
+class FinalStep(AnyStep):
+    """Base of every step on the whole network after the walk; a frozen dataclass of its settings."""
+
+    @abstractmethod
+    def run(self, context: NetworkContext) -> StepReport:
+        """Calibrate the network."""
+
+
+STEPS: Registry[type[AnyStep]] = Registry("step")
+register_step = STEPS.register
+
+
+def record_keys(steps: Iterable[AnyStep]) -> list[str]:
+    """Return under which key a record keeps each step: its class in lower case, and a number from the second.
+
+    Args:
+        steps: of a pipeline, in their order.
+    """
+    keys = ["threshold"]
+    for step in steps:
+        name = type(step).__name__.lower()
+        numbered = (f"{name}_{number}" for number in count(2))
+        keys.append(next(key for key in chain([name], numbered) if key not in keys))
+    return keys[1:]
