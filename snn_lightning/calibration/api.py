@@ -17,8 +17,10 @@ from snn_lightning.calibration.steps import least_squares as _least_squares  # n
 from snn_lightning.calibration.steps import potential as _potential  # noqa: F401
 from snn_lightning.calibration.steps import weights as _weights  # noqa: F401
 from snn_lightning.calibration.walk.communicator import Communicator
+from snn_lightning.calibration.walk.eta import StageCosts
 from snn_lightning.calibration.walk.loop import CalibrationLoop
-from snn_lightning.calibration.walk.progress import Observer, RichObserver, StageCosts, work_of
+from snn_lightning.calibration.walk.observer import Observer, RichObserver
+from snn_lightning.calibration.walk.progress import work_of
 from snn_lightning.calibration.walk.resume import PartialCheckpoint, fingerprint
 from snn_lightning.errors import CalibrationError, SettingsError
 from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare

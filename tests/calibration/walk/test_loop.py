@@ -11,7 +11,7 @@ from snn_lightning import ACP, LCP, MMSE, Baseline, Bias, Max, Pipeline, Potenti
 from snn_lightning.calibration.pipelines import Step
 from snn_lightning.calibration.steps.registry import register_step
 from snn_lightning.calibration.walk.context import StepReport
-from snn_lightning.calibration.walk.progress import Observer
+from snn_lightning.calibration.walk.observer import Observer
 from snn_lightning.errors import CalibrationError
 from snn_lightning.graph.operators import SYNAPSES
 from tests.calibration.support import (
