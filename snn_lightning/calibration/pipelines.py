@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
 
 from snn_lightning.calibration.images import count_images
 from snn_lightning.calibration.walk.cache import PLACES
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph.normalise import MAX_POOLING
 from snn_lightning.graph.precision import check_precision
-from snn_lightning.settings import Settings
+from snn_lightning.settings import Settings, check_choice, check_interval, check_positive, check_whole
 from snn_lightning.spiking.model import check_timesteps
 from snn_lightning.spiking.neurons.config import IF, Neuron, check_neuron, check_surrogate
 from snn_lightning.spiking.neurons.dynamics import ROUNDINGS
 from snn_lightning.thresholds import MMSE, Threshold
-
-
-def _whole(owner: str, name: str, value: object, least: int = 1, optional: bool = True) -> None:
-    if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise SettingsError(f"{owner}.{name} must be a whole number of at least {least}, got {value!r}")
-
-
-def _positive(owner: str, name: str, value: Any, optional: bool = False) -> None:
-    if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise SettingsError(f"{owner}.{name} must be a positive number, got {value!r}")
 
 
 class Step:
@@ -54,8 +39,8 @@ class Bias(Step):
     repeats: int = 1
 
     def __post_init__(self) -> None:
-        _whole("bias", "images", self.images)
-        _whole("bias", "repeats", self.repeats, optional=False)
+        check_whole("bias.images", self.images, optional=True)
+        check_whole("bias.repeats", self.repeats)
 
 
 @dataclass(frozen=True)
@@ -71,11 +56,8 @@ class Potential(Step):
     granularity: str = "neuron"
 
     def __post_init__(self) -> None:
-        _whole("potential", "images", self.images)
-        if self.granularity not in ("neuron", "channel"):
-            raise SettingsError(
-                f"potential.granularity must be 'neuron' or 'channel', got {self.granularity!r}"
-            )
+        check_whole("potential.images", self.images, optional=True)
+        check_choice("potential.granularity", self.granularity, ("neuron", "channel"))
 
 
 @dataclass(frozen=True)
@@ -100,13 +82,12 @@ class Weights(Step):
     images: int | None = None
 
     def __post_init__(self) -> None:
-        _whole("weights", "iterations", self.iterations, optional=False)
-        _whole("weights", "batch_size", self.batch_size, optional=False)
-        _whole("weights", "images", self.images)
-        _positive("weights", "learning_rate", self.learning_rate, optional=True)
-        _positive("weights", "step_size", self.step_size)
-        if not isinstance(self.momentum, int | float) or not 0 <= self.momentum < 1:
-            raise SettingsError(f"weights.momentum must be in [0, 1), got {self.momentum!r}")
+        check_whole("weights.iterations", self.iterations)
+        check_whole("weights.batch_size", self.batch_size)
+        check_whole("weights.images", self.images, optional=True)
+        check_positive("weights.learning_rate", self.learning_rate, optional=True)
+        check_positive("weights.step_size", self.step_size)
+        check_interval("weights.momentum", self.momentum, "[0, 1)")
 
 
 def _optional_step(field_name: str, value: object, example: str) -> None:
@@ -134,9 +115,9 @@ class LeastSquares(Step):
     images: int | None = None
 
     def __post_init__(self) -> None:
-        _positive("weights", "ridge", self.ridge)
-        _whole("weights", "iterations", self.iterations, optional=False)
-        _whole("weights", "images", self.images)
+        check_positive("weights.ridge", self.ridge)
+        check_whole("weights.iterations", self.iterations)
+        check_whole("weights.images", self.images, optional=True)
 
 
 @dataclass(frozen=True)
@@ -161,10 +142,10 @@ class Distillation(FinalStep):
     images: int | None = None
 
     def __post_init__(self) -> None:
-        _whole("distillation", "iterations", self.iterations)
-        _whole("distillation", "batch_size", self.batch_size, optional=False)
-        _whole("distillation", "images", self.images)
-        _positive("distillation", "step_size", self.step_size)
+        check_whole("distillation.iterations", self.iterations, optional=True)
+        check_whole("distillation.batch_size", self.batch_size)
+        check_whole("distillation.images", self.images, optional=True)
+        check_positive("distillation.step_size", self.step_size)
 
     def iterations_at(self, timesteps: int) -> int:
         """Return the steps of Adam at T time steps."""
@@ -207,17 +188,12 @@ class Pipeline(Settings):
         if not isinstance(self.threshold, Threshold):
             raise SettingsError(f"threshold must be a Threshold such as MMSE(), got {self.threshold!r}")
         check_neuron(self.neuron)
-        if self.rounding not in ROUNDINGS:
-            raise SettingsError(f"rounding must be one of {', '.join(ROUNDINGS)}, got {self.rounding!r}")
-        if self.max_pooling not in MAX_POOLING:
-            raise SettingsError(
-                f"max_pooling must be one of {', '.join(MAX_POOLING)}, got {self.max_pooling!r}"
-            )
+        check_choice("rounding", self.rounding, ROUNDINGS)
+        check_choice("max_pooling", self.max_pooling, MAX_POOLING)
         check_precision(self.precision)
-        _positive("pipeline", "cache_budget_gb", self.cache_budget_gb, optional=True)
-        if self.cache_place not in PLACES:
-            raise SettingsError(f"cache_place must be one of {', '.join(PLACES)}, got {self.cache_place!r}")
-        _whole("pipeline", "seed", self.seed, least=0, optional=False)
+        check_positive("pipeline.cache_budget_gb", self.cache_budget_gb, optional=True)
+        check_choice("cache_place", self.cache_place, PLACES)
+        check_whole("pipeline.seed", self.seed, least=0)
         for f in fields(self):
             default = f.default if f.default_factory is MISSING else f.default_factory()
             value = getattr(self, f.name)

@@ -3,8 +3,9 @@
 from torch import nn
 from torchvision.models import MNASNet
 
-from snn_lightning.models.layers import SMALL_IMAGE, check_dropout, check_positive, replace_first_conv
+from snn_lightning.models.layers import SMALL_IMAGE, replace_first_conv
 from snn_lightning.models.registry import register_model
+from snn_lightning.settings import check_interval, check_positive
 
 
 @register_model
@@ -27,8 +28,8 @@ def mnasnet(
         dropout: probability before the linear layer.
         bn_momentum: of the running statistics; torchvision's own 0.0003 takes some ten thousand steps.
     """
-    check_positive("alpha", alpha)
-    check_dropout(dropout)
+    check_positive("model.alpha", alpha)
+    check_interval("model.dropout", dropout, "[0, 1)")
     net = MNASNet(alpha, num_classes, dropout)
     small = image_size <= SMALL_IMAGE
     if small or in_channels != 3:

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from snn_lightning.models.layers import SMALL_IMAGE, check_dropout, check_positive, conv_bn_relu, initialise
+from snn_lightning.models.layers import SMALL_IMAGE, conv_bn_relu, initialise
 from snn_lightning.models.registry import register_model
+from snn_lightning.settings import check_interval, check_positive
 
 MOBILENET = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 """Output channels and stride of MobileNet's 13 depthwise separable blocks."""
@@ -56,6 +57,6 @@ def mobilenet(
         width: factor on every number of channels.
         dropout: probability before the linear layer.
     """
-    check_positive("width", width)
-    check_dropout(dropout)
+    check_positive("model.width", width)
+    check_interval("model.dropout", dropout, "[0, 1)")
     return MobileNet(num_classes, in_channels, 1 if image_size <= SMALL_IMAGE else 2, width, dropout)

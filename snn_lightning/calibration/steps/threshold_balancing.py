@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from snn_lightning.calibration.pipelines import Step, _positive
+from snn_lightning.calibration.pipelines import Step
 from snn_lightning.calibration.steps.registry import register_step
 from snn_lightning.calibration.walk.context import StageContext, StepReport
+from snn_lightning.settings import check_positive
 from snn_lightning.spiking.neurons.dynamics import per_channel
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.thresholds import positive, row_maximum
@@ -31,7 +32,7 @@ class Balance(Step):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _positive("balance", "scale", self.scale)
+        check_positive("balance.scale", self.scale)
 
 
 @register_step(Balance)

@@ -10,10 +10,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from snn_lightning.calibration.pipelines import Step, _whole
+from snn_lightning.calibration.pipelines import Step
 from snn_lightning.calibration.steps.registry import register_step
 from snn_lightning.calibration.walk.context import StageContext, StepReport
 from snn_lightning.errors import SettingsError
+from snn_lightning.settings import check_whole, is_number
 from snn_lightning.spiking import kernels
 from snn_lightning.spiking.neurons.dynamics import per_channel
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
@@ -52,7 +53,7 @@ class NeuronSearch(Step):
             object.__setattr__(self, name, _numbers(f"search.{name}", getattr(self, name)))
         if min(self.factors) <= 0:
             raise SettingsError(f"search.factors must be above 0, got {list(self.factors)}")
-        _whole("search", "images", self.images)
+        check_whole("search.images", self.images, optional=True)
 
     @property
     def candidates(self) -> int:
@@ -67,8 +68,7 @@ def _numbers(name: str, values: Any) -> tuple[float, ...]:
         SettingsError: they are not finite numbers, or none.
     """
     result = tuple(values) if isinstance(values, Iterable) else ()
-    numbers = [v for v in result if isinstance(v, int | float) and not isinstance(v, bool)]
-    if not result or len(numbers) < len(result) or not all(abs(v) < float("inf") for v in numbers):
+    if not result or not all(map(is_number, result)):
         raise SettingsError(f"{name} must be a list of finite numbers, got {values!r}")
     return result
 
