@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from snn_lightning.analysis.cost.workload import Work
-from snn_lightning.analysis.format import aligned, in_bytes, si
+from snn_lightning.analysis.format import in_bytes, si
 from snn_lightning.graph.ir import INPUT, Stage
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import SYNAPSES, TRANSPOSED
+from snn_lightning.tables import aligned
 
 FLOAT = 4
 """Bytes of a number."""
