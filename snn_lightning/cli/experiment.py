@@ -26,7 +26,7 @@ from snn_lightning.models.imported import code_fingerprint
 from snn_lightning.training import ClassificationModule, FineTuning, load_or_train, load_weights
 
 ACCURACY = "test/acc"
-DIGITS = 6
+DECIMALS = 6
 
 
 @dataclass
@@ -125,7 +125,7 @@ class Experiment:
         """Return the accuracy on the test images of whatever network the module holds."""
         accuracy = self.trainer.test(self.module, datamodule=self.data, verbose=False)[0][ACCURACY]
         over_time = self.accuracy_over_time()
-        return over_time[-1] if over_time else round(float(accuracy), DIGITS)
+        return over_time[-1] if over_time else round(float(accuracy), DECIMALS)
 
     def finetune(self, config: DictConfig, settings: FineTuning) -> None:
         """Train the module's spiking network on the labelled training images."""
@@ -140,7 +140,7 @@ class Experiment:
     def accuracy_over_time(self) -> list[float] | None:
         """Return the accuracy of the last test after each time step; None for an ANN."""
         fractions = self.module.accuracy_over_time
-        return [round(fraction, DIGITS) for fraction in fractions] if fractions else None
+        return [round(fraction, DECIMALS) for fraction in fractions] if fractions else None
 
     def save(self, path: Path) -> None:
         """Save the module as a Lightning checkpoint, whole or not at all; called on every process."""

@@ -1,4 +1,4 @@
-"""What a calibration did to each stage."""
+"""The record of a calibration, stage by stage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass
 class StageRecord:
-    """What was done to one stage, as plain numbers and strings.
+    """The steps that were run on one stage and their errors, as plain numbers and strings.
 
     Args:
         index: number of the stage, from 0.
