@@ -9,9 +9,6 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-GAP = 2
-"""Spaces between two columns."""
-
 
 def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list[str]:
     """Return a table as lines of plain text, as wide as it needs to be on any terminal or none.
@@ -21,12 +18,12 @@ def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list
         left: numbers of the columns that are aligned to the left; the others are to the right.
     """
     headings, *others = rows
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column, heading in enumerate(headings):
         table.add_column(heading, justify="left" if column in left else "right")
     for row in others:
         table.add_row(*row)
-    width = sum(GAP + max(map(cell_len, column)) for column in zip(*rows, strict=True))
+    width = sum(2 + max(map(cell_len, column)) for column in zip(*rows, strict=True))
     # rich takes a width alone for 80 where the environment says that the terminal is a poor one.
     console = Console(
         file=io.StringIO(),

@@ -69,13 +69,13 @@ class RichObserver(Observer):
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.console, self.clock = console or Console(), clock
-        self.left: TimeLeft | None = None
+        self.begin(StageCosts([], []))
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.fields[count]}", style="progress.download"),
             TimeElapsedColumn(),
-            _TimeLeftColumn(lambda: self.left.seconds if self.left is not None else None),
+            _TimeLeftColumn(lambda: self.left.seconds),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
@@ -98,13 +98,13 @@ class RichObserver(Observer):
 
     def stage_started(self, index: int, total: int, name: str, resumed: bool) -> None:
         """Move the bar; say once where a resumed calibration goes on."""
-        if self.left is None or len(self.left.costs.stages) != total:
+        if len(self.left.costs.stages) != total:
             self.begin(StageCosts([1.0] * total, [0.0] * total))
         if self.resumed and not resumed:
             self.console.print(
                 f"Going on after stage {index}/{total}, where an earlier run was stopped", highlight=False
             )
-            self._time_left.restart(index)
+            self.left.restart(index)
         self.resumed = resumed
         self._move(index)
         self.bar.update(self.stages, description=f"Calibrating {name}")
@@ -127,16 +127,10 @@ class RichObserver(Observer):
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
         self._move(record.index + 1)
 
-    @property
-    def _time_left(self) -> TimeLeft:
-        assert self.left is not None
-        return self.left
-
     def _move(self, index: int, sgd: float = 0.0) -> None:
-        left = self._time_left
-        left.reached(index, sgd)
-        count = f"{index}/{len(left.costs.stages)}"
-        self.bar.update(self.stages, completed=left.done, total=left.total, count=count)
+        self.left.reached(index, sgd)
+        count = f"{index}/{len(self.left.costs.stages)}"
+        self.bar.update(self.stages, completed=self.left.done, total=self.left.total, count=count)
 
 
 def _stage_line(record: StageRecord, total: int) -> str:
