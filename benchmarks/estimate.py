@@ -22,7 +22,9 @@ from snn_lightning.analysis.cost.operations import estimate_cost
 from snn_lightning.analysis.cost.timing import estimate_seconds, measure_prices
 from snn_lightning.calibration.api import run_calibration
 from snn_lightning.calibration.walk.communicator import Communicator
-from snn_lightning.calibration.walk.progress import Observer, StageCosts, StageRecord, TimeLeft
+from snn_lightning.calibration.walk.eta import StageCosts, TimeLeft
+from snn_lightning.calibration.walk.observer import Observer
+from snn_lightning.calibration.walk.records import StageRecord
 from snn_lightning.graph import normalise, prepare
 
 KEYS = ("model", "pipeline", "images", "timesteps")
@@ -52,7 +54,7 @@ class Foretold(Observer):
 
     def _look(self, index: int, loop: float = 0.0) -> None:
         self.left.reached(index, loop)
-        if THIRD <= index < len(self.left.costs.whole) - 1 and self.left.seconds is not None:
+        if THIRD <= index < len(self.left.costs.stages) - 1 and self.left.seconds is not None:
             self.seen.append((time.process_time(), self.left.seconds))
 
 

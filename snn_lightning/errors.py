@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What an operating system says when there is no room for a file."""
+"""Error numbers of an operating system that has no room for a file."""
 
 
 class SNNLightningError(Exception):

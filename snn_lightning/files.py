@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import io
 import os
 import pickle
 import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -25,21 +27,57 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         CheckpointError: the disk is full or the folder can't be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with replacing(path) as part, open(part, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+
+
+@contextmanager
+def replacing(path: Path, leader: bool | None = None) -> Iterator[Path]:
+    """Give a path beside `path` to write to; when all went well that file takes the place of `path` at once.
+
+    Args:
+        path: the file.
+        leader: None where this process writes by itself. Where several write one file together the name is
+            the same in all of them, and only the leader, True in one of them, puts the file in its place.
+    """
+    own = f".{uuid4().hex[:8]}" if leader is None else ""
+    part = path.with_name(f".{path.name}{own}.part")
+    try:
+        yield part
+        if leader is not False:
+            os.replace(part, path)
+    finally:
+        if leader is not False:
+            with suppress(OSError):
+                part.unlink()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say what to do where the file `path` can't be written.
+
+    Raises:
+        CheckpointError: the disk is full or the folder can't be written.
+    """
+    try:
+        yield
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise CheckpointError(
             f"Could not write '{path}' ({error.strerror or error}). What was there before is unchanged. "
             "Free some space or choose another folder, then run the same command again."
         ) from error
+
+
+def fingerprint(parts: Iterable[bytes | memoryview]) -> str:
+    """Return sixteen hexadecimal digits that tell contents apart: the start of their SHA-256."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:16]
 
 
 def save_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:

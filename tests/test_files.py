@@ -10,7 +10,7 @@ import torch
 
 from snn_lightning import files
 from snn_lightning.errors import CheckpointError
-from snn_lightning.files import read_checkpoint, save_checkpoint, write_atomically
+from snn_lightning.files import fingerprint, read_checkpoint, replacing, save_checkpoint, write_atomically
 
 
 def test_a_file_is_written_and_replaced(tmp_path: Path) -> None:
@@ -63,6 +63,41 @@ def test_a_failure_at_any_point_leaves_the_old_file_and_nothing_else(
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_of_several_processes_the_leader_alone_puts_the_file_in_place(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with replacing(path, leader=False) as part:
+        part.write_bytes(b"new")
+    assert path.read_bytes() == b"old"
+    with replacing(path, leader=True) as same:
+        assert same == part
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_interrupted_writer_leaves_the_old_file(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(error), replacing(path) as part:  # noqa: PT012
+        part.write_bytes(b"half")
+        raise error
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_two_writers_of_a_file_write_to_files_of_their_own(tmp_path: Path) -> None:
+    with replacing(tmp_path / "file") as one, replacing(tmp_path / "file") as two:
+        assert one != two
+        one.write_bytes(b"1")
+        two.write_bytes(b"2")
+    assert (tmp_path / "file").read_bytes() == b"1"
+
+
+def test_a_fingerprint_is_the_start_of_the_sha_256() -> None:
+    assert fingerprint([b"ab", memoryview(b"c")]) == "ba7816bf8f01cfea"
 
 
 def test_a_folder_that_is_a_file_is_an_error_with_the_remedy(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from snn_lightning.analysis.format import aligned, si
+from snn_lightning.analysis.format import si
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph.interpreter import Interpreter
 from snn_lightning.graph.ir import INPUT, Instruction, Node, Stage
@@ -23,6 +23,7 @@ from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.neurons.temporal_switch import TOLERANCE, switches
 from snn_lightning.spiking.packing import multiples
 from snn_lightning.spiking.units import GatedMaxPool
+from snn_lightning.tables import aligned
 
 MAC, AC = 4.6, 0.9
 """pJ of a float32 multiply-accumulate and of an addition in 45 nm (Horowitz, ISSCC 2014; PC 5.5)."""

@@ -1,9 +1,8 @@
-"""Numbers and tables as text."""
+"""Numbers as text."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 
 def si(number: float) -> str:
@@ -17,9 +16,3 @@ def si(number: float) -> str:
 def in_bytes(number: float) -> str:
     """Return a number of bytes with three digits and a prefix: "40.8 MB"."""
     return f"{si(number)}B" if number >= 999.5 else f"{number:.0f} B"
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the rows of a table as lines: the first column to the left, the others to the right."""
-    widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
-    return ["  ".join(f"{v:{'<>'[c > 0]}{widths[c]}}" for c, v in enumerate(row)) for row in rows]

@@ -13,7 +13,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from snn_lightning.analysis.format import aligned
 from snn_lightning.errors import ConversionError, SettingsError
 from snn_lightning.graph.interpreter import ANNInterpreter
 from snn_lightning.graph.ir import INPUT, Node, Stage
@@ -24,6 +23,7 @@ from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.neurons.dynamics import per_channel
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.units import Unit
+from snn_lightning.tables import aligned
 
 Means = dict[str, tuple[Tensor, Tensor]]
 """By unit: mean current into it, and rate that it gives, both `[N, ...]`."""

@@ -14,8 +14,9 @@ from snn_lightning.calibration.images import collect_images, shard
 from snn_lightning.calibration.pipelines import Pipeline
 from snn_lightning.calibration.steps.threshold import set_threshold
 from snn_lightning.calibration.walk.communicator import Communicator
+from snn_lightning.calibration.walk.eta import StageCosts
 from snn_lightning.calibration.walk.loop import CalibrationLoop
-from snn_lightning.calibration.walk.progress import Observer, RichObserver, StageCosts
+from snn_lightning.calibration.walk.observer import Observer, RichObserver
 from snn_lightning.calibration.walk.resume import PartialCheckpoint, fingerprint
 from snn_lightning.errors import CalibrationError, SettingsError
 from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare

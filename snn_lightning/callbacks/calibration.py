@@ -25,6 +25,7 @@ from snn_lightning.callbacks.refusals import refuse_frozen, refuse_trainer
 from snn_lightning.callbacks.statistics import InputStatistics
 from snn_lightning.errors import CalibrationError, CheckpointError, ConversionError, SettingsError
 from snn_lightning.files import check_sums
+from snn_lightning.settings import check_choice
 from snn_lightning.spiking.checkpoint import (
     find_spiking_model,
     rebuild_spiking_model,
@@ -71,8 +72,7 @@ class CalibrationCallback(Callback):
     ) -> None:
         if not isinstance(pipeline, Pipeline):
             raise SettingsError(f"pipeline must be Baseline, LCP, ACP or another Pipeline, got {pipeline!r}")
-        if weights not in ("last", "best"):
-            raise SettingsError(f"weights must be 'last' or 'best', got {weights!r}")
+        check_choice("weights", weights, ("last", "best"))
         if inputs is not None and not callable(inputs):
             raise SettingsError(f"inputs must be a function of a calibration batch, got {inputs!r}")
         self.pipeline, self.loader, self.network = pipeline, calibration_dataloader, network

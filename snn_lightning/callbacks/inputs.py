@@ -26,7 +26,7 @@ from snn_lightning.errors import CalibrationError, SNNLightningError
 from snn_lightning.graph.precision import own_precision
 from snn_lightning.spiking.model import SpikingModel
 
-TOLERANCE = {"32-true": 1e-3, "64-true": 1e-3}
+RERUN_TOLERANCE = {"32-true": 1e-3, "64-true": 1e-3}
 """Relative error between two runs of an ANN by the Trainer's precision."""
 MIXED_TOLERANCE = 0.1
 
@@ -201,7 +201,7 @@ class Recorder:
 
     def _warn(self, error: float, what: str) -> None:
         # Not where the error is NaN: what isn't finite is refused by itself.
-        if error > TOLERANCE.get(str(self.trainer.precision), MIXED_TOLERANCE):
+        if error > RERUN_TOLERANCE.get(str(self.trainer.precision), MIXED_TOLERANCE):
             warnings.warn(
                 f"{self.network.title} {what} (relative error {error:.2g}): the module's code depends on "
                 "something besides the network's input, such as a hook, a state or the network's attributes. "

@@ -7,7 +7,9 @@ import math
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 
-from snn_lightning.calibration.walk.progress import Observer, RichObserver, StageCosts, StageRecord
+from snn_lightning.calibration.walk.eta import StageCosts
+from snn_lightning.calibration.walk.observer import Observer, RichObserver
+from snn_lightning.calibration.walk.records import StageRecord
 
 
 class LoggingObserver(Observer):

@@ -16,7 +16,7 @@ from snn_lightning.errors import CalibrationError
 STEPS = ("validation_step", "test_step", "predict_step")
 
 Code = Callable[[Any, int], object]
-"""What runs on a batch, given its number too."""
+"""Called with a batch and its number."""
 
 
 def batches_on_device(trainer: Trainer, loader: Iterable[Any], seed: int) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""What a network receives while the user's own code runs."""
+"""Recording of a network's inputs while the user's own code runs."""
 
 from __future__ import annotations
 

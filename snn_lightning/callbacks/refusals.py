@@ -1,4 +1,4 @@
-"""What a calibration can't work with, said before anything is trained."""
+"""Refusals of setups that a calibration can't work with, before anything is trained."""
 
 from __future__ import annotations
 

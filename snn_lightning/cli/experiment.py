@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -21,12 +20,13 @@ from rich.console import Console
 
 from snn_lightning.callbacks.averaging import WeightAveraging
 from snn_lightning.cli.processes import launched, processes
-from snn_lightning.errors import CheckpointError, SettingsError, SNNLightningError
+from snn_lightning.errors import SettingsError, SNNLightningError
+from snn_lightning.files import replacing, writing
 from snn_lightning.models.imported import code_fingerprint
 from snn_lightning.training import ClassificationModule, FineTuning, load_or_train, load_weights
 
 ACCURACY = "test/acc"
-DIGITS = 6
+DECIMALS = 6
 
 
 @dataclass
@@ -125,7 +125,7 @@ class Experiment:
         """Return the accuracy on the test images of whatever network the module holds."""
         accuracy = self.trainer.test(self.module, datamodule=self.data, verbose=False)[0][ACCURACY]
         over_time = self.accuracy_over_time()
-        return over_time[-1] if over_time else round(float(accuracy), DIGITS)
+        return over_time[-1] if over_time else round(float(accuracy), DECIMALS)
 
     def finetune(self, config: DictConfig, settings: FineTuning) -> None:
         """Train the module's spiking network on the labelled training images."""
@@ -140,22 +140,12 @@ class Experiment:
     def accuracy_over_time(self) -> list[float] | None:
         """Return the accuracy of the last test after each time step; None for an ANN."""
         fractions = self.module.accuracy_over_time
-        return [round(fraction, DIGITS) for fraction in fractions] if fractions else None
+        return [round(fraction, DECIMALS) for fraction in fractions] if fractions else None
 
     def save(self, path: Path) -> None:
         """Save the module as a Lightning checkpoint, whole or not at all; called on every process."""
-        part = path.with_name(f".{path.name}.part")
-        try:
+        with writing(path), replacing(path, leader=self.trainer.is_global_zero) as part:
             self.trainer.save_checkpoint(part, weights_only=True)
-            if self.trainer.is_global_zero:
-                os.replace(part, path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise CheckpointError(
-                f"Could not write '{path}' ({error.strerror or error}); what was there before is unchanged. "
-                "Free some space, or choose another folder with hydra.run.dir=..., then run the same command "
-                "again."
-            ) from error
 
     def _fit(self, path: Path) -> None:
         self.trainer.fit(self.module, datamodule=self.data)

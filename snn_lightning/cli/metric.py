@@ -10,7 +10,7 @@ from snn_lightning.analysis.results import Results
 from snn_lightning.errors import SettingsError
 
 LATE = ("stages",)
-"""What only a finished calibration has: whether its numbers exist is not known before."""
+"""Results of a finished calibration alone: whether they have such a number is not known before."""
 
 
 def metric(results: Results, name: str) -> float:

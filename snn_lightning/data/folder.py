@@ -1,6 +1,5 @@
 """The user's own images, in a folder for each class."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from snn_lightning.data.images import FolderImages
 from snn_lightning.data.settings import DataSettings, check_channels
 from snn_lightning.data.splits import stratified_split
 from snn_lightning.errors import SettingsError
+from snn_lightning.files import fingerprint
 
 PARTS = ("train", "val", "test")
 GREY = ((sum(MEAN) / 3,), (sum(STD) / 3,))
@@ -97,11 +97,10 @@ class Folder(ImageDataModule):
 
     def files_fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with the names and sizes of the training images."""
-        digest = hashlib.sha256()
-        for path, _ in self._list("train").files:
-            name = Path(path).relative_to(self.root).as_posix()
-            digest.update(f"{name}\0{Path(path).stat().st_size}\0".encode())
-        return digest.hexdigest()[:16]
+        files = (Path(path) for path, _ in self._list("train").files)
+        return fingerprint(
+            f"{path.relative_to(self.root).as_posix()}\0{path.stat().st_size}\0".encode() for path in files
+        )
 
     def _list(self, part: str) -> FolderImages:
         folder = ImageFolder(self.root / part, allow_empty=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from snn_lightning.errors import SettingsError, unknown
+from snn_lightning.settings import check_whole
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,11 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         for field in ("batch_size", "calibration_batch_size"):
-            _check_integer(field, getattr(self, field), 1)
+            check_whole(f"data.{field}", getattr(self, field))
         for field in ("num_workers", "seed"):
-            _check_integer(field, getattr(self, field), 0)
+            check_whole(f"data.{field}", getattr(self, field), least=0)
         for field in ("train_images", "test_images", "calibration_images"):
-            if getattr(self, field) is not None:
-                _check_integer(field, getattr(self, field), 1)
+            check_whole(f"data.{field}", getattr(self, field), optional=True)
         if not isinstance(self.val_fraction, int | float) or not 0 < self.val_fraction < 1:
             raise SettingsError(
                 f"data.val_fraction must be above 0 and below 1, got {self.val_fraction!r}: nothing can be "
@@ -73,11 +73,6 @@ class DataSettings:
             if name not in known:
                 raise SettingsError(unknown("setting of data", name, known))
         return cls(**{**defaults, **given})
-
-
-def _check_integer(field: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise SettingsError(f"data.{field} must be an integer of at least {least}, got {value!r}")
 
 
 def check_channels(value: int) -> None:

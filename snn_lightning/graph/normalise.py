@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from snn_lightning.errors import ConversionError, SettingsError
+from snn_lightning.errors import ConversionError
 from snn_lightning.graph.capture import rules as _rules  # noqa: F401  (registers the rules)
 from snn_lightning.graph.capture.bounded import plain_activations
 from snn_lightning.graph.capture.lowering import Lowering
@@ -23,6 +23,7 @@ from snn_lightning.graph.passes.pooling import convert_average_pooling
 from snn_lightning.graph.precision import own_precision
 from snn_lightning.graph.threads import alone
 from snn_lightning.plugins import load_plugins
+from snn_lightning.settings import check_choice
 
 TOLERANCE = 1e-4
 """Largest relative error allowed between the ANN and its normalised graph."""
@@ -109,8 +110,7 @@ def prepare(
     Returns:
         A network with the same parameters (shared, not copied).
     """
-    if max_pooling not in MAX_POOLING:
-        raise SettingsError(f"max_pooling must be one of {', '.join(MAX_POOLING)}, got {max_pooling!r}")
+    check_choice("max_pooling", max_pooling, MAX_POOLING)
     nodes, modules, gates = dict(network.nodes), dict(network.operators.items()), set()
     for name, node in network.nodes.items():
         if name not in network.temporal or traits_of(modules[name]).pools != "max":

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from snn_lightning.errors import SettingsError
 from snn_lightning.graph.operators import traits_of
 from snn_lightning.graph.pointwise import overruns, strided
 from snn_lightning.graph.threads import Turns
+from snn_lightning.settings import check_choice
 
 PRECISIONS = ("float32", "tf32", "bf16")
 
@@ -53,9 +53,8 @@ def check_precision(precision: object) -> str:
     Raises:
         SettingsError: it is anything else.
     """
-    if not isinstance(precision, str) or precision not in PRECISIONS:
-        raise SettingsError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    return precision
+    check_choice("precision", precision, PRECISIONS)
+    return str(precision)
 
 
 @contextmanager

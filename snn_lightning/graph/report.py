@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 from snn_lightning.errors import ConversionError
@@ -16,9 +13,7 @@ from snn_lightning.graph.capture.lowering import Obstacle
 from snn_lightning.graph.ir import INPUT
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.normalise import lower, normalise, prepare
-
-_WIDE = 10_000
-"""Columns of a console on which no table is broken."""
+from snn_lightning.tables import aligned
 
 
 @dataclass(frozen=True)
@@ -88,26 +83,11 @@ class ConversionReport:
 
     def _table(self) -> list[str]:
         columns = self.columns()
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for heading in ("stage", "kind", "module"):
-            table.add_column(heading)
-        for heading in columns:
-            table.add_column(heading, justify="right")
-        table.add_column("operators")
+        rows = [("stage", "kind", "module", *columns, "operators")]
         for name, kind, path, operators in self.stages:
             cells = (texts.get(name, "") for texts in columns.values())
-            table.add_row(name, kind, path or "-", *cells, ", ".join(operators) or "-")
-        return _as_text(table)
-
-
-def _as_text(table: Table) -> list[str]:
-    """Return a table as lines of plain text, as wide as it needs to be."""
-    console = Console(
-        file=io.StringIO(), width=_WIDE, color_system=None, force_jupyter=False, markup=False, emoji=False
-    )
-    with console.capture() as lines:
-        console.print(table)
-    return [line.rstrip() for line in lines.get().splitlines()]
+            rows.append((name, kind, path or "-", *cells, ", ".join(operators) or "-"))
+        return aligned(rows, left=(0, 1, 2, len(rows[0]) - 1))
 
 
 def stage_table(network: StageNetwork) -> list[tuple[str, str, str, list[str]]]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph.capture.bounded import BoundedActivation
-from snn_lightning.models.layers import check_positive
+from snn_lightning.settings import check_interval, check_positive, check_whole
 from snn_lightning.spiking.neurons.dynamics import expected_rate
 
 
@@ -28,7 +28,7 @@ class Clipped(BoundedActivation):
 
     def __init__(self, cap: float = 1.0) -> None:
         super().__init__()
-        check_positive("activation.cap", cap)
+        check_positive("model.activation.cap", cap)
         self.register_buffer("cap", torch.tensor(float(cap)))
 
     def activate(self, x: Tensor) -> Tensor:
@@ -59,9 +59,7 @@ class RateNorm(BoundedActivation):
     def __init__(self, fraction: float = 1.0, momentum: float = 0.1) -> None:
         super().__init__()
         for name, value in (("fraction", fraction), ("momentum", momentum)):
-            check_positive(f"activation.{name}", value)
-            if value > 1:
-                raise SettingsError(f"model.activation.{name} must lie in (0, 1], got {value!r}")
+            check_interval(f"model.activation.{name}", value, "(0, 1]")
         self.momentum = momentum
         self.fraction = nn.Parameter(torch.tensor(float(fraction)))
         self.register_buffer("running_max", torch.ones(()))
@@ -101,11 +99,8 @@ class QuantizedClip(BoundedActivation):
 
     def __init__(self, levels: int = 4, cap: float = 8.0) -> None:
         super().__init__()
-        if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
-            raise SettingsError(
-                f"model.activation.levels must be a whole number of at least 1, got {levels!r}"
-            )
-        check_positive("activation.cap", cap)
+        check_whole("model.activation.levels", levels)
+        check_positive("model.activation.cap", cap)
         self.levels = levels
         self.cap = nn.Parameter(torch.tensor(float(cap)))
 

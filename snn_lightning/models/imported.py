@@ -1,6 +1,5 @@
 """Networks of the user's own: a dotted path and keywords in, an `nn.Module` out."""
 
-import hashlib
 import importlib
 import inspect
 import os
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_lightning.errors import SettingsError, unknown
+from snn_lightning.files import fingerprint
 
 EXAMPLE = "for example model.target=my_package.MyNet"
 
@@ -122,7 +122,7 @@ def code_fingerprint(target: str, net: nn.Module) -> str:
         except TypeError:  # written in C, or at a prompt
             continue
     contents = sorted(Path(file).read_bytes() for file in files if file and Path(file).is_file())
-    return hashlib.sha256(b"\0".join(contents)).hexdigest()[:16]
+    return fingerprint([b"\0".join(contents)])
 
 
 def _keywords(

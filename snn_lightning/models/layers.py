@@ -1,11 +1,9 @@
 """Small pieces the models share."""
 
-import math
-
 from torch import nn
 from torchvision.ops import Conv2dNormActivation
 
-from snn_lightning.errors import SettingsError
+from snn_lightning.settings import check_choice
 
 SMALL_IMAGE = 64
 """Up to this many pixels a side, a model takes its CIFAR form."""
@@ -30,35 +28,8 @@ def pooling(kind: str) -> nn.Module:
         >>> pooling("average")
         AvgPool2d(kernel_size=2, stride=2, padding=0)
     """
-    if kind == "average":
-        return nn.AvgPool2d(2)
-    if kind == "max":
-        return nn.MaxPool2d(2)
-    raise SettingsError(f"model.pool must be 'average' or 'max', got {kind!r}")
-
-
-def check_positive(field: str, value: float) -> None:
-    """Raise a SettingsError unless `value` is a number above zero.
-
-    Example:
-        >>> check_positive("width", 0)
-        Traceback (most recent call last):
-        snn_lightning.errors.SettingsError: model.width must be a number above 0, got 0
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0 or math.isinf(value):
-        raise SettingsError(f"model.{field} must be a number above 0, got {value!r}")
-
-
-def check_dropout(value: float) -> None:
-    """Raise a SettingsError unless `value` is a probability below one.
-
-    Example:
-        >>> check_dropout(1.0)
-        Traceback (most recent call last):
-        snn_lightning.errors.SettingsError: model.dropout must lie in [0, 1), got 1.0
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise SettingsError(f"model.dropout must lie in [0, 1), got {value!r}")
+    check_choice("model.pool", kind, ("average", "max"))
+    return nn.AvgPool2d(2) if kind == "average" else nn.MaxPool2d(2)
 
 
 def replace_first_conv(net: nn.Module, in_channels: int, stride: int | None = None) -> None:

@@ -3,8 +3,9 @@
 from torch import nn
 from torchvision.models import MNASNet
 
-from snn_lightning.models.layers import SMALL_IMAGE, check_dropout, check_positive, replace_first_conv
+from snn_lightning.models.layers import SMALL_IMAGE, replace_first_conv
 from snn_lightning.models.registry import register_model
+from snn_lightning.settings import check_interval, check_positive
 
 
 @register_model
@@ -31,8 +32,8 @@ def mnasnet(
         >>> mnasnet(num_classes=10, image_size=32, alpha=0.5).classifier[1].out_features
         10
     """
-    check_positive("alpha", alpha)
-    check_dropout(dropout)
+    check_positive("model.alpha", alpha)
+    check_interval("model.dropout", dropout, "[0, 1)")
     net = MNASNet(alpha, num_classes, dropout)
     small = image_size <= SMALL_IMAGE
     if small or in_channels != 3:

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from snn_lightning.models.layers import SMALL_IMAGE, check_dropout, check_positive, conv_bn_relu, initialise
+from snn_lightning.models.layers import SMALL_IMAGE, conv_bn_relu, initialise
 from snn_lightning.models.registry import register_model
+from snn_lightning.settings import check_interval, check_positive
 
 MOBILENET = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 """Output channels and stride of MobileNet's 13 depthwise separable blocks."""
@@ -66,6 +67,6 @@ def mobilenet(
         >>> net.eval()(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 10])
     """
-    check_positive("width", width)
-    check_dropout(dropout)
+    check_positive("model.width", width)
+    check_interval("model.dropout", dropout, "[0, 1)")
     return MobileNet(num_classes, in_channels, 1 if image_size <= SMALL_IMAGE else 2, width, dropout)

@@ -7,12 +7,11 @@ from torch import Tensor, nn
 
 from snn_lightning.models.layers import (
     SMALL_IMAGE,
-    check_dropout,
-    check_positive,
     initialise,
     pooling,
 )
 from snn_lightning.models.registry import register_model
+from snn_lightning.settings import check_interval, check_positive
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int, batch_norm: bool) -> list[nn.Module]:
@@ -134,8 +133,8 @@ def resnet20(
         >>> net.eval()(torch.zeros(2, 1, 32, 32)).shape
         torch.Size([2, 10])
     """
-    check_positive("width", width)
-    check_dropout(dropout)
+    check_positive("model.width", width)
+    check_interval("model.dropout", dropout, "[0, 1)")
     width = int(width)
     if deep_stem:
         stem = _deep_stem((in_channels, width, width, width), 1, batch_norm)
@@ -170,8 +169,8 @@ def resnet34(
         >>> net.eval()(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 10])
     """
-    check_positive("width", width)
-    check_dropout(dropout)
+    check_positive("model.width", width)
+    check_interval("model.dropout", dropout, "[0, 1)")
     width = int(width)
     small = image_size <= SMALL_IMAGE
     half = max(1, width // 2)

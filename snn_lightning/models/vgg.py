@@ -3,8 +3,9 @@
 from torch import Tensor, nn
 
 from snn_lightning.errors import SettingsError
-from snn_lightning.models.layers import SMALL_IMAGE, check_dropout, check_positive, initialise, pooling
+from snn_lightning.models.layers import SMALL_IMAGE, initialise, pooling
 from snn_lightning.models.registry import register_model
+from snn_lightning.settings import check_interval, check_positive
 
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """Output channels of the 13 convolutions; a pooling follows each block."""
@@ -70,8 +71,8 @@ def _vgg(
     dropout: float,
     batch_norm: bool,
 ) -> VGG:
-    check_positive("width", width)
-    check_dropout(dropout)
+    check_positive("model.width", width)
+    check_interval("model.dropout", dropout, "[0, 1)")
     if image_size < 32:
         raise SettingsError(
             f"VGG halves the image five times: data.image_size must be at least 32, got {image_size}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.precision import check_precision
 from snn_lightning.graph.report import site_caps, stage_table
 from snn_lightning.graph.threads import alone
+from snn_lightning.settings import check_whole
 from snn_lightning.spiking.neurons.config import IF, Neuron, check_neuron, neuron_from_spec, neuron_spec
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.report import SpikingReport, count_saved, spread
@@ -34,9 +35,8 @@ def check_timesteps(timesteps: object) -> int:
     Raises:
         SettingsError: it is anything else.
     """
-    if isinstance(timesteps, bool) or not isinstance(timesteps, int) or timesteps < 1:
-        raise SettingsError(f"timesteps (T) must be a whole number of at least 1, got {timesteps!r}")
-    return timesteps
+    check_whole("timesteps (T)", timesteps)
+    return cast(int, timesteps)
 
 
 class SpikingModel(nn.Module):

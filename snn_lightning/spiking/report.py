@@ -1,4 +1,4 @@
-"""What a spiking network is made of, as a table."""
+"""The table of a spiking network's stages, neurons and thresholds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KINDS = {
     ("units", "v_init"): "initial potentials",
     ("units", "bias"): "bias currents",
 }
-"""What is saved, by the owner and the name of the tensor."""
+"""The kinds of numbers that are saved, by the owner and the name of the tensor."""
 
 
 @dataclass(frozen=True)

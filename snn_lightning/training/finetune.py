@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from snn_lightning.errors import SettingsError
+from snn_lightning.settings import check_positive, check_whole
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,5 @@ class FineTuning:
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
-        if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 0:
-            raise SettingsError(f"finetune.epochs must be a whole number of at least 0, got {self.epochs!r}")
-        rate = self.learning_rate
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
-            raise SettingsError(f"finetune.learning_rate must be a positive number, got {rate!r}")
+        check_whole("finetune.epochs", self.epochs, least=0)
+        check_positive("finetune.learning_rate", self.learning_rate)

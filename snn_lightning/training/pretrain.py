@@ -1,9 +1,7 @@
 """Pretrained ANNs that are trained once and shared by all later runs with the same settings."""
 
-import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -11,8 +9,9 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from snn_lightning import files
 from snn_lightning.errors import CheckpointError
-from snn_lightning.files import read_checkpoint
+from snn_lightning.files import read_checkpoint, replacing
 from snn_lightning.training.plain import plain
 
 log = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
         SettingsError: a value is not plain.
     """
     text = json.dumps(plain(settings), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return files.fingerprint([text.encode()])
 
 
 def pretrained_path(cache_dir: str | PathLike[str], key: str) -> Path:
@@ -77,7 +76,8 @@ def load_or_train(
     if not leader:
         if agree(path.is_file()):
             return _kept(path)
-        train(path.with_name(f".{path.name}.part"))
+        with replacing(path, leader=False) as part:
+            train(part)
         return Pretrained(path, True)
     lock = FileLock(path.with_suffix(".lock"))
     try:
@@ -88,18 +88,13 @@ def load_or_train(
     try:
         if agree(path.exists()):
             return _kept(path)
-        # The name is the same in every process of a distributed training, since all of them save.
-        part = path.with_name(f".{path.name}.part")
-        try:
+        with replacing(path, leader=True) as part:
             train(part)
             if not part.is_file():
                 raise CheckpointError(
                     f"the pretraining of {path} ended without saving its checkpoint to {part}"
                 )
             path.with_suffix(".json").write_text(json.dumps(plain(settings), indent=2, sort_keys=True) + "\n")
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
         return Pretrained(path, True)
     finally:
         lock.release()

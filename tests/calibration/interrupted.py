@@ -12,7 +12,7 @@ import torch
 from snn_lightning import ACP, Weights
 from snn_lightning.calibration.api import run_calibration
 from snn_lightning.calibration.walk.communicator import Communicator
-from snn_lightning.calibration.walk.progress import Observer
+from snn_lightning.calibration.walk.observer import Observer
 from tests.calibration.support import same_bits
 from tests.toys import Residual, inputs, toy
 

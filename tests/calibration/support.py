@@ -16,7 +16,7 @@ from snn_lightning.calibration.steps.base import Step, register_step
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.calibration.walk.context import StageContext, StepReport
 from snn_lightning.calibration.walk.loop import CalibrationLoop
-from snn_lightning.calibration.walk.progress import Observer
+from snn_lightning.calibration.walk.observer import Observer
 from snn_lightning.calibration.walk.resume import PartialCheckpoint
 from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
 from snn_lightning.spiking.model import SpikingModel

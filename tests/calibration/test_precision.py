@@ -13,7 +13,7 @@ from snn_lightning.calibration.api import run_calibration
 from snn_lightning.calibration.steps.least_squares import RidgeProblem
 from snn_lightning.calibration.walk.cache import Cache
 from snn_lightning.calibration.walk.communicator import Communicator
-from snn_lightning.calibration.walk.progress import Observer
+from snn_lightning.calibration.walk.observer import Observer
 from snn_lightning.calibration.walk.resume import fingerprint
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph import normalise, prepare

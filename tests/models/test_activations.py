@@ -181,10 +181,10 @@ def test_models_are_built_with_an_activation(source: str) -> None:
             {"name": "qcfs", "levels": 2.5},
             r"activation\.levels must be a whole number of at least 1, got 2.5",
         ),
-        ({"name": "qcfs", "cap": -1.0}, r"activation\.cap must be a number above 0, got -1.0"),
-        ({"name": "clipped", "cap": "6"}, r"activation\.cap must be a number above 0, got '6'"),
-        ({"name": "rate_norm", "fraction": 1.5}, r"activation\.fraction must lie in \(0, 1\], got 1.5"),
-        ({"name": "rate_norm", "momentum": 0}, r"activation\.momentum must be a number above 0, got 0"),
+        ({"name": "qcfs", "cap": -1.0}, r"activation\.cap must be a positive number, got -1.0"),
+        ({"name": "clipped", "cap": "6"}, r"activation\.cap must be a positive number, got '6'"),
+        ({"name": "rate_norm", "fraction": 1.5}, r"activation\.fraction must be in \(0, 1\], got 1.5"),
+        ({"name": "rate_norm", "momentum": 0}, r"activation\.momentum must be in \(0, 1\], got 0"),
     ],
 )
 def test_bad_settings_are_named(activation, message: str) -> None:

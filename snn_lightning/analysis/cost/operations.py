@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from snn_lightning.analysis.cost.workload import Work
-from snn_lightning.analysis.format import aligned, in_bytes, si
+from snn_lightning.analysis.format import in_bytes, si
 from snn_lightning.graph.interpreter import ANNInterpreter
 from snn_lightning.graph.ir import INPUT, Instruction, Node, Stage
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import CONVOLUTIONS, traits_of
+from snn_lightning.tables import aligned
 
 FLOAT = 4
 """Bytes of a number."""

@@ -15,7 +15,7 @@ from snn_lightning.spiking.packing import SpikeTrain
 
 PLACES = ("device", "host", "disk")
 TRIM_EVERY = 128
-"""After so many values the memory between them is given back."""
+"""After so many values the heap is trimmed."""
 
 
 class Cache:
@@ -90,10 +90,10 @@ class Cache:
         self._work = 0
 
     def retire(self, entry: Entry) -> None:
-        """Free an entry whose memory another like it will soon want; it is given back by `free_retired`.
+        """Free an entry, but keep its memory until `free_retired`, for the next tensors like it.
 
-        Much memory freed at once goes back to the system, and each of its pages costs a fault when it comes
-        again. Without a budget and on the CPU only: a GPU keeps its memory by itself.
+        Large blocks that are freed go back to the system, and each of their pages costs a fault when they are
+        allocated again. Without a budget and on the CPU only: a GPU keeps its memory by itself.
         """
         if self.budget is None and entry.tensor is not None and entry.device.type == "cpu":
             self._retired.append(entry.tensor)
@@ -106,12 +106,12 @@ class Cache:
             size -= _size(self._retired.pop())
 
     def forget(self, entry: Entry) -> None:
-        """Count an entry that leaves the memory no longer."""
+        """Take an entry off the count of memory in use."""
         if self._in_memory.pop(id(entry), None) is not None:
             self.used -= entry.size
 
     def close(self) -> None:
-        """Count and keep nothing any more, in memory or on disk."""
+        """Delete all files, and count no workspace."""
         self.release()
         if self._folder is not None:
             self._folder.cleanup()

@@ -1,4 +1,4 @@
-"""What calibration asks of several processes; this version is the single process."""
+"""The sums, maxima and barriers of several processes; in this version there is a single one."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ from snn_lightning.calibration.walk.cache import Cache, Entry
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.calibration.walk.context import RelativeError, StageContext, StepReport, Stored
 from snn_lightning.calibration.walk.network_context import NetworkContext
-from snn_lightning.calibration.walk.progress import Observer, StageRecord
+from snn_lightning.calibration.walk.observer import Observer
+from snn_lightning.calibration.walk.records import StageRecord
 from snn_lightning.calibration.walk.resume import PartialCheckpoint
 from snn_lightning.errors import CalibrationError
 from snn_lightning.graph.interpreter import ANNInterpreter, Interpreter

@@ -1,4 +1,4 @@
-"""What the C library keeps of memory that nobody uses any more."""
+"""Return of freed memory from the C library to the system."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 
 
 def trim_heap() -> None:
-    """Give free memory that lies between values which stay back to the system; no-op but with glibc.
+    """Return freed heap memory to the system (glibc's `malloc_trim`); elsewhere do nothing.
 
     A walk allocates large tensors and keeps small ones. Each small one may lie where a large one was, so that
     the next large one needs new memory: at T=1024 that comes to tens of GB.

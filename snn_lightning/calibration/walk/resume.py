@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from snn_lightning import files
 from snn_lightning.calibration.pipelines import Pipeline
 from snn_lightning.errors import CheckpointError
 from snn_lightning.files import read_checkpoint, save_checkpoint, tensor_bytes
@@ -23,13 +24,10 @@ def fingerprint(network: StageNetwork, pipeline: Pipeline, images: Iterable[Tens
         pipeline: its settings.
         images: all calibration images, in order.
     """
-    digest = hashlib.sha256(repr((network.spec(), pipeline)).encode())
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor_bytes(value))
-    for part in images:
-        digest.update(tensor_bytes(part))
-    return digest.hexdigest()[:16]
+    state = sorted(network.state_dict().items())
+    parameters = (part for name, value in state for part in (name.encode(), tensor_bytes(value)))
+    settings = repr((network.spec(), pipeline)).encode()
+    return files.fingerprint(chain([settings], parameters, map(tensor_bytes, images)))
 
 
 class PartialCheckpoint:

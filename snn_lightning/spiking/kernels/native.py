@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import logging
 import os
 import platform
@@ -12,6 +11,8 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
+
+from snn_lightning.files import fingerprint, replacing
 
 SOURCE = Path(__file__).with_name("cpu.c")
 FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fPIC", "-shared")
@@ -58,19 +59,15 @@ def _fingerprint(compiler: str, flags: tuple[str, ...]) -> str:
     lines = processor.read_text().splitlines() if processor.exists() else [platform.processor()]
     features = sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
     parts = [SOURCE.read_text(), compiler, *flags, platform.platform(), *features]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    return fingerprint(["\0".join(parts).encode()])
 
 
 def _compile(compiler: str, flags: tuple[str, ...], path: Path) -> bool:
-    handle, part = tempfile.mkstemp(dir=path.parent, suffix=".so")
-    os.close(handle)
     try:
-        done = subprocess.run([compiler, *flags, str(SOURCE), "-o", part], capture_output=True, text=True)
-        if done.returncode == 0:
-            # In one step, so that another process never loads half a file.
-            os.replace(part, path)
-            return True
-        logger.info("%s failed: %s", compiler, done.stderr.strip()[-500:])
+        with replacing(path) as part:
+            command = [compiler, *flags, str(SOURCE), "-o", str(part)]
+            subprocess.run(command, capture_output=True, text=True, check=True)
+    except subprocess.CalledProcessError as error:
+        logger.info("%s failed: %s", compiler, error.stderr.strip()[-500:])
         return False
-    finally:
-        Path(part).unlink(missing_ok=True)
+    return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from snn_lightning.errors import SettingsError
+from snn_lightning.settings import check_whole
 from snn_lightning.spiking.neurons.dynamics import burst_integrate_and_fire
 from snn_lightning.spiking.neurons.staircase import StaircaseNeuron
 from snn_lightning.spiking.units import State
@@ -29,10 +29,7 @@ class BurstNeuron(StaircaseNeuron):
         self, highest: int, v_th: Tensor | None = None, rounding: str = "potential", timesteps: int = 1
     ) -> None:
         super().__init__(v_th, rounding, timesteps)
-        if isinstance(highest, bool) or not isinstance(highest, int) or not 1 <= highest <= LARGEST_BURST:
-            raise SettingsError(
-                f"spikes must be a whole number from 1 to {LARGEST_BURST} a time step, got {highest!r}"
-            )
+        check_whole("spikes a time step", highest, most=LARGEST_BURST)
         self.highest = highest
 
     def fire(self, current: Tensor, state: State, steps: int, static: bool) -> tuple[Tensor, Tensor]:

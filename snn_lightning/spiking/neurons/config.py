@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from snn_lightning.errors import SettingsError
 from snn_lightning.plugins import Registry
-from snn_lightning.settings import Settings
+from snn_lightning.settings import Settings, check_whole
 from snn_lightning.spiking.neurons.burst import LARGEST_BURST, BurstNeuron
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.neurons.signed import SignedNeuron
@@ -70,11 +70,7 @@ class Burst(Neuron):
     spikes: int = 2
 
     def __post_init__(self) -> None:
-        value = self.spikes
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_BURST:
-            raise SettingsError(
-                f"neuron.spikes must be a whole number from 1 to {LARGEST_BURST}, got {value!r}"
-            )
+        check_whole("neuron.spikes", self.spikes, most=LARGEST_BURST)
 
     def build(self) -> IFNeuron:
         """Return a `BurstNeuron`."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from snn_lightning.errors import SettingsError
+from snn_lightning.settings import check_choice
 from snn_lightning.spiking import kernels
 from snn_lightning.spiking.neurons import surrogate
 from snn_lightning.spiking.neurons.dynamics import ROUNDINGS, expected_rate, per_channel
@@ -50,8 +51,7 @@ class IFNeuron(Unit):
 
     def set_threshold(self, v_th: Tensor, rounding: str, timesteps: int) -> None:
         """Set the threshold, and initial potential and bias as `rounding` wants them."""
-        if rounding not in ROUNDINGS:
-            raise SettingsError(f"rounding must be one of {', '.join(ROUNDINGS)}, got {rounding!r}")
+        check_choice("rounding", rounding, ROUNDINGS)
         if not (torch.isfinite(v_th) & (v_th > 0)).all():
             raise SettingsError("v_th must be positive and finite in every channel")
         self.v_th = v_th

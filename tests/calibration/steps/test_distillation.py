@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from snn_lightning import ACP, Best, Burst, Distillation, IFNeuron, Pipeline, Signed, calibrate
-from snn_lightning.calibration.walk.progress import Observer
+from snn_lightning.calibration.walk.observer import Observer
 from snn_lightning.calibration.walk.resume import PartialCheckpoint
 from snn_lightning.errors import CalibrationError, SettingsError
 from snn_lightning.spiking import Neuron, register_neuron

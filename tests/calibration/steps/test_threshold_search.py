@@ -30,7 +30,7 @@ from snn_lightning.calibration.api import run_calibration
 from snn_lightning.calibration.images import shard
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.calibration.walk.loop import CalibrationLoop
-from snn_lightning.calibration.walk.progress import Observer
+from snn_lightning.calibration.walk.observer import Observer
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph import normalise
 from snn_lightning.spiking import Neuron

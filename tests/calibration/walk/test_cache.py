@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from snn_lightning import ACP, LCP, LeastSquares, Weights, calibrate
 from snn_lightning.calibration.walk.cache import Cache, StoredSpikes
 from snn_lightning.calibration.walk.context import parts_of_time
-from snn_lightning.calibration.walk.progress import Observer
+from snn_lightning.calibration.walk.observer import Observer
 from snn_lightning.errors import CalibrationError, SettingsError
 from snn_lightning.spiking.kernels import Layout
 from tests.calibration.support import make_loop, parameters, same_bits

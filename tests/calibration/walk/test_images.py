@@ -9,7 +9,7 @@ from snn_lightning.calibration.api import run_calibration
 from snn_lightning.calibration.images import collect_images
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.calibration.walk.network_context import NetworkContext
-from snn_lightning.calibration.walk.progress import Observer
+from snn_lightning.calibration.walk.observer import Observer
 from snn_lightning.errors import CalibrationError
 from snn_lightning.graph import INPUT
 from tests.calibration.support import make_loop, same_bits

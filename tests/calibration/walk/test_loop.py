@@ -10,7 +10,7 @@ from torch import nn
 from snn_lightning import ACP, LCP, MMSE, Baseline, Bias, Max, Pipeline, Potential, Weights, calibrate
 from snn_lightning.calibration.steps.base import Step, register_step
 from snn_lightning.calibration.walk.context import StepReport
-from snn_lightning.calibration.walk.progress import Observer
+from snn_lightning.calibration.walk.observer import Observer
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph.operators import traits_of
 from tests.calibration.support import (

@@ -14,7 +14,7 @@ import torch
 from snn_lightning import ACP, LCP, MMSE, Baseline, Bias, Max, Percentile, Weights, calibrate
 from snn_lightning.calibration.api import run_calibration
 from snn_lightning.calibration.walk.communicator import Communicator
-from snn_lightning.calibration.walk.progress import Observer
+from snn_lightning.calibration.walk.observer import Observer
 from snn_lightning.calibration.walk.resume import PartialCheckpoint, fingerprint
 from snn_lightning.errors import CheckpointError
 from snn_lightning.graph import normalise, prepare

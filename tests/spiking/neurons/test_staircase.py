@@ -202,5 +202,5 @@ def test_every_inference_starts_afresh(kind: str) -> None:
 
 @pytest.mark.parametrize("most", [0, -1, 128, 1.5, True, "2"])
 def test_a_burst_has_one_spike_or_more(most: int) -> None:
-    with pytest.raises(SettingsError, match="spikes must be a whole number from 1 to 127 a time step, got"):
+    with pytest.raises(SettingsError, match="spikes a time step must be a whole number from 1 to 127, got"):
         BurstNeuron(most)
