@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from snn_lightning.errors import SettingsError, unknown
 
@@ -80,6 +81,22 @@ class Registry(Generic[Thing]):
         if name not in self._things:
             raise SettingsError(unknown(self.kind, name, sorted(self._things)))
         return self._things[name]
+
+    def describe(self, settings: Any) -> dict[str, Any]:
+        """Return an instance of a registered dataclass as plain values: its class's name and its fields."""
+        return {"kind": self.name_of(cast(Thing, type(settings))), **asdict(settings)}
+
+    def restore(self, description: Mapping[str, Any]) -> Any:
+        """Return the instance that `describe` described.
+
+        Raises:
+            SettingsError: its class or its fields are not known here.
+        """
+        values = dict(description)
+        try:
+            return self.get(values.pop("kind"))(**values)
+        except (KeyError, TypeError) as error:
+            raise SettingsError(f"{self.kind} {dict(description)!r} is not known here ({error!r})") from error
 
     def __contains__(self, name: str) -> bool:
         return name in self._things

@@ -106,7 +106,7 @@ def test_what_a_user_sees(calibrated: Finished) -> None:
 def test_the_snn_loads_in_every_way_and_is_the_one_that_was_tested(calibrated: Finished) -> None:
     path = calibrated.folder / "snn.ckpt"
     spec = torch.load(path, weights_only=True)[KEY]["spec"]
-    assert (spec["status"], spec["timesteps"]) == ("calibrated", 2)
+    assert (spec["status"], spec["conversion"]["timesteps"]) == ("calibrated", 2)
     x, y = images_of_the_test()
     with torch.no_grad():
         snn = load_converted(path)

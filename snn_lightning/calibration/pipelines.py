@@ -8,12 +8,8 @@ from typing import Any
 from snn_lightning.calibration.images import count_images
 from snn_lightning.calibration.walk.cache import PLACES
 from snn_lightning.errors import SettingsError
-from snn_lightning.graph.normalise import MAX_POOLING
-from snn_lightning.graph.precision import check_precision
-from snn_lightning.settings import Settings
-from snn_lightning.spiking.model import check_timesteps
-from snn_lightning.spiking.neurons.config import IF, Neuron, check_neuron, check_surrogate
-from snn_lightning.spiking.neurons.dynamics import ROUNDINGS
+from snn_lightning.spiking.conversion import Conversion
+from snn_lightning.spiking.neurons.config import check_surrogate
 from snn_lightning.thresholds import MMSE, Threshold
 
 
@@ -172,48 +168,27 @@ class Distillation(FinalStep):
 
 
 @dataclass(frozen=True)
-class Pipeline(Settings):
-    """What every pipeline has; by itself it only sets thresholds.
+class Pipeline(Conversion):
+    """What every pipeline has beside how the network is converted; by itself it only sets thresholds.
 
     Args:
-        timesteps: T.
-        threshold: how each site's firing threshold is found.
-        neuron: the kind of neurons at the sites.
-        rounding: "potential", "bias" or "floor"; see `IFNeuron`.
-        max_pooling: "gated", "average" or "keep"; see `graph.prepare`.
-        convert_avg_pool: give average pooling neurons of its own (FL appendix B).
+        threshold: how each site's firing threshold is found; see `Conversion` for its other fields.
         calibrate_readout: whether the steps also correct the readout.
-        precision: in which the synapses of ANN and SNN compute, then and afterwards: "float32", "tf32" or
-            "bf16"; see `graph.precision`. Potentials, thresholds and biases stay float32.
         cache_budget_gb: memory for the sweep's cache in GB; what is more goes to disk. None for no limit.
         cache_place: "device", "host" (the host's memory) or "disk".
         seed: of the private generators; the same seed gives the same SNN.
     """
 
-    timesteps: int
     threshold: Threshold = field(default_factory=MMSE)
-    neuron: Neuron = field(default_factory=IF)
-    rounding: str = "potential"
-    max_pooling: str = "gated"
-    convert_avg_pool: bool = False
     calibrate_readout: bool = True
-    precision: str = "float32"
     cache_budget_gb: float | None = None
     cache_place: str = "device"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_timesteps(self.timesteps)
-        if not isinstance(self.threshold, Threshold):
-            raise SettingsError(f"threshold must be a Threshold such as MMSE(), got {self.threshold!r}")
-        check_neuron(self.neuron)
-        if self.rounding not in ROUNDINGS:
-            raise SettingsError(f"rounding must be one of {', '.join(ROUNDINGS)}, got {self.rounding!r}")
-        if self.max_pooling not in MAX_POOLING:
-            raise SettingsError(
-                f"max_pooling must be one of {', '.join(MAX_POOLING)}, got {self.max_pooling!r}"
-            )
-        check_precision(self.precision)
+        super().__post_init__()
+        if self.threshold is None:
+            raise SettingsError("threshold must be a Threshold such as MMSE(), got None")
         _positive("pipeline", "cache_budget_gb", self.cache_budget_gb, optional=True)
         if self.cache_place not in PLACES:
             raise SettingsError(f"cache_place must be one of {', '.join(PLACES)}, got {self.cache_place!r}")

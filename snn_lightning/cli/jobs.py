@@ -86,9 +86,7 @@ def calibrate(config: DictConfig) -> Results | None:
             "finetune.epochs trains on one process: set trainer.devices=1, or finetune.epochs=0"
         )
     if config.dry_run:
-        report = conversion_report(
-            experiment.module.net, _sample(experiment), pipeline.max_pooling, pipeline.convert_avg_pool
-        )
+        report = conversion_report(experiment.module.net, _sample(experiment), pipeline)
         experiment.console.print(str(report), highlight=False, markup=False, soft_wrap=True)
         if not report.convertible:
             sys.exit(1)
@@ -238,7 +236,7 @@ def _cost_report(experiment: Experiment, pipeline: Pipeline) -> str:
     sample = _sample(experiment)[:8]
     device = trainer.strategy.root_device
     network = normalise(experiment.module.net, sample)
-    network = prepare(network, sample, pipeline.max_pooling, pipeline.convert_avg_pool).to(device)
+    network = prepare(network, sample, pipeline).to(device)
     network.precision = pipeline.precision
     work = work_of(pipeline, len(_calibration_loader(experiment).dataset), trainer.world_size)
     experiment.data.setup("test")

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from snn_lightning.errors import ConversionError, SettingsError
+from snn_lightning.errors import ConversionError
 from snn_lightning.graph.capture import rules as _rules  # noqa: F401  (registers the rules)
 from snn_lightning.graph.capture.bounded import plain_activations
 from snn_lightning.graph.capture.lowering import Lowering
@@ -19,13 +19,12 @@ from snn_lightning.graph.ir import INPUT
 from snn_lightning.graph.network import StageNetwork, require_sites
 from snn_lightning.graph.operators import MAX_POOLS
 from snn_lightning.graph.passes.fold import fold_batch_norms
+from snn_lightning.graph.passes.pooling import Pooling, convert_average_pooling
 from snn_lightning.graph.precision import own_precision
 from snn_lightning.graph.threads import alone
 
 TOLERANCE = 1e-4
 """Largest relative error allowed between the ANN and its normalised graph."""
-
-MAX_POOLING = ("gated", "average", "keep")
 
 
 def normalise(ann: nn.Module, sample: Tensor, others: Sequence[Tensor] = ()) -> StageNetwork:
@@ -90,36 +89,28 @@ def lower(ann: nn.Module, sample: Tensor) -> StageNetwork:
     return network.eval()
 
 
-def prepare(
-    network: StageNetwork, sample: Tensor, max_pooling: str = "gated", convert_avg_pool: bool = False
-) -> StageNetwork:
-    """Choose how pooling is converted.
+def prepare(network: StageNetwork, sample: Tensor, pooling: Pooling | None = None) -> StageNetwork:
+    """Let pooling become what it shall be in the spiking network.
 
     Args:
         network: a normalised ANN.
         sample: inputs `[N, ...]`, to know the sizes that adaptive pooling meets and those of the sites.
-        max_pooling: "gated" passes, in each window, the spikes of the input with the largest rate so far;
-            "average" replaces max pooling; "keep" takes the maximum of the spikes of each time step.
-        convert_avg_pool: give every average pooling of spikes neurons of its own, as a depthwise convolution
-            (FL appendix B, eq. 24).
+        pooling: what it shall be, `Pooling()` by default.
 
     Returns:
         A network with the same parameters (shared, not copied).
     """
-    if max_pooling not in MAX_POOLING:
-        raise SettingsError(f"max_pooling must be one of {', '.join(MAX_POOLING)}, got {max_pooling!r}")
+    pooling = pooling or Pooling()
     nodes, modules, gates = dict(network.nodes), dict(network.operators.items()), set()
     for name, node in network.nodes.items():
         if name not in network.temporal or not isinstance(modules[name], MAX_POOLS):
             continue
-        if max_pooling == "gated":
+        if pooling.max_pooling == "gated":
             gates.add(name)
-        elif max_pooling == "average":
+        elif pooling.max_pooling == "average":
             nodes[name], modules[name] = _averaged(node, modules[name])
     network = StageNetwork(nodes.values(), network.output, modules, gates)
-    if convert_avg_pool:
-        from snn_lightning.graph.passes.pooling import convert_average_pooling
-
+    if pooling.convert_avg_pool:
         network = convert_average_pooling(network, sample)
     with torch.no_grad():
         values = network.run_operators(network.nodes, {INPUT: sample[:1]})

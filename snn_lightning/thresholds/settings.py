@@ -10,9 +10,13 @@ from torch import Tensor
 from snn_lightning.errors import SettingsError
 from snn_lightning.settings import Settings
 from snn_lightning.spiking import kernels
+from snn_lightning.spiking.conversion import THRESHOLDS
 from snn_lightning.thresholds.histogram import BINS, Histogram
 
 GRANULARITIES = ("channel", "layer")
+
+register_threshold = THRESHOLDS.register
+"""Register a kind of threshold, so that a checkpoint can name it."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Threshold(Settings):
         return v_th if cap is None else v_th.clamp(max=cap)
 
 
+@register_threshold
 @dataclass(frozen=True)
 class Max(Threshold):
     """The largest activation (MaxAct, Diehl et al. 2015): nothing is clipped."""
@@ -75,6 +80,7 @@ class Max(Threshold):
         return histogram.maximum
 
 
+@register_threshold
 @dataclass(frozen=True)
 class Percentile(Threshold):
     """A percentile of all activations, zeros included (Rueckauer et al. 2017).
@@ -111,6 +117,7 @@ class Percentile(Threshold):
         return torch.where(value > 0, value, histogram.maximum)
 
 
+@register_threshold
 @dataclass(frozen=True)
 class Cap(Threshold):
     """The site's own cap: 6 for ReLU6, λ for an activation trained with an upper bound.
@@ -138,6 +145,7 @@ class Cap(Threshold):
         return torch.full_like(histogram.maximum, cap)
 
 
+@register_threshold
 @dataclass(frozen=True)
 class MMSE(Threshold):
     """The threshold with the least squared error of ClipRound (PC eq. 18, Algo. 1).

@@ -24,7 +24,7 @@ from snn_lightning import (
 )
 from snn_lightning.calibration.pipelines import FinalStep, Step
 from snn_lightning.errors import SettingsError, SNNLightningError
-from snn_lightning.thresholds import Threshold
+from snn_lightning.thresholds import Threshold, register_threshold
 from tests.calibration.support import same_bits
 from tests.toys import MaxPooled, PlainConv, inputs, toy
 
@@ -43,6 +43,8 @@ def test_timesteps(pipeline, timesteps):
         ({"max_pooling": "spikes"}, "max_pooling must be one of gated, average, keep, got 'spikes'"),
         ({"threshold": "mmse"}, r"threshold must be a Threshold such as MMSE\(\), got 'mmse'"),
         ({"threshold": MMSE}, "threshold must be a Threshold"),
+        ({"threshold": None}, "threshold must be a Threshold"),
+        ({"threshold": Threshold()}, "threshold Threshold is not registered: put @register_threshold on it"),
         ({"cache_budget_gb": 0}, "pipeline.cache_budget_gb must be a positive number, got 0"),
         ({"cache_budget_gb": float("inf")}, "pipeline.cache_budget_gb must be a positive number, got inf"),
         ({"cache_budget_gb": "8"}, "pipeline.cache_budget_gb must be a positive number, got '8'"),
@@ -140,6 +142,7 @@ def test_settings_are_frozen_values():
     assert issubclass(SettingsError, ValueError)
 
 
+@register_threshold
 @dataclass(frozen=True)
 class Half(Threshold):
     """A threshold of a user's own."""

@@ -1,16 +1,20 @@
-"""Average pooling as a depthwise convolution with neurons of its own."""
+"""What becomes of pooling; average pooling as a depthwise convolution with neurons of its own."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from snn_lightning.errors import ConversionError
+from snn_lightning.errors import ConversionError, SettingsError
 from snn_lightning.graph.ir import ACTIVATION, INPUT, Node
 from snn_lightning.graph.network import StageNetwork
-from snn_lightning.graph.operators import settings_of
+from snn_lightning.graph.operators import MAX_POOLS, settings_of
+from snn_lightning.settings import Settings
+
+MAX_POOLING = ("gated", "average", "keep")
 
 AVERAGE_POOLS = (
     "AvgPool1d",
@@ -21,6 +25,36 @@ AVERAGE_POOLS = (
     "AdaptiveAvgPool3d",
 )
 _NON_NEGATIVE = (ACTIVATION, *AVERAGE_POOLS, "Cat", "Flatten", "Reshape", "Permute", "Narrow", "MaxPool2d")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooling(Settings):
+    """What becomes of the pooling of spikes.
+
+    Args:
+        max_pooling: "gated" passes, in each window, the spikes of the input with the largest rate so far;
+            "average" replaces max pooling; "keep" takes the maximum of the spikes of each time step.
+        convert_avg_pool: give every average pooling of spikes neurons of its own, as a depthwise convolution
+            (FL appendix B, eq. 24).
+    """
+
+    max_pooling: str = "gated"
+    convert_avg_pool: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_pooling not in MAX_POOLING:
+            raise SettingsError(
+                f"max_pooling must be one of {', '.join(MAX_POOLING)}, got {self.max_pooling!r}"
+            )
+
+
+def pooling_of(network: StageNetwork) -> Pooling:
+    """Return what has become of pooling in `network`, which files of formats 1 to 3 don't say."""
+    kept = any(isinstance(network.operators[name], MAX_POOLS) for name in network.temporal)
+    return Pooling(
+        max_pooling="gated" if network.gates else "keep" if kept else "average",
+        convert_avg_pool=any(f"{name}_synapse" in network.nodes for name in network.sites),
+    )
 
 
 def depthwise(pool: nn.Module, channels: int, size: tuple[int, ...]) -> nn.Module:

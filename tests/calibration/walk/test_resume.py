@@ -18,7 +18,7 @@ from snn_lightning.calibration.walk.progress import Observer
 from snn_lightning.calibration.walk.resume import PartialCheckpoint, fingerprint
 from snn_lightning.errors import CheckpointError
 from snn_lightning.graph import normalise, prepare
-from snn_lightning.thresholds import Threshold
+from snn_lightning.thresholds import Threshold, register_threshold
 from tests.calibration.support import same_bits
 from tests.toys import PlainConv, Residual, inputs, toy
 
@@ -161,6 +161,7 @@ def test_other_calibrations_do_not_meet(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@register_threshold
 @dataclasses.dataclass(frozen=True)
 class Twice(Threshold):
     def find(self, histogram, timesteps, half_step):
