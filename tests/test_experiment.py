@@ -83,8 +83,9 @@ def test_what_a_user_sees(calibrated: Finished) -> None:
         "Testing the ANN",
         "Testing the uncalibrated SNN, T=2",
         "Converted: 13 sites are IF() neurons, nothing left analog; T=2, uncalibrated",
-        "Calibrating and testing the SNN, pipeline acp, T=2",
+        "Calibrating the SNN, pipeline acp, T=2",
         *(f"[{stage:>3}/{STAGES}] " for stage in range(1, STAGES + 1)),
+        "Testing the SNN, T=2",
         "ANN accuracy",
         "uncalibrated SNN accuracy, T=2",
         "SNN accuracy, T=2",
@@ -106,7 +107,7 @@ def test_what_a_user_sees(calibrated: Finished) -> None:
 def test_the_snn_loads_in_every_way_and_is_the_one_that_was_tested(calibrated: Finished) -> None:
     path = calibrated.folder / "snn.ckpt"
     spec = torch.load(path, weights_only=True)[KEY]["spec"]
-    assert (spec["status"], spec["timesteps"]) == ("calibrated", 2)
+    assert (spec["status"], spec["conversion"]["timesteps"]) == ("calibrated", 2)
     x, y = images_of_the_test()
     with torch.no_grad():
         snn = load_converted(path)

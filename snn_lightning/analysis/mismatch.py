@@ -7,17 +7,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
-from itertools import product, zip_longest
+from itertools import zip_longest
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from snn_lightning.errors import ConversionError, SettingsError
+from snn_lightning.errors import SettingsError
 from snn_lightning.graph.interpreter import ANNInterpreter
 from snn_lightning.graph.ir import INPUT, Node, Stage
 from snn_lightning.graph.network import StageNetwork
-from snn_lightning.graph.normalise import MAX_POOLING, normalise, prepare
+from snn_lightning.graph.normalise import normalise, prepare
 from snn_lightning.graph.threads import alone
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.neurons.dynamics import per_channel
@@ -162,7 +162,7 @@ def measure_mismatch(ann: nn.Module, snn: SpikingModel, images: Tensor) -> Misma
     """
     if len(images) == 0:
         raise SettingsError("measure_mismatch needs at least one image")
-    network = _counterpart(ann, snn.network, images)
+    network = _counterpart(ann, snn, images)
     split = _Split(network, snn)
     for chunk in images.split(snn.images_at_once):
         with averaging(snn) as means:
@@ -273,25 +273,18 @@ def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
     sums[name] = sums[name] + value if name in sums else value
 
 
-def _counterpart(ann: nn.Module, wanted: StageNetwork, images: Tensor) -> StageNetwork:
-    """Return the ANN as stages, with its pooling treated as in the SNN's network `wanted`.
+def _counterpart(ann: nn.Module, snn: SpikingModel, images: Tensor) -> StageNetwork:
+    """Return the ANN as the stages from which the SNN was made.
 
     Raises:
-        SettingsError: there is no such treatment.
+        SettingsError: they are others.
     """
-    network = ann
-    if not isinstance(network, StageNetwork):
-        with alone():
-            network = normalise(ann, images[:8])
+    with alone():
+        network = ann if isinstance(ann, StageNetwork) else normalise(ann, images[:8])
+        network = prepare(network, images[:1], snn.conversion)
+    wanted = snn.network
     if _form(network) == _form(wanted):
         return network
-    for convert_avg_pool, max_pooling in product((False, True), MAX_POOLING):
-        try:
-            prepared = prepare(network, images[:1], max_pooling, convert_avg_pool)
-        except ConversionError:
-            continue  # Then the SNN was not made in this way.
-        if _form(prepared) == _form(wanted):
-            return prepared
     pairs = zip_longest(wanted.nodes.values(), network.nodes.values())
     differing = (f"{_text_of(a)} where the ANN has {_text_of(b)}" for a, b in pairs if _call(a) != _call(b))
     raise SettingsError(

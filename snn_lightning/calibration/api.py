@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,37 +20,22 @@ from snn_lightning.calibration.walk.observer import Observer, RichObserver
 from snn_lightning.calibration.walk.resume import PartialCheckpoint, fingerprint
 from snn_lightning.errors import CalibrationError, SettingsError
 from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
-from snn_lightning.graph.precision import check_precision, own_precision
+from snn_lightning.graph.precision import own_precision
 from snn_lightning.graph.threads import alone
-from snn_lightning.spiking.model import SpikingModel, check_timesteps
-from snn_lightning.spiking.neurons.config import IF, Neuron
+from snn_lightning.spiking.conversion import Conversion
+from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.thresholds import Max, Threshold
 
 
-def convert(
-    ann: nn.Module,
-    sample: Tensor,
-    timesteps: int,
-    *,
-    threshold: Threshold | None = None,
-    neuron: Neuron | None = None,
-    rounding: str = "potential",
-    max_pooling: str = "gated",
-    convert_avg_pool: bool = False,
-    precision: str = "float32",
-) -> SpikingModel:
+def convert(ann: nn.Module, sample: Tensor, timesteps: int, **options: Any) -> SpikingModel:
     """Convert an ANN without calibrating it.
 
     Args:
         ann: the trained network; left as it is.
         sample: a batch of inputs `[N, ...]`, from which the thresholds are taken.
         timesteps: T.
-        threshold: channel-wise `Max()` by default.
-        neuron: the kind of neurons, `IF()` by default.
-        rounding: "potential", "bias" or "floor".
-        max_pooling: "gated", "average" or "keep".
-        convert_avg_pool: give average pooling neurons of its own.
-        precision: of the synapses, "float32", "tf32" or "bf16".
+        options: fields of `Conversion`: `neuron`, `rounding`, `max_pooling`, `convert_avg_pool`, `precision`,
+            and `threshold`, a channel-wise `Max()` by default. None leaves one at its default.
 
     Returns:
         A SpikingModel on the ANN's output scale.
@@ -58,13 +43,38 @@ def convert(
     Raises:
         ConversionError: lists everything that can't be converted.
     """
-    check_timesteps(timesteps)
-    check_precision(precision)
-    threshold = threshold or Max()
+    given = {name: value for name, value in options.items() if value is not None}
+    conversion = Conversion(timesteps, **{"threshold": Max(), **given})
+    return spiking(prepared(ann, [sample], conversion), sample, conversion)
+
+
+def prepared(ann: nn.Module, samples: Sequence[Tensor], conversion: Conversion) -> StageNetwork:
+    """Return the network that becomes spiking: normalised, its pooling chosen, in its precision.
+
+    Args:
+        ann: the trained network; left as it is.
+        samples: inputs `[N, ...]` on its device, the first of the size that it is converted for, the rest of
+            other sizes; see `samples_of`.
+        conversion: how it is converted.
+    """
+    first, *others = samples
     with alone():
-        network = prepare(normalise(ann, sample), sample, max_pooling, convert_avg_pool)
-    network.precision = precision
-    model = _spiking_copy(network, timesteps, neuron or IF()).to(sample.device)
+        network = prepare(normalise(ann, first, others), first, conversion)
+    network.precision = conversion.precision
+    return network
+
+
+def samples_of(batches: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Return 8 images of the first batch and one of each other size on `device`, `[n, ...]` each."""
+    size = batches[0].shape[1:]
+    others = {batch.shape[1:]: batch[:1] for batch in reversed(batches) if batch.shape[1:] != size}
+    return [x.to(device, copy=True) for x in (batches[0][:8], *others.values())]
+
+
+def spiking(network: StageNetwork, sample: Tensor, conversion: Conversion) -> SpikingModel:
+    """Return a spiking copy of a prepared network, with thresholds from the activations of `sample`."""
+    model, threshold = _copy(network, conversion).to(sample.device), cast(Threshold, conversion.threshold)
+    rounding, timesteps = conversion.rounding, conversion.timesteps
     with torch.no_grad():
         values = network.run_operators(network.nodes, {INPUT: sample})
         for name, unit in model.neurons.items():
@@ -123,6 +133,7 @@ def run_calibration(
 
     Every process passes the same ANN and the same batches, and takes its own share of the images. The list
     `batches` is emptied, so that the images are in the cache alone, and no longer than something reads them.
+    An ANN that is `prepared` already is not converted again.
 
     Returns:
         The calibrated model, and the file with its stages, which the caller removes when the model is safe.
@@ -135,12 +146,10 @@ def run_calibration(
     total = sum(len(batch) for batch in batches)
     pipeline.check_images(total)
     device = torch.device(device) if device is not None else next(ann.parameters(), batches[0]).device
-    sample = batches[0][:8].to(device, copy=True)
+    samples = samples_of(batches, device)
     with torch.inference_mode(False):
-        with alone():
-            network = normalise(ann, sample, _other_sizes(batches, device))
-            network = prepare(network, sample, pipeline.max_pooling, pipeline.convert_avg_pool)
-        model = _spiking_copy(network, pipeline.timesteps, pipeline.neuron).to(device)
+        network = ann if isinstance(ann, StageNetwork) else prepared(ann, samples, pipeline)
+        model = _copy(network, pipeline.conversion).to(device)
         keep = None
         if partial is not None:
             key = fingerprint(network, pipeline, batches)
@@ -150,7 +159,7 @@ def run_calibration(
         loop = CalibrationLoop(network, model, pipeline, chunks, indices, total, communicator, observer, keep)
         batches.clear()
         work = pipeline.work(total, communicator.world_size)
-        observer.begin(StageCosts.modelled(network, sample, work))
+        observer.begin(StageCosts.modelled(network, samples[0], work))
         # Gradients of the synapses too.
         with observer, torch.enable_grad(), own_precision(pipeline.precision, device):
             model.records = loop.run()
@@ -162,14 +171,8 @@ def _check_pipeline(pipeline: object) -> None:
         raise SettingsError(f"pipeline must be Baseline, LCP, ACP or another Pipeline, got {pipeline!r}")
 
 
-def _spiking_copy(network: StageNetwork, timesteps: int, neuron: Neuron) -> SpikingModel:
-    return SpikingModel(copy.deepcopy(network), timesteps, neuron).eval()
-
-
-def _other_sizes(batches: list[Tensor], device: torch.device) -> list[Tensor]:
-    """Return one image of each size but the first batch's, `[1, ...]` each."""
-    sizes = {batch.shape[1:]: batch[:1] for batch in reversed(batches)}
-    return [x.to(device) for size, x in sizes.items() if size != batches[0].shape[1:]]
+def _copy(network: StageNetwork, conversion: Conversion) -> SpikingModel:
+    return SpikingModel(copy.deepcopy(network), conversion).eval()
 
 
 def _dense(images: Tensor) -> Tensor:

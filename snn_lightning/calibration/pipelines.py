@@ -16,53 +16,34 @@ from snn_lightning.calibration.steps.threshold_search import NeuronSearch
 from snn_lightning.calibration.steps.weights import Weights
 from snn_lightning.calibration.walk.cache import PLACES
 from snn_lightning.errors import SettingsError
-from snn_lightning.graph.normalise import MAX_POOLING
-from snn_lightning.graph.precision import check_precision
-from snn_lightning.settings import Settings, check_choice, check_positive, check_whole
-from snn_lightning.spiking.model import check_timesteps
-from snn_lightning.spiking.neurons.config import IF, Neuron, check_neuron, check_surrogate
-from snn_lightning.spiking.neurons.dynamics import ROUNDINGS
-from snn_lightning.thresholds import MMSE, Threshold, check_threshold
+from snn_lightning.settings import check_choice, check_positive, check_whole
+from snn_lightning.spiking.conversion import Conversion
+from snn_lightning.spiking.neurons.config import check_surrogate
+from snn_lightning.thresholds import MMSE, Threshold
 
 
 @dataclass(frozen=True)
-class Pipeline(Settings):
-    """What every pipeline has; by itself it only sets thresholds.
+class Pipeline(Conversion):
+    """What every pipeline has beside how the network is converted; by itself it only sets thresholds.
 
     Args:
-        timesteps: T.
-        threshold: how each site's firing threshold is found.
-        neuron: the kind of neurons at the sites.
-        rounding: "potential", "bias" or "floor"; see `IFNeuron`.
-        max_pooling: "gated", "average" or "keep"; see `graph.prepare`.
-        convert_avg_pool: give average pooling neurons of its own (FL appendix B).
+        threshold: how each site's firing threshold is found; see `Conversion` for its other fields.
         calibrate_readout: whether the steps also correct the readout.
-        precision: in which the synapses of ANN and SNN compute, then and afterwards: "float32", "tf32" or
-            "bf16"; see `graph.precision`. Potentials, thresholds and biases stay float32.
         cache_budget_gb: memory for the sweep's cache in GB; what is more goes to disk. None for no limit.
         cache_place: "device", "host" (the host's memory) or "disk".
         seed: of the private generators; the same seed gives the same SNN.
     """
 
-    timesteps: int
     threshold: Threshold = field(default_factory=MMSE)
-    neuron: Neuron = field(default_factory=IF)
-    rounding: str = "potential"
-    max_pooling: str = "gated"
-    convert_avg_pool: bool = False
     calibrate_readout: bool = True
-    precision: str = "float32"
     cache_budget_gb: float | None = None
     cache_place: str = "device"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_timesteps(self.timesteps)
-        check_threshold(self.threshold)
-        check_neuron(self.neuron)
-        check_choice("rounding", self.rounding, ROUNDINGS)
-        check_choice("max_pooling", self.max_pooling, MAX_POOLING)
-        check_precision(self.precision)
+        super().__post_init__()
+        if self.threshold is None:
+            raise SettingsError("threshold must be a Threshold such as MMSE(), got None")
         check_positive("pipeline.cache_budget_gb", self.cache_budget_gb, optional=True)
         check_choice("cache_place", self.cache_place, PLACES)
         check_whole("pipeline.seed", self.seed, least=0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from snn_lightning.calibration.api import run_calibration
+from snn_lightning.calibration.api import prepared, run_calibration, samples_of, spiking
 from snn_lightning.calibration.pipelines import Pipeline
 from snn_lightning.calibration.walk.resume import PartialCheckpoint
 from snn_lightning.callbacks.averaging import WeightAveraging
@@ -25,6 +27,7 @@ from snn_lightning.callbacks.refusals import refuse_frozen, refuse_trainer
 from snn_lightning.callbacks.statistics import InputStatistics
 from snn_lightning.errors import CalibrationError, CheckpointError, ConversionError, SettingsError
 from snn_lightning.files import check_sums
+from snn_lightning.graph import StageNetwork
 from snn_lightning.settings import check_choice
 from snn_lightning.spiking.checkpoint import (
     find_spiking_model,
@@ -32,6 +35,24 @@ from snn_lightning.spiking.checkpoint import (
     write_spec,
 )
 from snn_lightning.spiking.model import SpikingModel
+from snn_lightning.thresholds import Max
+
+
+@dataclass
+class _Prepared:
+    """An ANN that is converted, before its calibration.
+
+    Args:
+        recorder: knows its place in the module.
+        batches: what it receives, `[N, ...]` each.
+        network: its stages.
+        snn: what is in its place meanwhile; None for the ANN itself.
+    """
+
+    recorder: Recorder
+    batches: list[Tensor]
+    network: StageNetwork
+    snn: SpikingModel | None = None
 
 
 class CalibrationCallback(Callback):
@@ -58,6 +79,8 @@ class CalibrationCallback(Callback):
             again; `calibration` in the Trainer's root folder by default.
         keep_partial: leave the finished stages there until `remove_partial` is called, so that nothing is
             lost if the SNN can't be saved.
+        automatic: calibrate at the end of `fit` and before evaluations. If not, that is left to `convert` and
+            `calibrate`, called between two runs of the Trainer, and evaluations take what network there is.
     """
 
     def __init__(
@@ -69,6 +92,7 @@ class CalibrationCallback(Callback):
         weights: str = "last",
         partial: str | Path | None = None,
         keep_partial: bool = False,
+        automatic: bool = True,
     ) -> None:
         if not isinstance(pipeline, Pipeline):
             raise SettingsError(f"pipeline must be Baseline, LCP, ACP or another Pipeline, got {pipeline!r}")
@@ -78,12 +102,50 @@ class CalibrationCallback(Callback):
         self.pipeline, self.loader, self.network = pipeline, calibration_dataloader, network
         self.inputs = inputs
         self.weights, self.partial = weights, partial
-        self.keep_partial = keep_partial
+        self.keep_partial, self.automatic = keep_partial, automatic
         self.records: list[dict[str, Any]] = []
         self.seconds = 0.0
         self._left: PartialCheckpoint | None = None
         self._statistics: InputStatistics | None = None
         self._snn: SpikingModel | None = None
+        self._prepared: _Prepared | None = None
+
+    def convert(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the uncalibrated SNN into the ANN's place; `calibrate` goes on from there.
+
+        Its thresholds are the largest activations of each channel on the first calibration batch.
+
+        Raises:
+            CalibrationError: the Trainer has not run the module yet.
+        """
+        self._between_runs(trainer, pl_module)
+        if self._calibrated(pl_module) or self._ready(pl_module):
+            return
+        with self._together(trainer) as communicator:
+            ready = self._prepare(trainer, pl_module, communicator)
+            conversion = replace(self.pipeline.conversion, threshold=Max(), rounding="potential")
+            sample = ready.batches[0].to(trainer.strategy.root_device)
+            self._snn = ready.snn = spiking(ready.network, sample, conversion)
+            self._place(ready.recorder, ready.snn)
+        self._prepared = ready
+
+    def calibrate(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the calibrated SNN into the place of the ANN, or of the SNN that `convert` has put there.
+
+        Raises:
+            CalibrationError: the Trainer has not run the module yet.
+        """
+        self._between_runs(trainer, pl_module)
+        self._calibrate_once(trainer, pl_module)
+
+    def _between_runs(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.strategy.lightning_module is not pl_module:
+            raise CalibrationError(
+                "The Trainer's devices and processes are ready once it has run the module: call "
+                "trainer.test(model), or validate or fit, before convert and calibrate."
+            )
+        # A run ends with the module on the CPU.
+        pl_module.to(trainer.strategy.root_device)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what can't work before anything is trained."""
@@ -120,6 +182,8 @@ class CalibrationCallback(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Calibrate what `fit` has trained."""
+        if not self.automatic:
+            return
         self._calibrate_once(trainer, pl_module, best=self.weights == "best")
         # They have handed over their average, and would swap it into the SNN at the next validation.
         trainer.callbacks = [  # type: ignore[attr-defined]
@@ -130,7 +194,7 @@ class CalibrationCallback(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warn if `fit` ended without a calibrated network."""
-        if not self._calibrated(pl_module):
+        if self.automatic and not self._calibrated(pl_module):
             warnings.warn(
                 "fit ended before training did: nothing was calibrated, the network is still an ANN.",
                 stacklevel=2,
@@ -184,9 +248,11 @@ class CalibrationCallback(Callback):
     def _before_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == TrainerFn.FITTING:
             return
-        self._calibrate_once(trainer, pl_module)
+        if self.automatic:
+            self._calibrate_once(trainer, pl_module)
         found = find_spiking_model(pl_module)
-        assert found is not None
+        if found is None:
+            return
         if self._statistics is None or self._snn is not found[1]:
             self._statistics, self._snn = InputStatistics(), found[1]
         self._statistics.watch(found[1])
@@ -210,47 +276,58 @@ class CalibrationCallback(Callback):
         if self._calibrated(pl_module):
             return
         started = time.perf_counter()
-        communicator = StrategyCommunicator(trainer.strategy, trainer.global_rank, trainer.world_size)
-        # enable_grad alone does not lift the inference mode that evaluation runs in.
-        with torch.inference_mode(False), torch.enable_grad():
-            try:
-                if best:
-                    self._load_best(trainer, pl_module)
-                if trainer.world_size > 1:
-                    # Batch norm statistics of a training differ from process to process.
-                    pl_module.load_state_dict(communicator.broadcast(pl_module.state_dict()), strict=False)
-                network = find_network(pl_module, self.network)
-                recorder = Recorder(trainer, network, self.inputs, choose_whole=self.network is None)
-                batches = recorder.record(self._calibration_images(trainer)(), self.pipeline.seed)
-                self._statistics = InputStatistics.of(batches)
-                snn, self._left = self._run(trainer, recorder, batches, communicator)
-                put_back = recorder.network.replace(snn)
-                try:
-                    recorder.check(snn)
-                except BaseException:
-                    put_back()
-                    raise
-            except Exception as error:
-                communicator.fail(error)
-                raise
-        self._snn = snn
-        self.records, self.seconds = snn.records, time.perf_counter() - started
-        if not self.keep_partial:
-            self.remove_partial(trainer)
-
-    def _run(
-        self, trainer: Trainer, recorder: Recorder, batches: list[Tensor], communicator: StrategyCommunicator
-    ) -> tuple[SpikingModel, PartialCheckpoint | None]:
-        try:
-            return run_calibration(
-                recorder.network.ann,
-                batches,
+        with self._together(trainer) as communicator:
+            if best:
+                self._load_best(trainer, pl_module)
+            ready = self._ready(pl_module) or self._prepare(trainer, pl_module, communicator)
+            self._prepared = None
+            snn, self._left = run_calibration(
+                ready.network,
+                ready.batches,
                 self.pipeline,
                 communicator,
                 LoggingObserver(trainer),
                 self.partial or Path(trainer.default_root_dir) / "calibration",
                 trainer.strategy.root_device,
             )
+            self._place(ready.recorder, snn)
+        self._snn = snn
+        self.records, self.seconds = snn.records, time.perf_counter() - started
+        if not self.keep_partial:
+            self.remove_partial(trainer)
+
+    @contextmanager
+    def _together(self, trainer: Trainer) -> Iterator[StrategyCommunicator]:
+        """Connect the processes: what fails on one of them inside the context fails on all."""
+        communicator = StrategyCommunicator(trainer.strategy, trainer.global_rank, trainer.world_size)
+        # enable_grad alone does not lift the inference mode that evaluation runs in.
+        with torch.inference_mode(False), torch.enable_grad():
+            try:
+                yield communicator
+            except Exception as error:
+                communicator.fail(error)
+                raise
+
+    def _ready(self, pl_module: LightningModule) -> _Prepared | None:
+        """Return what `convert` has prepared, if its SNN is still in its place."""
+        ready, found = self._prepared, find_spiking_model(pl_module)
+        return ready if ready is not None and found is not None and found[1] is ready.snn else None
+
+    def _prepare(
+        self, trainer: Trainer, pl_module: LightningModule, communicator: StrategyCommunicator
+    ) -> _Prepared:
+        """Record what the network receives, and convert it."""
+        if trainer.world_size > 1:
+            # Batch norm statistics of a training differ from process to process.
+            pl_module.load_state_dict(communicator.broadcast(pl_module.state_dict()), strict=False)
+        network = find_network(pl_module, self.network)
+        recorder = Recorder(trainer, network, self.inputs, choose_whole=self.network is None)
+        batches = recorder.record(self._calibration_images(trainer)(), self.pipeline.seed)
+        self._statistics = InputStatistics.of(batches)
+        self.pipeline.check_images(sum(len(batch) for batch in batches))
+        samples = samples_of(batches, trainer.strategy.root_device)
+        try:
+            return _Prepared(recorder, batches, prepared(recorder.network.ann, samples, self.pipeline))
         except ConversionError as error:
             if self.network is not None or recorder.network.path:
                 raise
@@ -259,6 +336,15 @@ class CalibrationCallback(Callback):
                 "that part: CalibrationCallback(..., network='<attribute>').",
                 error.obstacles,
             ) from error
+
+    def _place(self, recorder: Recorder, snn: SpikingModel) -> None:
+        """Put an SNN into the network's place, if the module's code can do with it."""
+        put_back = recorder.network.replace(snn)
+        try:
+            recorder.check(snn)
+        except BaseException:
+            put_back()
+            raise
 
     def _calibration_images(self, trainer: Trainer) -> Callable[[], Iterable[Any]]:
         """Return what gives the calibration loader."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -37,9 +38,12 @@ class Network:
         """Its name in messages."""
         return f"the network '{self.path}'" if self.path else f"{type(self.module).__name__}.forward"
 
-    @property
+    @cached_property
     def paths(self) -> list[str]:
-        """Every name under which the module holds it; for the module's own `forward` that of the SNN."""
+        """Every name under which the module holds it; for the module's own `forward` that of the SNN.
+
+        They stay those of the ANN, whatever takes its place.
+        """
         if not self.path:
             return [WHOLE]
         same = [name for name, part in self.module.named_modules(remove_duplicate=False) if part is self.ann]

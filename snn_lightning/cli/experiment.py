@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from lightning.pytorch import LightningDataModule, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from torch.utils.data import DataLoader
 
 from snn_lightning.callbacks.averaging import WeightAveraging
 from snn_lightning.cli.processes import launched, processes
@@ -24,6 +26,7 @@ from snn_lightning.errors import SettingsError, SNNLightningError
 from snn_lightning.files import replacing, writing
 from snn_lightning.models.imported import code_fingerprint
 from snn_lightning.training import ClassificationModule, FineTuning, load_or_train, load_weights
+from snn_lightning.training.pretrain import fingerprint, pretrained_path
 
 ACCURACY = "test/acc"
 DECIMALS = 6
@@ -47,8 +50,13 @@ class Experiment:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def compose(cls, config: DictConfig) -> Experiment:
-        """Build everything a run needs, and fail now if something is wrong."""
+    def compose(cls, config: DictConfig, callbacks: Iterable[Callback] = ()) -> Experiment:
+        """Build everything a run needs, and fail now if something is wrong.
+
+        Args:
+            config: the Hydra config.
+            callbacks: of the Trainer, after those of the config.
+        """
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", message=".*LeafSpec")  # Lightning's own business
         seed_everything(config.seed, workers=True, verbose=False)
@@ -57,12 +65,16 @@ class Experiment:
         sizes = {key: getattr(data, key) for key in ("num_classes", "in_channels", "image_size")}
         sizes["class_names"] = getattr(data, "class_names", None)
         module = instantiate(config.module, model=plain["model"], **sizes, _convert_="all")
-        callbacks = [instantiate(part) for part in (config.callbacks or {}).values()]
+        callbacks = [*(instantiate(part) for part in (config.callbacks or {}).values()), *callbacks]
         loggers = [instantiate(part) for part in (config.logger or {}).values()]
         trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers or False)
         _check_processes(trainer)
         folder = Path(HydraConfig.get().runtime.output_dir)
         return cls(plain, folder, data, module, trainer, Console(quiet=not trainer.is_global_zero))
+
+    def say(self, text: str) -> None:
+        """Print a text as it is, on process 0."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def phase(self, name: str, title: str) -> Iterator[None]:
@@ -89,11 +101,22 @@ class Experiment:
                 self.config["cache_dir"], self.recipe(), self._fit, leader=leader, agree=agree
             )
             if not kept.trained:
-                self.console.print(
-                    f"Using the ANN pretrained earlier: {kept.path}", highlight=False, soft_wrap=True
-                )
+                self.say(f"Using the ANN pretrained earlier: {kept.path}")
                 load_weights(self.module, kept.path)
         return kept.path
+
+    @property
+    def will_train(self) -> bool:
+        """Whether `pretrain` has to train."""
+        kept = pretrained_path(self.config["cache_dir"], fingerprint(self.recipe()))
+        return self.config["ckpt"] is None and not kept.is_file()
+
+    @cached_property
+    def calibration_loader(self) -> DataLoader[Any]:
+        """Batches of calibration images; its `dataset` has them one by one."""
+        self.data.prepare_data()
+        self.data.setup("fit")
+        return cast(Any, self.data).calibration_dataloader()
 
     @property
     def data_name(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,24 +14,28 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
+from torch.utils.data import DataLoader
 
 from snn_lightning.analysis.cost.report import cost_report
 from snn_lightning.analysis.energy import measure_energy
 from snn_lightning.analysis.results import Results, results_table, write_results
-from snn_lightning.calibration import Pipeline, convert
+from snn_lightning.calibration import Pipeline
+from snn_lightning.calibration.api import prepared, spiking
 from snn_lightning.calibration.images import inputs_of
 from snn_lightning.callbacks import CalibrationCallback
 from snn_lightning.cli.experiment import Experiment
 from snn_lightning.cli.metric import check_metric, metric
 from snn_lightning.errors import CheckpointError, SettingsError, known_cause
 from snn_lightning.files import read_checkpoint
-from snn_lightning.graph import normalise, prepare
 from snn_lightning.graph.report import conversion_report
 from snn_lightning.spiking.checkpoint import KEY, load_converted
 from snn_lightning.spiking.kernels import use_kernel
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.unit_spikes import rescale_to_unit_spikes
 from snn_lightning.training import FineTuning
+
+SAMPLE = 8
+"""Images on which a conversion is checked."""
 
 ENERGY_IMAGES = 64
 ENERGY = ["spikes_per_image", "firing_rate", "synaptic_operations", "energy_ratio"]
@@ -67,8 +71,7 @@ def train(config: DictConfig) -> Results:
     experiment = Experiment.compose(config)
     check_metric(experiment.config, ["ann_accuracy"], ["ann_test"])
     path = experiment.pretrain()
-    with experiment.phase("ann_test", "Testing the ANN"):
-        accuracy = experiment.test()
+    accuracy = _test(experiment, "ann_test", "Testing the ANN")
     results = _results(experiment, ann_accuracy=accuracy, checkpoint=str(path))
     _report(experiment, results)
     return results
@@ -79,77 +82,42 @@ def calibrate(config: DictConfig) -> Results | None:
     pipeline = cast(Pipeline, instantiate(config.pipeline))
     finetune = cast(FineTuning, instantiate(config.finetune))
     saved = _spiking_checkpoint(config)
-    experiment = Experiment.compose(config)
+    callback = CalibrationCallback(
+        pipeline,
+        network="net",
+        partial=Path(config.cache_dir) / "partial",
+        keep_partial=True,
+        automatic=False,
+    )
+    experiment = Experiment.compose(config, [] if config.dry_run or saved is not None else [callback])
     if finetune.epochs and experiment.trainer.world_size > 1:
         raise SettingsError(
             "finetune.epochs trains on one process: set trainer.devices=1, or finetune.epochs=0"
         )
     if config.dry_run:
-        report = conversion_report(
-            experiment.module.net, _sample(experiment), pipeline.max_pooling, pipeline.convert_avg_pool
-        )
-        experiment.console.print(str(report), highlight=False, markup=False, soft_wrap=True)
-        if not report.convertible:
-            sys.exit(1)
-        experiment.console.print(
-            _cost_report(experiment, pipeline), highlight=False, markup=False, soft_wrap=True
-        )
+        _dry_run(experiment, pipeline)
         return None
     if saved is not None:
         return _test_only(experiment, saved)
-    module, trainer = experiment.module, experiment.trainer
-    _check_metric(experiment, pipeline, finetune)
-    # What can't be converted or calibrated is said before hours of pretraining.
-    pooling: dict[str, Any] = {
-        "max_pooling": pipeline.max_pooling,
-        "convert_avg_pool": pipeline.convert_avg_pool,
-    }
-    convert(module.net, _sample(experiment)[:2], 1, threshold=pipeline.threshold, **pooling)
-    pipeline.check_images(len(_calibration_loader(experiment).dataset))
+    _check(experiment, pipeline, finetune)
     path = experiment.pretrain()
-    with experiment.phase("ann_test", "Testing the ANN"):
-        ann_accuracy = experiment.test()
-    ann = module.net
-    with experiment.phase("uncalibrated_test", f"Testing the uncalibrated SNN, T={pipeline.timesteps}"):
-        module.net = convert(
-            ann.cpu(),
-            _sample(experiment),
-            pipeline.timesteps,
-            neuron=pipeline.neuron,
-            precision=pipeline.precision,
-            **pooling,
-        )
-        experiment.console.print(module.net.report.summary, highlight=False, markup=False, soft_wrap=True)
-        uncalibrated_accuracy = experiment.test()
-    module.net = ann
-    partial = Path(config.cache_dir) / "partial"
-    callback = CalibrationCallback(pipeline, network="net", partial=partial, keep_partial=True)
-    trainer.callbacks.append(callback)  # type: ignore[attr-defined]
-    title = f"Calibrating and testing the SNN, pipeline {config.pipeline_name}, T={pipeline.timesteps}"
-    with experiment.phase("snn_test", title):
-        snn_accuracy = experiment.test()
-    both = experiment.seconds.pop("snn_test")
-    experiment.seconds["calibration"] = round(callback.seconds, 2)
-    experiment.seconds["snn_test"] = round(both - callback.seconds, 2)
-    converted_accuracy = snn_accuracy if finetune.epochs else None
+    ann_accuracy = _test(experiment, "ann_test", "Testing the ANN")
+    uncalibrated_accuracy = _test_uncalibrated(experiment, callback)
+    _calibrate(experiment, callback)
+    snn_accuracy = converted_accuracy = _test(
+        experiment, "snn_test", f"Testing the SNN, T={pipeline.timesteps}"
+    )
     if finetune.epochs:
-        with experiment.phase(
-            "finetune", f"Training the SNN with surrogate gradients, {finetune.epochs} epochs"
-        ):
-            experiment.finetune(config, finetune)
-        with experiment.phase("finetuned_test", "Testing the trained SNN"):
-            snn_accuracy = experiment.test()
+        snn_accuracy = _finetune(experiment, config, finetune)
     if config.unit_spikes:
-        module.net = rescale_to_unit_spikes(cast(SpikingModel, module.net))
-        with experiment.phase("unit_spikes_test", "Testing the SNN rescaled to {0, 1} spikes"):
-            snn_accuracy = experiment.test()
+        snn_accuracy = _test_unit_spikes(experiment)
     experiment.save(experiment.folder / "snn.ckpt")
-    callback.remove_partial(trainer)
+    callback.remove_partial(experiment.trainer)
     results = _results(
         experiment,
         ann_accuracy=ann_accuracy,
         uncalibrated_accuracy=uncalibrated_accuracy,
-        converted_accuracy=converted_accuracy,
+        converted_accuracy=converted_accuracy if finetune.epochs else None,
         snn_accuracy=snn_accuracy,
         accuracy_over_time=experiment.accuracy_over_time(),
         **_energy(experiment),
@@ -160,6 +128,64 @@ def calibrate(config: DictConfig) -> Results | None:
     )
     _report(experiment, results)
     return results
+
+
+def _dry_run(experiment: Experiment, pipeline: Pipeline) -> None:
+    """Say what would convert, and what calibrating and testing would cost."""
+    sample = _sample(experiment)
+    report = conversion_report(experiment.module.net, sample, pipeline)
+    experiment.say(str(report))
+    if not report.convertible:
+        sys.exit(1)
+    experiment.say(_cost_report(experiment, pipeline, sample))
+
+
+def _check(experiment: Experiment, pipeline: Pipeline, finetune: FineTuning) -> None:
+    """Say what can't be measured, calibrated or converted before hours of pretraining."""
+    _check_metric(experiment, pipeline, finetune)
+    pipeline.check_images(len(_dataset(experiment.calibration_loader)))
+    if experiment.will_train:
+        sample = _sample(experiment)[:2]
+        spiking(prepared(experiment.module.net, [sample], pipeline), sample, pipeline)
+
+
+def _test(experiment: Experiment, phase: str, title: str) -> float:
+    """Return the accuracy of whatever network there is."""
+    with experiment.phase(phase, title):
+        return experiment.test()
+
+
+def _test_uncalibrated(experiment: Experiment, callback: CalibrationCallback) -> float:
+    """Convert the ANN, and return the accuracy of the SNN as it is then."""
+    callback.loader = experiment.calibration_loader
+    with experiment.phase(
+        "uncalibrated_test", f"Testing the uncalibrated SNN, T={callback.pipeline.timesteps}"
+    ):
+        callback.convert(experiment.trainer, experiment.module)
+        experiment.say(cast(SpikingModel, experiment.module.net).report.summary)
+        return experiment.test()
+
+
+def _calibrate(experiment: Experiment, callback: CalibrationCallback) -> None:
+    """Calibrate the SNN."""
+    name, timesteps = experiment.config["pipeline_name"], callback.pipeline.timesteps
+    with experiment.phase("calibration", f"Calibrating the SNN, pipeline {name}, T={timesteps}"):
+        callback.calibrate(experiment.trainer, experiment.module)
+
+
+def _finetune(experiment: Experiment, config: DictConfig, settings: FineTuning) -> float:
+    """Train the SNN, and return its accuracy."""
+    title = f"Training the SNN with surrogate gradients, {settings.epochs} epochs"
+    with experiment.phase("finetune", title):
+        experiment.finetune(config, settings)
+    return _test(experiment, "finetuned_test", "Testing the trained SNN")
+
+
+def _test_unit_spikes(experiment: Experiment) -> float:
+    """Let the SNN fire whole numbers, and return its accuracy."""
+    module = experiment.module
+    module.net = rescale_to_unit_spikes(cast(SpikingModel, module.net))
+    return _test(experiment, "unit_spikes_test", "Testing the SNN rescaled to {0, 1} spikes")
 
 
 def _spiking_checkpoint(config: DictConfig) -> dict[str, Any] | None:
@@ -193,8 +219,7 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
     module.net = snn = load_converted(path)
     timesteps, model = snn.timesteps, saved.get("model", experiment.config["model"])
     check_metric(experiment.config, ["snn_accuracy", *ENERGY], ["snn_test"], timesteps)
-    with experiment.phase("snn_test", f"Testing the SNN of {path}, T={timesteps}"):
-        accuracy = experiment.test()
+    accuracy = _test(experiment, "snn_test", f"Testing the SNN of {path}, T={timesteps}")
     results = _results(
         experiment,
         model=model["name"],
@@ -219,29 +244,24 @@ def _check_metric(experiment: Experiment, pipeline: Pipeline, finetune: FineTuni
     check_metric(experiment.config, names, phases, pipeline.timesteps)
 
 
-def _calibration_loader(experiment: Experiment) -> Any:
-    experiment.data.prepare_data()
-    experiment.data.setup("fit")
-    return experiment.data.calibration_dataloader()  # type: ignore[attr-defined]
+def _dataset(loader: DataLoader[Any]) -> Sized:
+    return cast(Sized, loader.dataset)
 
 
 def _sample(experiment: Experiment) -> torch.Tensor:
-    """Return the first batch of calibration images."""
-    return inputs_of(next(iter(_calibration_loader(experiment))))
+    """Return the first calibration images, `[N, C, H, W]`."""
+    return inputs_of(next(iter(experiment.calibration_loader)))[:SAMPLE]
 
 
 @torch.random.fork_rng()
-def _cost_report(experiment: Experiment, pipeline: Pipeline) -> str:
+def _cost_report(experiment: Experiment, pipeline: Pipeline, sample: torch.Tensor) -> str:
     """Say what calibrating and testing will cost on this machine."""
     trainer = experiment.trainer
-    sample = _sample(experiment)[:8]
     device = trainer.strategy.root_device
-    network = normalise(experiment.module.net, sample)
-    network = prepare(network, sample, pipeline.max_pooling, pipeline.convert_avg_pool).to(device)
-    network.precision = pipeline.precision
-    work = pipeline.work(len(_calibration_loader(experiment).dataset), trainer.world_size)
+    network = prepared(experiment.module.net, [sample], pipeline).to(device)
+    work = pipeline.work(len(_dataset(experiment.calibration_loader)), trainer.world_size)
     experiment.data.setup("test")
-    tested = work.share(len(experiment.data.test_dataloader().dataset))
+    tested = work.share(len(_dataset(experiment.data.test_dataloader())))
     return cost_report(network, sample.to(device), work, tested, pipeline.neuron)
 
 

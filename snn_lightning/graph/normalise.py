@@ -19,16 +19,13 @@ from snn_lightning.graph.ir import INPUT
 from snn_lightning.graph.network import StageNetwork, require_sites
 from snn_lightning.graph.operators import traits_of
 from snn_lightning.graph.passes.fold import fold_batch_norms
-from snn_lightning.graph.passes.pooling import convert_average_pooling
+from snn_lightning.graph.passes.pooling import Pooling, convert_average_pooling
 from snn_lightning.graph.precision import own_precision
 from snn_lightning.graph.threads import alone
 from snn_lightning.plugins import load_plugins
-from snn_lightning.settings import check_choice
 
 TOLERANCE = 1e-4
 """Largest relative error allowed between the ANN and its normalised graph."""
-
-MAX_POOLING = ("gated", "average", "keep")
 
 
 def normalise(ann: nn.Module, sample: Tensor, others: Sequence[Tensor] = ()) -> StageNetwork:
@@ -94,33 +91,28 @@ def lower(ann: nn.Module, sample: Tensor) -> StageNetwork:
     return network.eval()
 
 
-def prepare(
-    network: StageNetwork, sample: Tensor, max_pooling: str = "gated", convert_avg_pool: bool = False
-) -> StageNetwork:
-    """Choose how pooling is converted.
+def prepare(network: StageNetwork, sample: Tensor, pooling: Pooling | None = None) -> StageNetwork:
+    """Let pooling become what it shall be in the spiking network.
 
     Args:
         network: a normalised ANN.
         sample: inputs `[N, ...]`, to know the sizes that adaptive pooling meets and those of the sites.
-        max_pooling: "gated" passes, in each window, the spikes of the input with the largest rate so far;
-            "average" replaces max pooling; "keep" takes the maximum of the spikes of each time step.
-        convert_avg_pool: give every average pooling of spikes neurons of its own, as a depthwise convolution
-            (FL appendix B, eq. 24).
+        pooling: what it shall be, `Pooling()` by default.
 
     Returns:
         A network with the same parameters (shared, not copied).
     """
-    check_choice("max_pooling", max_pooling, MAX_POOLING)
+    pooling = pooling or Pooling()
     nodes, modules, gates = dict(network.nodes), dict(network.operators.items()), set()
     for name, node in network.nodes.items():
         if name not in network.temporal or traits_of(modules[name]).pools != "max":
             continue
-        if max_pooling == "gated":
+        if pooling.max_pooling == "gated":
             gates.add(name)
-        elif max_pooling == "average":
+        elif pooling.max_pooling == "average":
             nodes[name], modules[name] = _averaged(node, modules[name])
     network = StageNetwork(nodes.values(), network.output, modules, gates)
-    if convert_avg_pool:
+    if pooling.convert_avg_pool:
         network = convert_average_pooling(network, sample)
     with torch.no_grad():
         values = network.run_operators(network.nodes, {INPUT: sample[:1]})

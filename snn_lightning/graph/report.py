@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ from snn_lightning.graph.capture.lowering import Obstacle
 from snn_lightning.graph.ir import INPUT
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.normalise import lower, normalise, prepare
+from snn_lightning.graph.passes.pooling import Pooling
 from snn_lightning.tables import aligned
 
 
@@ -107,7 +109,7 @@ def site_caps(network: StageNetwork) -> dict[str, float]:
 
 
 def conversion_report(
-    ann: nn.Module, sample: Tensor, max_pooling: str = "gated", convert_avg_pool: bool = False
+    ann: nn.Module, sample: Tensor, pooling: Pooling | None = None, **options: Any
 ) -> ConversionReport:
     """Say what would convert and what stands in the way, without converting.
 
@@ -117,13 +119,14 @@ def conversion_report(
     Args:
         ann: the network; it may be on the meta device, without weights.
         sample: a batch of inputs `[N, ...]` on the ANN's device.
-        max_pooling: see `prepare`.
-        convert_avg_pool: see `prepare`.
+        pooling: what becomes of pooling, such as a pipeline says it.
+        options: its fields by name, `max_pooling` and `convert_avg_pool`.
     """
+    pooling = replace(pooling or Pooling(), **options)
     try:
         on_meta = isinstance(sample, Tensor) and sample.is_meta
         network = lower(ann, sample) if on_meta else normalise(ann, sample)
-        network = prepare(network, sample, max_pooling, convert_avg_pool)
+        network = prepare(network, sample, pooling)
         return ConversionReport(stage_table(network), caps=site_caps(network), shapes=network.shapes)
     except ConversionError as error:
         obstacles = [o for o in error.obstacles if isinstance(o, Obstacle)]

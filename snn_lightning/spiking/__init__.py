@@ -6,6 +6,7 @@ from snn_lightning.spiking.checkpoint import (
     load_from_checkpoint,
     save_converted,
 )
+from snn_lightning.spiking.conversion import Conversion
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.neurons.burst import BurstNeuron
 from snn_lightning.spiking.neurons.config import IF, Burst, Neuron, Signed, Switch, register_neuron
@@ -18,6 +19,7 @@ __all__ = [
     "IF",
     "Burst",
     "BurstNeuron",
+    "Conversion",
     "GatedMaxPool",
     "IFNeuron",
     "Neuron",

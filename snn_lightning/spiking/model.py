@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from dataclasses import asdict, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,32 +12,22 @@ from torch import Tensor, nn
 from snn_lightning.errors import CheckpointError, ConversionError, SettingsError
 from snn_lightning.graph.ir import Stage
 from snn_lightning.graph.network import StageNetwork
-from snn_lightning.graph.precision import check_precision
+from snn_lightning.graph.passes.pooling import pooling_of
 from snn_lightning.graph.report import site_caps, stage_table
 from snn_lightning.graph.threads import alone
-from snn_lightning.settings import check_whole
-from snn_lightning.spiking.neurons.config import IF, Neuron, check_neuron, neuron_from_spec, neuron_spec
+from snn_lightning.spiking.conversion import Conversion
+from snn_lightning.spiking.neurons.config import IF, Neuron
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.report import SpikingReport, count_saved, spread
 from snn_lightning.spiking.simulation import Simulation, SimulationState, initial_state
 from snn_lightning.spiking.units import GatedMaxPool, Readout, Unit
 
-FORMAT = 3
+FORMAT = 4
 """Version of the description in a checkpoint.
 
 Format 1 said nothing of the neurons, which were all `IF`, and 2 nothing of the precision, which was float32.
-One of format 3 may have no shapes.
+One of format 3 may have no shapes, and up to there nothing was said of pooling, rounding and thresholds.
 """
-
-
-def check_timesteps(timesteps: object) -> int:
-    """Return `timesteps` if it is a whole number of at least 1.
-
-    Raises:
-        SettingsError: it is anything else.
-    """
-    check_whole("timesteps (T)", timesteps)
-    return cast(int, timesteps)
 
 
 class SpikingModel(nn.Module):
@@ -46,8 +37,7 @@ class SpikingModel(nn.Module):
 
     Args:
         network: the normalised ANN; its operators become this model's synapses (they are not copied).
-        timesteps: T of one inference.
-        neuron: the kind of neurons at the sites, `IF()` by default.
+        conversion: how it has been converted.
 
     Attributes:
         units: an `IFNeuron` (of that kind) for each site, a `GatedMaxPool` for each gate, a `Readout` for
@@ -59,11 +49,10 @@ class SpikingModel(nn.Module):
         records: what the calibration did to each stage, see `StageRecord`; empty in a loaded model.
     """
 
-    def __init__(self, network: StageNetwork, timesteps: int, neuron: Neuron | None = None) -> None:
+    def __init__(self, network: StageNetwork, conversion: Conversion) -> None:
         super().__init__()
-        self.timesteps = check_timesteps(timesteps)
-        self.neuron = check_neuron(neuron or IF())
-        self.network = network
+        self.conversion, self.network = conversion, network
+        network.precision = conversion.precision
         self.rows = 128
         self.status = "uncalibrated"
         self.records: list[dict[str, Any]] = []
@@ -85,13 +74,24 @@ class SpikingModel(nn.Module):
         return any(unit.windowed for unit in self.neurons.values())
 
     @property
+    def timesteps(self) -> int:
+        """T of one inference."""
+        return self.conversion.timesteps
+
+    @property
+    def neuron(self) -> Neuron:
+        """The kind of neurons at the sites."""
+        return self.conversion.neuron
+
+    @property
     def precision(self) -> str:
         """In which the synapses compute, "float32", "tf32" or "bf16", see `graph.precision`; may be set."""
-        return self.network.precision
+        return self.conversion.precision
 
     @precision.setter
     def precision(self, precision: str) -> None:
-        self.network.precision = check_precision(precision)
+        self.conversion = replace(self.conversion, precision=precision)
+        self.network.precision = precision
 
     @property
     def images_at_once(self) -> int:
@@ -236,9 +236,7 @@ class SpikingModel(nn.Module):
         return {
             "format": FORMAT,
             "network": self.network.spec(),
-            "timesteps": self.timesteps,
-            "neuron": neuron_spec(self.neuron),
-            "precision": self.precision,
+            "conversion": self.conversion.spec(),
             "status": self.status,
             "shapes": {name: list(shape) for name, shape in self.network.shapes.items()},
         }
@@ -264,17 +262,25 @@ class SpikingModel(nn.Module):
             )
         sizes = None if state is None else _part(state, "network.")
         try:
-            neuron = neuron_from_spec(spec["neuron"]) if "neuron" in spec else IF()
             with alone(devices=[]):
-                model = cls(StageNetwork.from_spec(spec["network"], sizes), spec["timesteps"], neuron)
+                network = StageNetwork.from_spec(spec["network"], sizes)
+                model = cls(network, _conversion_of(spec, network))
             model.status = spec["status"]
             model.network.shapes = {name: tuple(shape) for name, shape in spec.get("shapes", {}).items()}
-            model.precision = spec.get("precision", "float32")
-        except (KeyError, SettingsError) as error:
+        except (KeyError, TypeError, SettingsError) as error:
             raise CheckpointError(
                 f"The checkpoint is damaged or of another version: {error}; calibrate the ANN again."
             ) from error
         return model.eval()
+
+
+def _conversion_of(spec: Mapping[str, Any], network: StageNetwork) -> Conversion:
+    """Return how a network was converted; what formats 1 to 3 don't say of it shows in part."""
+    if spec["format"] > 3:
+        return Conversion.from_spec(spec["conversion"])
+    neuron = NEURONS.rebuild(spec["neuron"]) if "neuron" in spec else IF()
+    precision, pooling = spec.get("precision", "float32"), asdict(pooling_of(network))
+    return Conversion(spec["timesteps"], neuron=neuron, precision=precision, **pooling)
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

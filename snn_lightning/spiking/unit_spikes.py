@@ -33,8 +33,8 @@ def rescale_to_unit_spikes(model: SpikingModel) -> SpikingModel:
     rescaling = _Rescaling(model)
     network = StageNetwork(rescaling.run(), rescaling.output, rescaling.modules, model.network.gates)
     network.shapes = model.network.shapes
-    result = SpikingModel(network, model.timesteps, model.neuron).eval()
-    result.rows, result.status, result.precision = model.rows, model.status, model.precision
+    result = SpikingModel(network, model.conversion).eval()
+    result.rows, result.status = model.rows, model.status
     for name, neuron in model.neurons.items():
         v_th = neuron.v_th
         neuron.v_init = neuron.v_init / _like(v_th, neuron.v_init)

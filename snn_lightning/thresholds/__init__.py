@@ -3,12 +3,10 @@
 from snn_lightning.thresholds.histogram import Histogram, histogram, row_maximum
 from snn_lightning.thresholds.settings import (
     MMSE,
-    THRESHOLDS,
     Cap,
     Max,
     Percentile,
     Threshold,
-    check_threshold,
     positive,
     register_threshold,
     squared_errors,

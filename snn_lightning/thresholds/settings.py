@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 
 from snn_lightning.errors import SettingsError
-from snn_lightning.plugins import Registry
 from snn_lightning.settings import Settings, check_choice, check_interval, check_whole
 from snn_lightning.spiking import kernels
+from snn_lightning.spiking.conversion import THRESHOLDS
 from snn_lightning.thresholds.histogram import BINS, Histogram
 
 GRANULARITIES = ("channel", "layer")
+
+register_threshold = THRESHOLDS.register
+"""Register a kind of threshold, so that a checkpoint can name it."""
 
 
 @dataclass(frozen=True)
@@ -61,22 +64,6 @@ class Threshold(Settings):
             site: its name, for messages.
         """
         return positive(self.find(histogram, timesteps, half_step), cap)
-
-
-THRESHOLDS: Registry[type[Threshold]] = Registry("threshold")
-register_threshold = THRESHOLDS.register
-
-
-def check_threshold(threshold: object) -> Threshold:
-    """Return `threshold` if it is a registered kind of threshold.
-
-    Raises:
-        SettingsError: it is anything else.
-    """
-    if not isinstance(threshold, Threshold):
-        raise SettingsError(f"threshold must be a Threshold such as MMSE(), got {threshold!r}")
-    THRESHOLDS.name_of(type(threshold))
-    return threshold
 
 
 @register_threshold

@@ -10,6 +10,7 @@ from snn_lightning.errors import SettingsError
 from snn_lightning.graph import normalise, prepare
 from snn_lightning.spiking import Neuron
 
+from ..spiking.older import older_spec
 from ..toys import TOYS, MaxPooled, PlainConv, Residual, Vector, inputs, toy
 
 
@@ -177,8 +178,11 @@ def test_the_ann_gets_the_pooling_of_the_snn(
     report = measure_mismatch(ann, snn, images)
     network = normalise(ann, images)
     assert measure_mismatch(network, snn, images) == report
-    assert measure_mismatch(prepare(network, images, max_pooling, convert_avg_pool), snn, images) == report
+    assert measure_mismatch(prepare(network, images, snn.conversion), snn, images) == report
     assert [s.name for s in report.stages] == list(snn.units)
+    older = SpikingModel.from_spec(older_spec(snn))
+    older.load_state_dict(snn.state_dict())
+    assert measure_mismatch(ann, older, images) == report
 
 
 def test_a_silent_site_has_an_error_of_0_or_1() -> None:

@@ -51,8 +51,8 @@ def make_loop(
     partial: PartialCheckpoint | None = None,
 ) -> CalibrationLoop:
     """Return a loop over `images` that is ready to run; its `ann` and `snn` can be looked into."""
-    network = prepare(normalise(ann, images[:8]), images[:8], pipeline.max_pooling, pipeline.convert_avg_pool)
-    model = SpikingModel(copy.deepcopy(network), pipeline.timesteps, pipeline.neuron).eval()
+    network = prepare(normalise(ann, images[:8]), images[:8], pipeline)
+    model = SpikingModel(copy.deepcopy(network), pipeline.conversion).eval()
     chunks, indices = shard([images], 0, 1, max(1, model.rows // pipeline.timesteps))
     observer = observer or Observer()
     return CalibrationLoop(

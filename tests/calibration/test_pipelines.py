@@ -45,6 +45,8 @@ def test_timesteps(pipeline, timesteps):
         ({"max_pooling": "spikes"}, "max_pooling must be one of gated, average, keep, got 'spikes'"),
         ({"threshold": "mmse"}, r"threshold must be a Threshold such as MMSE\(\), got 'mmse'"),
         ({"threshold": MMSE}, "threshold must be a Threshold"),
+        ({"threshold": None}, "threshold must be a Threshold"),
+        ({"threshold": Threshold()}, "threshold Threshold is not registered: put @register_threshold on it"),
         ({"cache_budget_gb": 0}, "pipeline.cache_budget_gb must be a positive number, got 0"),
         ({"cache_budget_gb": float("inf")}, "pipeline.cache_budget_gb must be a positive number, got inf"),
         ({"cache_budget_gb": "8"}, "pipeline.cache_budget_gb must be a positive number, got '8'"),

@@ -119,7 +119,7 @@ def test_a_partial_calibration_of_another_precision_is_not_taken_up(tmp_path: Pa
     with pytest.raises(KeyboardInterrupt):
         run_calibration(ann, [x], pipeline, Communicator(), Stop(), tmp_path)
     (left,) = tmp_path.glob("*.ckpt")
-    assert torch.load(left, weights_only=True)["spec"]["precision"] == "bf16"
+    assert torch.load(left, weights_only=True)["spec"]["conversion"]["precision"] == "bf16"
     resumed, _ = run_calibration(ann, [x], pipeline, Communicator(), Stop(), tmp_path)
     assert same_bits(resumed, calibrate(ann, [x], pipeline, progress=False))
 

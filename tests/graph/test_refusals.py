@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from snn_lightning import conversion_report
 from snn_lightning.errors import ConversionError, SettingsError
-from snn_lightning.graph import normalise, prepare
+from snn_lightning.graph import normalise
 
 from ..toys import MaxPooled, PlainConv, Residual, Vector, inputs, toy
 from .nets import images, net
@@ -341,9 +342,8 @@ def test_the_flags_are_restored_after_a_refusal_too() -> None:
 
 
 def test_an_unknown_max_pooling_is_named() -> None:
-    x = inputs(MaxPooled, 2)
     with pytest.raises(SettingsError, match="max_pooling must be one of gated, average, keep, got 'sum'"):
-        prepare(normalise(toy(MaxPooled), x), x, max_pooling="sum")
+        conversion_report(toy(MaxPooled), inputs(MaxPooled, 2), max_pooling="sum")
 
 
 class OneNumberAnImage(nn.Module):

@@ -44,7 +44,7 @@ def test_the_file_holds_tensors_and_plain_values_alone(tmp_path: Path) -> None:
     save_converted(snn, tmp_path / "snn.ckpt")
     checkpoint = torch.load(tmp_path / "snn.ckpt", weights_only=True)
     assert set(checkpoint) == {KEY, "state_dict"}
-    assert checkpoint[KEY]["spec"]["timesteps"] == 5
+    assert checkpoint[KEY]["spec"]["conversion"]["timesteps"] == 5
     assert any(name.endswith("v_init") for name in checkpoint["state_dict"])
 
 
@@ -99,7 +99,7 @@ CHANGES = {
         {k: v.double() for k, v in c["state_dict"].items() if k.endswith("v_th")}
     ),
     "a path": lambda c: c[KEY]["spec"]["network"]["nodes"][0].update(path="layers.1"),
-    "time steps": lambda c: c[KEY]["spec"].update(timesteps=6),
+    "time steps": lambda c: c[KEY]["spec"]["conversion"].update(timesteps=6),
     "the digest": lambda c: c[KEY].update(digest="0" * 64),
     "the digest's name": lambda c: c[KEY].update(digesu=c[KEY].pop("digest")),
 }

@@ -12,6 +12,7 @@ from snn_lightning import SpikingModel, convert, load_converted, rescale_to_unit
 from snn_lightning.errors import CheckpointError, SettingsError
 from snn_lightning.graph.operators import traits_of
 from snn_lightning.spiking.checkpoint import KEY
+from tests.spiking.older import older_spec
 from tests.toys import Residual, Signal, Vector, inputs, toy
 
 
@@ -120,20 +121,17 @@ def test_the_precision_stays_with_the_model(precision: str, tmp_path: Path) -> N
     assert torch.equal(loaded(x), snn(x))
 
 
-def old(path: Path, **changes: Any) -> Path:
-    """A checkpoint with another description; None takes a key out of it."""
-    save_converted(convert(toy(Vector), inputs(Vector), 6, precision="bf16"), path)
-    checkpoint = torch.load(path, weights_only=True)
-    del checkpoint[KEY]["digest"]
-    spec = checkpoint[KEY]["spec"] | changes
-    checkpoint[KEY]["spec"] = {key: value for key, value in spec.items() if value is not None}
-    torch.save(checkpoint, path)
+def old(path: Path, version: int, **changes: Any) -> Path:
+    """A checkpoint of an older format, with other values in its description."""
+    snn = convert(toy(Vector), inputs(Vector), 6, precision="bf16")
+    entry = {"attribute": "", "spec": older_spec(snn, version) | changes}
+    torch.save({KEY: entry, "state_dict": snn.state_dict()}, path)
     return path
 
 
-@pytest.mark.parametrize("changes", [{"format": 2}, {"format": 1, "neuron": None}])
-def test_older_checkpoints_are_float32(tmp_path: Path, changes: dict[str, Any]) -> None:
-    snn = load_converted(old(tmp_path / "c.ckpt", precision=None, **changes))
+@pytest.mark.parametrize("version", [1, 2])
+def test_older_checkpoints_are_float32(tmp_path: Path, version: int) -> None:
+    snn = load_converted(old(tmp_path / "c.ckpt", version))
     assert snn.precision == "float32"
     x = inputs(Vector)
     expected = convert(toy(Vector), x, 6, precision="bf16")
@@ -144,7 +142,7 @@ def test_older_checkpoints_are_float32(tmp_path: Path, changes: dict[str, Any]) 
 
 def test_an_unknown_precision_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"of another version: precision must be one of .*, got 'fp8'"):
-        load_converted(old(tmp_path / "c.ckpt", precision="fp8"))
+        load_converted(old(tmp_path / "c.ckpt", 3, precision="fp8"))
     snn = convert(toy(Vector), inputs(Vector), 3)
     with pytest.raises(SettingsError, match="precision must be one of float32, tf32, bf16, got 'half'"):
         snn.precision = "half"

@@ -9,6 +9,7 @@ from torch import nn
 from snn_lightning import Burst, convert, load_converted, rescale_to_unit_spikes, save_converted
 from snn_lightning.spiking.checkpoint import KEY
 from snn_lightning.spiking.report import spread
+from tests.spiking.older import older_spec
 from tests.toys import TOYS, MaxPooled, Vector, inputs, toy
 
 
@@ -50,9 +51,8 @@ def test_the_numbers_are_those_of_simulation_and_file(cls: type[nn.Module], tmp_
 def test_older_files_do_not_say_how_many_neurons(version: int, tmp_path: Path) -> None:
     x = inputs(Vector, 2)
     snn = convert(toy(Vector), x, 3)
-    spec = snn.spec() | {"format": version}
-    for key in ["shapes", "precision", "neuron"][: 4 - version]:
-        del spec[key]
+    spec = older_spec(snn, version)
+    del spec["shapes"]
     entry = {"attribute": "", "spec": spec}
     torch.save({KEY: entry, "state_dict": snn.state_dict()}, tmp_path / "snn.ckpt")
     loaded = load_converted(tmp_path / "snn.ckpt")

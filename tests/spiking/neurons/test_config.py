@@ -27,6 +27,7 @@ from snn_lightning.spiking import BurstNeuron, Neuron, SignedNeuron, register_ne
 from snn_lightning.spiking.checkpoint import KEY
 from snn_lightning.spiking.neurons.config import neuron_from_spec, neuron_spec
 from snn_lightning.thresholds import Percentile
+from tests.spiking.older import older_spec
 from tests.toys import TOYS, MaxPooled, Residual, inputs, toy
 
 KINDS = [Signed(), Burst(2), Burst(3)]
@@ -100,7 +101,7 @@ def change_spec(path: Path, change: Any) -> None:
 def test_a_checkpoint_that_says_nothing_of_neurons_has_binary_ones(tmp_path: Path) -> None:
     snn, x = converted(Residual, IF())
     save_converted(snn.float(), tmp_path / "snn.ckpt")
-    change_spec(tmp_path / "snn.ckpt", lambda spec: (spec.pop("neuron"), spec.update(format=1)))
+    change_spec(tmp_path / "snn.ckpt", lambda spec: (spec.clear(), spec.update(older_spec(snn, 1))))
     loaded = load_converted(tmp_path / "snn.ckpt")
     assert loaded.neuron == IF()
     assert torch.equal(loaded(x.float()), snn(x.float()))
@@ -112,7 +113,7 @@ def test_a_checkpoint_that_says_nothing_of_neurons_has_binary_ones(tmp_path: Pat
 def test_unknown_neurons_in_a_checkpoint_are_named(spec: dict[str, Any], tmp_path: Path) -> None:
     snn, _ = converted(Residual, IF())
     save_converted(snn, tmp_path / "snn.ckpt")
-    change_spec(tmp_path / "snn.ckpt", lambda found: found.update(neuron=spec))
+    change_spec(tmp_path / "snn.ckpt", lambda found: found["conversion"].update(neuron=spec))
     with pytest.raises(CheckpointError, match=r"describes neurons .*, which are not known here"):
         load_converted(tmp_path / "snn.ckpt")
 
