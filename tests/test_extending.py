@@ -15,8 +15,8 @@ from snn_lightning.graph.capture.lowering import FUNCTION_RULES
 from snn_lightning.models import create_model
 from snn_lightning.models.registry import MODELS
 from snn_lightning.plugins import GROUP
+from snn_lightning.spiking.conversion import THRESHOLDS
 from snn_lightning.spiking.neurons.config import NEURONS
-from snn_lightning.thresholds import THRESHOLDS
 from tests.commands import ROOT
 from tests.toys import PlainConv, inputs, toy
 

@@ -17,8 +17,8 @@ from snn_lightning.models.registry import MODELS
 from snn_lightning.models.resnet import resnet20
 from snn_lightning.plugins import Registry
 from snn_lightning.spiking.checkpoint import KEY
+from snn_lightning.spiking.conversion import THRESHOLDS
 from snn_lightning.spiking.neurons.config import NEURONS
-from snn_lightning.thresholds import THRESHOLDS
 from tests.toys import PlainConv, inputs, toy
 
 OURS = [(MODELS, resnet20), (NEURONS, Burst), (THRESHOLDS, MMSE), (STEPS, Bias)]

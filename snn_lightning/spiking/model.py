@@ -16,7 +16,7 @@ from snn_lightning.graph.passes.pooling import pooling_of
 from snn_lightning.graph.report import site_caps, stage_table
 from snn_lightning.graph.threads import alone
 from snn_lightning.spiking.conversion import Conversion
-from snn_lightning.spiking.neurons.config import IF, Neuron
+from snn_lightning.spiking.neurons.config import IF, NEURONS, Neuron
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.report import SpikingReport, count_saved, spread
 from snn_lightning.spiking.simulation import Simulation, SimulationState, initial_state
