@@ -75,7 +75,7 @@ class Pipeline(Settings):
                 )
         for name, step in self._all_steps.items():
             STEPS.name_of(type(step))
-            if isinstance(step, FinalStep):
+            if step.needs_surrogate:
                 check_surrogate(self.neuron, name)
 
     @property
