@@ -63,6 +63,7 @@ def test_the_package_has_the_version_of_its_wheel() -> None:
 
 IMPORT = re.compile(r"^\s*(?:from|import) snn_lightning\.(\w+)", re.MULTILINE)
 LIBRARY = re.compile(r"^\s*(?:from|import) (lightning|hydra|omegaconf|torchmetrics)\b", re.MULTILINE)
+LOWEST = ("errors", "files", "plugins", "settings", "tables", "version")
 BELOW = {
     "graph": set(),
     "spiking": {"graph"},
@@ -76,6 +77,6 @@ BELOW = {
 def test_imports_point_one_way(room: str) -> None:
     for path in (ROOT / "snn_lightning" / room).rglob("*.py"):
         text = path.read_text()
-        others = set(IMPORT.findall(text)) - {room, "errors", "files", "plugins", "settings", "version"}
+        others = set(IMPORT.findall(text)) - {room, *LOWEST}
         assert others <= BELOW[room], path.name
         assert not LIBRARY.search(text), path.name

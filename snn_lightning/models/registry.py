@@ -12,6 +12,7 @@ from snn_lightning.models.imported import create_imported_model
 from snn_lightning.models.timm_models import create_timm_model, list_timm_models
 from snn_lightning.models.torchvision_models import create_torchvision_model, list_torchvision_models
 from snn_lightning.plugins import Registry
+from snn_lightning.settings import check_whole
 
 Builder = Callable[..., nn.Module]
 
@@ -90,8 +91,7 @@ def create_model(
         ("in_channels", in_channels),
         ("image_size", image_size),
     ):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise SettingsError(f"model.{field} must be a positive integer, got {value!r}")
+        check_whole(f"model.{field}", value)
     if source != "import":
         _check_name(name, source)
     net = _SOURCES[source](name, num_classes, in_channels, image_size, settings)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from snn_lightning.errors import SettingsError
 from snn_lightning.plugins import Registry
-from snn_lightning.settings import Settings
+from snn_lightning.settings import Settings, check_choice, check_interval, check_whole
 from snn_lightning.spiking import kernels
 from snn_lightning.thresholds.histogram import BINS, Histogram
 
@@ -27,10 +27,7 @@ class Threshold(Settings):
     granularity: str = "channel"
 
     def __post_init__(self) -> None:
-        if self.granularity not in GRANULARITIES:
-            raise SettingsError(
-                f"threshold.granularity must be 'channel' or 'layer', got {self.granularity!r}"
-            )
+        check_choice("threshold.granularity", self.granularity, GRANULARITIES)
 
     @property
     def channelwise(self) -> bool:
@@ -105,8 +102,7 @@ class Percentile(Threshold):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.percentile <= 100:
-            raise SettingsError(f"threshold.percentile must be in (0, 100], got {self.percentile!r}")
+        check_interval("threshold.percentile", self.percentile, "(0, 100]")
 
     def find(self, histogram: Histogram, timesteps: int, half_step: bool) -> Tensor:
         """Return the value below which `percentile` percent of each row's activations lie, to 1 bin."""
@@ -173,8 +169,7 @@ class MMSE(Threshold):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.grid, bool) or not isinstance(self.grid, int) or self.grid < 1:
-            raise SettingsError(f"threshold.grid must be a whole number of at least 1, got {self.grid!r}")
+        check_whole("threshold.grid", self.grid)
 
     def bins(self, timesteps: int) -> int:
         """Return as many bins as put the boundaries of all candidates on edges, if that is affordable."""

@@ -20,7 +20,7 @@ from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.units import Readout
 
 CONVOLUTION_WEIGHTS = (conv1d_weight, conv2d_weight, conv3d_weight)
-AT_ONCE = 1 << 26
+DESIGN_NUMBERS = 1 << 26
 """Numbers of the design matrix that are laid out at once."""
 
 
@@ -142,7 +142,7 @@ class RidgeProblem:
         read = [values[key] for key in self.inputs]
         if self.factor is None:
             positions = residual.numel() // (max(len(residual), 1) * self.moment.shape[-1] * self.groups)
-            images = max(1, AT_ONCE // (positions * self.width * self.groups))
+            images = max(1, DESIGN_NUMBERS // (positions * self.width * self.groups))
             for start in range(0, len(residual), images):
                 self._add_gram([x[start : start + images] for x in read])
         parts = [weight_moment(m, x, residual) for m, x in zip(self.synapses, read, strict=True)]
