@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
-from snn_lightning.errors import CheckpointError, SettingsError, unknown
+from snn_lightning.errors import SettingsError, unknown
 
 GROUP = "snn_lightning"
 """Entry points of this group name modules that register something; imported when a name is missed."""
@@ -120,20 +120,17 @@ class Registry(Generic[Thing]):
         """
         return {"kind": self.name_of(type(settings)), **asdict(settings)}
 
-    def rebuild(self, description: Mapping[str, Any]) -> Any:
+    def restore(self, description: Mapping[str, Any]) -> Any:
         """Return the settings that `describe` described.
 
         Raises:
-            CheckpointError: they are not known here.
+            SettingsError: their class or its fields are not known here.
         """
         settings = dict(description)
         try:
             return self.get(str(settings.pop("kind")))(**settings)
-        except (KeyError, TypeError, SettingsError) as error:
-            raise CheckpointError(
-                f"The checkpoint describes {self.kind}s {dict(description)!r}, which are not known here "
-                f"({error!r}): install or import the package that registers them, or the file is damaged."
-            ) from error
+        except (KeyError, TypeError) as error:
+            raise SettingsError(f"{self.kind} {dict(description)!r} is not known here ({error!r})") from error
 
     def __contains__(self, name: str) -> bool:
         return bool(self._found(name))

@@ -70,7 +70,7 @@ def test_a_threshold(mine: ModuleType) -> None:
 def test_a_neuron(mine: ModuleType) -> None:
     run("A neuron", mine)
     rebuilt = SpikingModel.from_spec(mine.snn.spec())
-    assert rebuilt.spec()["neuron"] == {"kind": "my_package.ResetToZero"}
+    assert rebuilt.spec()["conversion"]["neuron"] == {"kind": "my_package.ResetToZero"}
     rebuilt.load_state_dict(mine.snn.state_dict())
     assert torch.equal(rebuilt(mine.loader[0]), mine.snn(mine.loader[0]))
     unit = mine.HardResetNeuron()

@@ -12,7 +12,7 @@ import torch
 
 from snn_lightning import LCP, MMSE, Bias, Burst, convert, save_converted
 from snn_lightning.calibration.steps.base import STEPS
-from snn_lightning.errors import CheckpointError, SettingsError
+from snn_lightning.errors import SettingsError
 from snn_lightning.models.registry import MODELS
 from snn_lightning.models.resnet import resnet20
 from snn_lightning.plugins import Registry
@@ -80,8 +80,8 @@ def test_what_is_not_registered_names_the_remedy() -> None:
     with pytest.raises(SettingsError, match=r"unknown neuron: 'one\.Wise'; did you mean 'one\.Wide'\?"):
         registry.get("one.Wise")
     for damaged in ({}, {"kind": 3}, {"kind": ["one.Wide"]}, {"kind": "one.Wide", "spikes": 1, "more": 2}):
-        with pytest.raises(CheckpointError, match=r"describes neurons .*install or import the package that"):
-            registry.rebuild(damaged)
+        with pytest.raises(SettingsError, match=r"neuron"):
+            registry.restore(damaged)
 
 
 EXTRAS = """

@@ -47,6 +47,9 @@ class Pipeline(Conversion):
         check_positive("pipeline.cache_budget_gb", self.cache_budget_gb, optional=True)
         check_choice("cache_place", self.cache_place, PLACES)
         check_whole("pipeline.seed", self.seed, least=0)
+        self._check_steps()
+
+    def _check_steps(self) -> None:
         for name, kinds in _step_fields(type(self)).items():
             value = getattr(self, name)
             if value is not None and not isinstance(value, kinds):
@@ -56,7 +59,7 @@ class Pipeline(Conversion):
                 )
         for name, step in self._all_steps.items():
             STEPS.name_of(type(step))
-            if isinstance(step, FinalStep):
+            if step.needs_surrogate:
                 check_surrogate(self.neuron, name)
 
     @property

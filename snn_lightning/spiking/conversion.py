@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
-from snn_lightning.errors import CheckpointError, SettingsError
+from snn_lightning.errors import SettingsError
 from snn_lightning.graph.passes.pooling import Pooling
 from snn_lightning.graph.precision import check_precision
 from snn_lightning.plugins import Registry
 from snn_lightning.settings import Settings, check_choice, check_whole
-from snn_lightning.spiking.neurons.config import IF, NEURONS, Neuron, check_neuron
+from snn_lightning.spiking.neurons.config import IF, NEURONS, Neuron, check_neuron, neuron_from_spec
 from snn_lightning.spiking.neurons.dynamics import ROUNDINGS
 
 THRESHOLDS: Registry[type[Settings]] = Registry("threshold")
@@ -78,10 +78,10 @@ class Conversion(Pooling):
             CheckpointError: its neurons are not known here.
             SettingsError: another of its values makes no sense.
         """
-        neuron = NEURONS.rebuild(spec["neuron"])
+        neuron = neuron_from_spec(spec["neuron"])
         try:
-            threshold = spec["threshold"] and THRESHOLDS.rebuild(spec["threshold"])
-        except CheckpointError:
+            threshold = spec["threshold"] and THRESHOLDS.restore(spec["threshold"])
+        except SettingsError:
             # What has been converted runs without.
             threshold = None
         return cls(**{**spec, "neuron": neuron, "threshold": threshold})

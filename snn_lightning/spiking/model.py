@@ -16,7 +16,7 @@ from snn_lightning.graph.passes.pooling import pooling_of
 from snn_lightning.graph.report import site_caps, stage_table
 from snn_lightning.graph.threads import alone
 from snn_lightning.spiking.conversion import Conversion
-from snn_lightning.spiking.neurons.config import IF, NEURONS, Neuron
+from snn_lightning.spiking.neurons.config import IF, Neuron, neuron_from_spec
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.report import SpikingReport, count_saved, spread
 from snn_lightning.spiking.simulation import Simulation, SimulationState, initial_state
@@ -278,7 +278,7 @@ def _conversion_of(spec: Mapping[str, Any], network: StageNetwork) -> Conversion
     """Return how a network was converted; what formats 1 to 3 don't say of it shows in part."""
     if spec["format"] > 3:
         return Conversion.from_spec(spec["conversion"])
-    neuron = NEURONS.rebuild(spec["neuron"]) if "neuron" in spec else IF()
+    neuron = neuron_from_spec(spec["neuron"]) if "neuron" in spec else IF()
     precision, pooling = spec.get("precision", "float32"), asdict(pooling_of(network))
     return Conversion(spec["timesteps"], neuron=neuron, precision=precision, **pooling)
 

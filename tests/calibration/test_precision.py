@@ -10,7 +10,7 @@ from torch import nn
 
 from snn_lightning import ACP, LCP, Baseline, Best, Distillation, LeastSquares, Pipeline, Weights, calibrate
 from snn_lightning.calibration.api import run_calibration
-from snn_lightning.calibration.steps.least_squares import RidgeProblem
+from snn_lightning.calibration.steps.ridge import RidgeProblem
 from snn_lightning.calibration.walk.cache import Cache
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.calibration.walk.observer import Observer

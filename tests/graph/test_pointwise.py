@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from snn_lightning import ACP, LCP, LeastSquares, Weights, calibrate
-from snn_lightning.calibration.steps.least_squares import weight_moment
+from snn_lightning.calibration.steps.ridge import weight_moment
 from snn_lightning.graph.pointwise import overruns
 from snn_lightning.graph.precision import compute
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from itertools import chain, count
-from typing import Any
+from typing import Any, ClassVar
 
 from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.calibration.walk.context import StageContext, StepReport
@@ -14,7 +14,13 @@ from snn_lightning.plugins import Registry
 
 
 class AnyStep(ABC):
-    """What steps in each stage and steps on the whole network have in common."""
+    """What steps in each stage and steps on the whole network have in common.
+
+    Attributes:
+        needs_surrogate: whether gradients must pass the neurons.
+    """
+
+    needs_surrogate: ClassVar[bool] = False
 
     def add_work(self, work: Work) -> Work:
         """Return `work` and what this step adds to it, for the cost model; by default nothing.

@@ -13,7 +13,7 @@ from torch import Tensor
 from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.calibration.images import count_images
 from snn_lightning.calibration.steps.base import FinalStep, register_step
-from snn_lightning.calibration.steps.minibatch_sgd import Descent
+from snn_lightning.calibration.steps.minibatch_sgd import MinibatchDescent
 from snn_lightning.calibration.walk.context import StepReport
 from snn_lightning.calibration.walk.network_context import NetworkContext
 from snn_lightning.errors import CalibrationError
@@ -42,6 +42,7 @@ class Distillation(FinalStep):
         images: how many calibration images it uses; None for all.
     """
 
+    needs_surrogate = True
     iterations: int | None = None
     batch_size: int = 32
     step_size: float = 0.01
@@ -111,9 +112,9 @@ class NetworkLoop:
         context.communicator.barrier()
         optimizer = torch.optim.Adam(self.groups)
         name = ("loss of the distillation", "distillation.step_size")
-        descent = Descent(
+        descent = MinibatchDescent(
             optimizer,
-            self._slope,
+            self._loss_and_gradients,
             name,
             context.communicator,
             context.seed,
@@ -181,7 +182,7 @@ class NetworkLoop:
         """Images whose gradients are in memory at the same time."""
         return max(1, self.context.snn.rows // self.context.snn.timesteps)
 
-    def _slope(self, rows: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+    def _loss_and_gradients(self, rows: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
         total, gradients = torch.zeros((), device=self.device), list[Tensor]()
         parameters = [p for group in self.groups for p in group["params"]]
         for part in rows.split(self._at_once):

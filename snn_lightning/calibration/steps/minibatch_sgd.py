@@ -10,16 +10,16 @@ from torch import Tensor
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.errors import CalibrationError
 
-Slope = Callable[[Tensor], tuple[Tensor, Sequence[Tensor]]]
+LossAndGradients = Callable[[Tensor], tuple[Tensor, Sequence[Tensor]]]
 """From the rows of this process's images in a mini-batch: its share of the loss, and of the gradients."""
 
 
-class Descent:
+class MinibatchDescent:
     """Steps of an optimizer with cosine decay; every process works on its share of each mini-batch.
 
     Args:
         optimizer: of the parameters.
-        slope: gives loss and gradients, divided by the whole mini-batch's size.
+        loss_and_gradients: divided by the whole mini-batch's size.
         name: of the loss, and of the setting that makes the steps smaller, for messages.
         communicator: connects the processes.
         seed: of the order of the images.
@@ -30,14 +30,14 @@ class Descent:
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
-        slope: Slope,
+        loss_and_gradients: LossAndGradients,
         name: tuple[str, str],
         communicator: Communicator,
         seed: int,
         report: Callable[[int, int, float], None],
         after: Callable[[], None] = lambda: None,
     ) -> None:
-        self.optimizer, self.slope, self.name = optimizer, slope, name
+        self.optimizer, self.loss_and_gradients, self.name = optimizer, loss_and_gradients, name
         self.communicator, self.seed, self.report, self.after = communicator, seed, report, after
         self.parameters: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
 
@@ -81,7 +81,7 @@ class Descent:
             if failure is not None:
                 raise failure
             if len(rows):
-                loss, gradients = self.slope(rows.to(like.device))
+                loss, gradients = self.loss_and_gradients(rows.to(like.device))
                 torch.cat([*(g.reshape(-1) for g in gradients), loss.detach()[None]], out=flat[:-1])
         except Exception as error:
             flat.zero_()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.calibration.images import count_images
 from snn_lightning.calibration.steps.base import Step, register_step
-from snn_lightning.calibration.steps.minibatch_sgd import Descent, own_rows
+from snn_lightning.calibration.steps.minibatch_sgd import MinibatchDescent, own_rows
 from snn_lightning.calibration.walk.context import RelativeError, StageContext, StepReport
 from snn_lightning.graph.operators import traits_of
 from snn_lightning.settings import check_interval, check_positive, check_whole
@@ -113,8 +113,14 @@ class LayerLoop:
             rate = settings.learning_rate or settings.step_size / self.curvature(settings.batch_size)
             optimizer = torch.optim.SGD(self.weights, lr=rate, momentum=settings.momentum)
             name = (f"weight loss of '{context.stage.name}'", "weights.learning_rate (or weights.step_size)")
-            report = context.iteration
-            descent = Descent(optimizer, self._slope, name, context.communicator, context.seed, report)
+            descent = MinibatchDescent(
+                optimizer,
+                self._loss_and_gradients,
+                name,
+                context.communicator,
+                context.seed,
+                context.iteration,
+            )
             return descent.run(settings.iterations, settings.batch_size, count)
         finally:
             for weight in self.weights:
@@ -163,7 +169,7 @@ class LayerLoop:
             eigenvalue = flat.norm().item()
         return max(eigenvalue, 1e-12)
 
-    def _slope(self, rows: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+    def _loss_and_gradients(self, rows: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
         inputs, target = self._batch(rows)
         difference = (self._predict(inputs) - target).square()
         loss = difference.sum() / (self.settings.batch_size * difference.shape[2:].numel())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
-from snn_lightning.errors import SettingsError
+from snn_lightning.errors import CheckpointError, SettingsError
 from snn_lightning.plugins import Registry
 from snn_lightning.settings import Settings, check_whole
 from snn_lightning.spiking.neurons.burst import LARGEST_BURST, BurstNeuron
@@ -30,7 +31,7 @@ class Neuron(Settings):
 
 
 NEURONS: Registry[type[Neuron]] = Registry("neuron")
-register_neuron, neuron_spec, neuron_from_spec = NEURONS.register, NEURONS.describe, NEURONS.rebuild
+register_neuron, neuron_spec = NEURONS.register, NEURONS.describe
 
 
 @register_neuron
@@ -111,3 +112,18 @@ def check_surrogate(neuron: Neuron, purpose: str) -> None:
             f"Burst(), or leave {purpose} out; or, if its units pass gradients as those do (see "
             f"spiking/surrogate.py), set surrogate = True on the class {type(neuron).__name__}"
         )
+
+
+def neuron_from_spec(spec: Mapping[str, Any]) -> Neuron:
+    """Return the kind of neuron that `neuron_spec` described.
+
+    Raises:
+        CheckpointError: it is not known here.
+    """
+    try:
+        return cast(Neuron, NEURONS.restore(spec))
+    except SettingsError as error:
+        raise CheckpointError(
+            f"The checkpoint describes neurons {dict(spec)!r}, which are not known here ({error}): install "
+            "or import the package that registers them, or the file is damaged."
+        ) from error

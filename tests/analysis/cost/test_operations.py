@@ -16,7 +16,7 @@ from snn_lightning.analysis.cost.timing import (
     estimate_seconds,
 )
 from snn_lightning.analysis.cost.workload import Work
-from snn_lightning.calibration.steps.least_squares import columns
+from snn_lightning.calibration.steps.ridge import columns
 from snn_lightning.calibration.walk.cache import Cache
 from snn_lightning.graph import INPUT
 from snn_lightning.graph.operators import traits_of

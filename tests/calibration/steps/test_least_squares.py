@@ -7,13 +7,8 @@ from torch import nn
 
 from snn_lightning import ACP, LeastSquares, Max, calibrate
 from snn_lightning.calibration.steps import least_squares
-from snn_lightning.calibration.steps.least_squares import (
-    RidgeProblem,
-    SynapseSum,
-    columns,
-    synapse_sums,
-    weight_moment,
-)
+from snn_lightning.calibration.steps.least_squares import synapse_sums
+from snn_lightning.calibration.steps.ridge import RidgeProblem, columns, weight_moment
 from snn_lightning.calibration.walk.cache import StoredSpikes
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.errors import CalibrationError, SettingsError
@@ -79,7 +74,7 @@ def test_the_solution_is_that_of_the_ridge_regression():
     linear = network.operators[name]
     old = linear.weight.detach().clone()
     x, residual = (torch.randn(20, width, generator=generator) for width in (4, 3))
-    problem = RidgeProblem(network, SynapseSum(name, (name,)), Readout())
+    problem = RidgeProblem(network, (name,), Readout())
     key = network.nodes[name].inputs[0]
     bias = linear.bias.detach().clone()
     problem.add({key: x[:13]}, residual[:13])
