@@ -12,6 +12,7 @@ import torch
 from snn_lightning import SpikingModel
 from snn_lightning.calibration.steps.base import STEPS
 from snn_lightning.graph.capture.lowering import FUNCTION_RULES
+from snn_lightning.graph.operators import OPERATORS
 from snn_lightning.models import create_model
 from snn_lightning.models.registry import MODELS
 from snn_lightning.plugins import GROUP
@@ -21,7 +22,7 @@ from tests.commands import ROOT
 from tests.toys import PlainConv, inputs, toy
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()
-REGISTRIES = (MODELS, NEURONS, STEPS, THRESHOLDS)
+REGISTRIES = (MODELS, NEURONS, OPERATORS, STEPS, THRESHOLDS)
 
 
 @pytest.fixture
@@ -90,9 +91,9 @@ def test_a_step(mine: ModuleType) -> None:
     assert mine.MyPipeline(8).work(10).corrected == 20
 
 
-@pytest.mark.skip(reason="register_operator is not there yet: take this mark away with it")
 def test_an_operator(mine: ModuleType) -> None:
     run("An operator", mine)
+    assert "my_package.Flip" in [node.op for node in mine.snn.network.nodes.values()]
     rebuilt = SpikingModel.from_spec(mine.snn.spec())
     rebuilt.load_state_dict(mine.snn.state_dict())
     x = torch.rand(2, 3, 8, 8)

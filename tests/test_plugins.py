@@ -112,7 +112,8 @@ from snn_lightning.models import create_model
 for name, path in zip(("snn_extras.Plain", "Plain"), sys.argv[1:], strict=True):
     snn = load_converted(path)
     assert type(snn.neuron).__module__ == "snn_extras", snn.neuron
-    assert snn.spec()["neuron"] == {"kind": "snn_extras.Plain", "number": 5}, snn.spec()["neuron"]
+    neuron = snn.spec()["conversion"]["neuron"]
+    assert neuron == {"kind": "snn_extras.Plain", "number": 5}, neuron
 for name in ("tiny", "snn_extras.tiny"):
     print(create_model(name, num_classes=2, in_channels=1, image_size=2)(torch.ones(1, 1, 2, 2)).shape)
 """
@@ -135,7 +136,7 @@ def test_a_checkpoint_is_loaded_without_importing_the_package_of_its_neurons(tmp
         paths.append(tmp_path / f"{number}.ckpt")
         save_converted(snn, paths[-1])
         checkpoint = torch.load(paths[-1], weights_only=True)
-        checkpoint[KEY]["spec"]["neuron"] = {"kind": kind, "number": 5}
+        checkpoint[KEY]["spec"]["conversion"]["neuron"] = {"kind": kind, "number": 5}
         del checkpoint[KEY]["digest"]
         torch.save(checkpoint, paths[-1])
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])

@@ -31,7 +31,7 @@ class DataSettings:
         256
         >>> DataSettings(batch_size=0)
         Traceback (most recent call last):
-        snn_lightning.errors.SettingsError: data.batch_size must be an integer of at least 1, got 0
+        snn_lightning.errors.SettingsError: data.batch_size must be a whole number of at least 1, got 0
     """
 
     batch_size: int = 128
