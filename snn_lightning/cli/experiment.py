@@ -133,8 +133,9 @@ class Experiment:
         unused = ("root", "num_workers", "calibration_images", "calibration_batch_size", "test_images")
         data = {key: value for key, value in self.config["data"].items() if key not in unused}
         parts = {key: self.config[key] for key in ("model", "module", "seed")}
-        return {**parts, "data": data, "trainer": trainer, "callbacks": averaging, **self._own()}
+        return {**parts, "data": data, "trainer": trainer, "callbacks": averaging, **self._own}
 
+    @cached_property
     def _own(self) -> dict[str, str]:
         """Return fingerprints of the user's own things, whose content the settings don't tell."""
         own = {}

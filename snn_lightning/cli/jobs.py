@@ -101,24 +101,12 @@ def calibrate(config: DictConfig) -> Results | None:
         return _test_only(experiment, saved)
     _check(experiment, pipeline, finetune)
     path = experiment.pretrain()
-    ann_accuracy = _test(experiment, "ann_test", "Testing the ANN")
-    uncalibrated_accuracy = _test_uncalibrated(experiment, callback)
-    _calibrate(experiment, callback)
-    snn_accuracy = converted_accuracy = _test(
-        experiment, "snn_test", f"Testing the SNN, T={pipeline.timesteps}"
-    )
-    if finetune.epochs:
-        snn_accuracy = _finetune(experiment, config, finetune)
-    if config.unit_spikes:
-        snn_accuracy = _test_unit_spikes(experiment)
+    accuracies = _accuracies(experiment, callback, config, finetune)
     experiment.save(experiment.folder / "snn.ckpt")
     callback.remove_partial(experiment.trainer)
     results = _results(
         experiment,
-        ann_accuracy=ann_accuracy,
-        uncalibrated_accuracy=uncalibrated_accuracy,
-        converted_accuracy=converted_accuracy if finetune.epochs else None,
-        snn_accuracy=snn_accuracy,
+        **accuracies,
         accuracy_over_time=experiment.accuracy_over_time(),
         **_energy(experiment),
         timesteps=pipeline.timesteps,
@@ -128,6 +116,27 @@ def calibrate(config: DictConfig) -> Results | None:
     )
     _report(experiment, results)
     return results
+
+
+def _accuracies(
+    experiment: Experiment, callback: CalibrationCallback, config: DictConfig, finetune: FineTuning
+) -> dict[str, float | None]:
+    """Take the ANN through all phases to the finished SNN; returns the accuracies on the way."""
+    ann = _test(experiment, "ann_test", "Testing the ANN")
+    uncalibrated = _test_uncalibrated(experiment, callback)
+    _calibrate(experiment, callback)
+    snn = _test(experiment, "snn_test", f"Testing the SNN, T={callback.pipeline.timesteps}")
+    converted = snn if finetune.epochs else None
+    if finetune.epochs:
+        snn = _finetune(experiment, config, finetune)
+    if config.unit_spikes:
+        snn = _test_unit_spikes(experiment)
+    return {
+        "ann_accuracy": ann,
+        "uncalibrated_accuracy": uncalibrated,
+        "converted_accuracy": converted,
+        "snn_accuracy": snn,
+    }
 
 
 def _dry_run(experiment: Experiment, pipeline: Pipeline) -> None:
