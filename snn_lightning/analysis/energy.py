@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.hooks import RemovableHandle
 
 from snn_lightning.analysis.format import si
@@ -42,6 +43,7 @@ class StageEnergy:
         multiplications: multiply-accumulates in synapses that receive numbers and not spikes: once where they
             are static, at each of T steps where they are temporal.
         ann: multiply-accumulates of the ANN.
+        analog: those of them in analog operators, which the SNN does as well, once.
     """
 
     name: str
@@ -51,6 +53,7 @@ class StageEnergy:
     accumulates: float
     multiplications: float
     ann: float
+    analog: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,11 @@ class EnergyReport:
         return MAC * sum(s.ann for s in self.stages)
 
     @property
+    def analog(self) -> float:
+        """The share of the ANN's multiply-accumulates that stays analog."""
+        return sum(s.analog for s in self.stages) / sum(s.ann for s in self.stages)
+
+    @property
     def ratio(self) -> float:
         """Energy of the SNN over the ANN's."""
         return self.energy / self.ann_energy
@@ -118,9 +126,10 @@ class EnergyReport:
             rows.append((s.name, si(s.spikes), rate, si(s.accumulates), si(s.multiplications), si(s.ann)))
         numbers = (self.synaptic_operations, self.multiplications, sum(s.ann for s in self.stages))
         rows.append(("total", si(self.spikes), f"{self.firing_rate:.3f}", *map(si, numbers)))
+        analog = f", {100 * self.analog:.3g} % of the ANN's MACs stay analog" if self.analog else ""
         return "\n".join(
             [
-                f"Operations of one image at T={self.timesteps}, mean over {self.images} images",
+                f"Operations of one image at T={self.timesteps}, mean over {self.images} images{analog}",
                 *aligned(rows),
                 f"Energy: {self.energy * 1e-6:.3g} µJ, {100 * self.ratio:.1f} % of the ANN's "
                 f"{self.ann_energy * 1e-6:.3g} µJ ({AC} pJ an accumulate, {MAC} pJ a MAC)",
@@ -151,6 +160,7 @@ def measure_energy(snn: SpikingModel, images: Tensor) -> EnergyReport:
         snn(images)
     counter = _Counter(snn, images, spikes)
     counter.interpret()
+    counter.finish()
     return EnergyReport(tuple(counter.stages), snn.timesteps, len(images))
 
 
@@ -183,25 +193,48 @@ class _Counter(Interpreter[_Flow]):
 
     def stage(self, stage: Stage, instructions: Iterable[Instruction]) -> None:
         """Count the operations of a stage."""
-        self.accumulates = self.multiplications = self.ann = self.fired = 0.0
-        self.neurons = 0
+        self._reset()
         super().stage(stage, instructions)
+        self._note(stage.name, stage.kind)
+
+    def _reset(self) -> None:
+        self.accumulates = self.multiplications = self.ann = self.analog = self.fired = 0.0
+        self.neurons = 0
+
+    def _note(self, name: str, kind: str) -> None:
         self.stages.append(
             StageEnergy(
-                name=stage.name,
-                kind=stage.kind,
+                name=name,
+                kind=kind,
                 neurons=self.neurons,
                 spikes=self.fired,
                 accumulates=self.accumulates,
                 multiplications=self.multiplications,
                 ann=self.ann,
+                analog=self.analog,
             )
         )
+
+    def finish(self) -> None:
+        """Count the operations behind the last unit."""
+        schedule = self.network.schedule
+        if schedule.tail:
+            self._reset()
+            self.values = {leaf: _Flow(self.outputs[unit].value) for leaf, unit in schedule.outputs.items()}
+            for name in schedule.tail:
+                node = self.network.nodes[name]
+                self.values[name] = self.operator(node, *(self.values[key] for key in node.inputs))
+            self._note("tail", "analog")
 
     def operator(self, node: Node, *inputs: _Flow) -> _Flow:
         """Count what a synapse receives; pass on what another operator does."""
         module = self.network.operators[node.name]
-        traits, value = traits_of(module), self.network.run_operator(node.name, *(x.value for x in inputs))
+        traits = traits_of(module)
+        with FlopCounterMode(display=False) as flops:
+            value = self.network.run_operator(node.name, *(x.value for x in inputs))
+        if traits.analog:
+            self._count_analog(flops.get_total_flops() // 2)
+            return _Flow(value)
         if traits.weighted:
             self._count(node, module, *inputs)
             return _Flow(value)
@@ -209,6 +242,15 @@ class _Counter(Interpreter[_Flow]):
             return _Flow(value, self.spikes[node.name][None])
         events = [x.events for x in inputs if x.events is not None]
         return _Flow(value, traits.passed_on(module, events) if len(events) == len(inputs) else None)
+
+    def _count_analog(self, macs: int) -> None:
+        self.ann += macs
+        self.analog += macs
+        self.multiplications += macs
+
+    def average(self, name: str) -> None:
+        """Let later windows read numbers instead of spikes."""
+        self.values[name] = _Flow(self.values[name].value)
 
     def _count(self, node: Node, synapses: nn.Module, x: _Flow) -> None:
         macs = operations(synapses, torch.ones_like(x.value))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from torch import Tensor
 
-from snn_lightning.graph.ir import Fire, Free, Instruction, Node, Run, Stage
+from snn_lightning.graph.ir import Fire, Free, Instruction, Node, Region, Run, Stage
 
 if TYPE_CHECKING:
     from snn_lightning.graph.network import StageNetwork
@@ -19,7 +19,7 @@ class Interpreter(Generic[Value]):
     """Carries out instructions on values of any kind, as `torch.fx.Interpreter` does on a traced module.
 
     A subclass says what an operator and a unit make of what they read (`operator`, `unit`), or takes whole
-    instructions into its own hands (`run_node`, `fire`, `free`) or a whole stage (`stage`).
+    instructions into its own hands (`run_node`, `fire`, `free`), or a whole `stage` or `region`.
 
     Args:
         network: the network to walk.
@@ -37,8 +37,14 @@ class Interpreter(Generic[Value]):
     def interpret(self) -> None:
         """Carry out the network's schedule."""
         for region in self.network.schedule.regions:
-            for part in region.parts:
-                self.stage(part[0].stage, part)
+            self.region(region)
+
+    def region(self, region: Region) -> None:
+        """Carry out the instructions of a window."""
+        for part in region.parts:
+            self.stage(part[0].stage, part)
+        for name in region.means:
+            self.average(name)
 
     def stage(self, stage: Stage, instructions: Iterable[Instruction]) -> None:
         """Carry out the instructions of a stage."""
@@ -63,6 +69,9 @@ class Interpreter(Generic[Value]):
         value = self.values[stage.name] = self.unit(stage, self.values[stage.current])
         if stage.name in self.network.schedule.outputs.values():
             self.outputs[stage.name] = value
+
+    def average(self, name: str) -> None:
+        """Take the mean over time of a value whose window is over; in the ANN it has one value anyway."""
 
     def free(self, name: str) -> None:
         """Forget a value."""

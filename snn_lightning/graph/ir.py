@@ -46,6 +46,7 @@ class Stage:
         current: name of the value the unit receives.
         inputs: names of earlier values the operators (or the unit) read.
         exports: names of operator values that later stages read.
+        window: the number of the window of T time steps in which its unit runs.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Stage:
     current: str
     inputs: tuple[str, ...]
     exports: tuple[str, ...] = ()
+    window: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,13 @@ class Region:
         window: its number, from 0.
         once: the instructions on static values, which are carried out once an inference.
         parts: all instructions in order, those of a stage together.
+        means: names of its values whose means over time later windows read, or the output consists of.
     """
 
     window: int
     once: tuple[Run, ...]
     parts: tuple[tuple[Instruction, ...], ...]
+    means: tuple[str, ...] = ()
 
 
 def tree_leaves(tree: Any) -> list[str]:

@@ -14,7 +14,6 @@ from snn_lightning.graph.description import check_description
 from snn_lightning.graph.interpreter import ANNInterpreter
 from snn_lightning.graph.ir import INPUT, Node, Stage, tree_map
 from snn_lightning.graph.operators import build
-from snn_lightning.graph.passes.partition import partition, temporal_values
 from snn_lightning.graph.precision import compute
 from snn_lightning.graph.schedule import Schedule, make_schedule
 
@@ -29,7 +28,6 @@ class StageNetwork(nn.Module):
         gates: names of max pools that become gates (their own stages) in the spiking network.
 
     Attributes:
-        temporal: names of the values that depend on a unit; all others are static.
         precision: in which the temporal synapses compute; see `graph.precision`.
         shapes: of the input and of each site's value, `[C, ...]` without the batch, on the conversion's
             sample; empty where that is not known.
@@ -61,17 +59,20 @@ class StageNetwork(nn.Module):
                 # for bit.
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         self.gates = frozenset(gates)
-        self.temporal = temporal_values(self.nodes)
 
     @cached_property
     def schedule(self) -> Schedule:
         """The order in which the network is run."""
-        stages = partition(self.nodes, self.output, self.gates & self.temporal)
-        return make_schedule(self.nodes, stages, self.output, self.temporal)
+        return make_schedule(self.nodes, self.output, self.gates)
+
+    @property
+    def temporal(self) -> frozenset[str]:
+        """Names of the values that change from time step to time step; all others are static."""
+        return self.schedule.temporal
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The stages in topological order, readouts last."""
+        """The stages, those of a window together, each after those it reads."""
         return self.schedule.stages
 
     @property
@@ -111,9 +112,22 @@ class StageNetwork(nn.Module):
         ann.interpret()
         return self.arrange(ann.outputs)
 
-    def arrange(self, outputs: Mapping[str, Tensor]) -> Any:
-        """Return the units' `outputs`, by the unit's name, in the structure of the ANN's output."""
-        return tree_map(lambda leaf: outputs[self.schedule.outputs[leaf]], self.output)
+    def arrange(self, outputs: Mapping[str, Tensor], over_time: bool = False) -> Any:
+        """Return the ANN's output, given those of its units; the analog operators behind them run now.
+
+        Args:
+            outputs: `[N, ...]` by the unit's name, or `[T, N, ...]`.
+            over_time: whether they are `[T, N, ...]`.
+        """
+        values = {leaf: outputs[unit] for leaf, unit in self.schedule.outputs.items()}
+        if over_time and self.schedule.tail:
+            steps = len(next(iter(values.values())))
+            flat = {leaf: value.flatten(0, 1) for leaf, value in values.items()}
+            results = self.run_operators(self.schedule.tail, flat)
+            values = {leaf: value.unflatten(0, (steps, -1)) for leaf, value in results.items()}
+        else:
+            values = self.run_operators(self.schedule.tail, values)
+        return tree_map(values.__getitem__, self.output)
 
     def spec(self) -> dict[str, Any]:
         """Return the network without its parameters as plain numbers, strings, tuples, lists and dicts."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
-from snn_lightning.graph.ir import Fire, Free, Instruction, Node, Region, Run, Stage, tree_leaves
+from snn_lightning.graph.ir import INPUT, Fire, Free, Instruction, Node, Region, Run, Stage, tree_leaves
+from snn_lightning.graph.passes.partition import changing, partition, tail_of, units_of
 
 
 @dataclass(frozen=True)
@@ -15,17 +17,27 @@ class Schedule:
     """What whoever walks a network does, in order: run this operator, fire this unit, free this value.
 
     Args:
-        stages: in topological order, readouts last.
-        outputs: for each value in the network's output, the unit that gives it.
-        regions: one for each window of time; today there is one.
-        lifetimes: for each value that another stage reads, the index of the last stage that does; of one
-            that no stage reads, of its own stage.
+        stages: those of a window together, each after those it reads.
+        outputs: for each value that the network's output or its tail reads, the unit that gives it.
+        tail: names of the operators that run once at the end, on the units' means.
+        regions: one for each window of time.
+        temporal: names of the values that change from time step to time step; all others are static.
+        windows: for each value that another stage reads, the window in which it is computed.
+        lifetimes: for each of them, the index of the last stage that reads it; of one that no stage reads,
+            of its own stage.
     """
 
     stages: tuple[Stage, ...]
     outputs: Mapping[str, str]
+    tail: tuple[str, ...]
     regions: tuple[Region, ...]
+    temporal: frozenset[str]
+    windows: Mapping[str, int]
     lifetimes: Mapping[str, int]
+
+    def changes(self, key: str, window: int) -> bool:
+        """Whether a value changes in time in a window where it is read or computed; else it is one number."""
+        return key in self.temporal and self.windows.get(key, window) == window
 
     @cached_property
     def runs(self) -> dict[str, tuple[Run, ...]]:
@@ -34,9 +46,7 @@ class Schedule:
         return {part[0].stage.name: _runs(part) for part in parts}
 
 
-def make_schedule(
-    nodes: Mapping[str, Node], stages: tuple[Stage, ...], output: Any, temporal: frozenset[str]
-) -> Schedule:
+def make_schedule(nodes: Mapping[str, Node], output: Any, gates: Collection[str]) -> Schedule:
     """Order the instructions of a network.
 
     A value inside a stage is freed when its last reader has run; one that passes between stages when the
@@ -44,33 +54,49 @@ def make_schedule(
 
     Args:
         nodes: operator calls by name.
-        stages: from `partition`.
         output: tree of value names.
-        temporal: names of the values that change from time step to time step.
+        gates: names of the max pools that are units of their own where their input changes in time.
     """
-    lifetimes: dict[str, int] = {}
+    tail = tail_of(nodes, units_of(nodes, gates))
+    read = [*tree_leaves(output), *(key for name in tail for key in nodes[name].inputs)]
+    leaves = [key for key in dict.fromkeys(read) if key not in tail]
+    stages = partition({name: node for name, node in nodes.items() if name not in tail}, leaves, gates)
+    temporal, outputs = changing(nodes, stages), {leaf: _unit(stages, leaf) for leaf in leaves}
+    lifetimes, windows = dict[str, int](), {INPUT: 0}
     for index, stage in enumerate(stages):
         lifetimes |= dict.fromkeys((*stage.inputs, stage.name, *stage.exports), index)
-    parts = []
-    for index, stage in enumerate(stages):
-        inner = [] if stage.current in lifetimes else [stage.current]
-        dead = [key for key, last in lifetimes.items() if last == index]
-        frees = (Free(stage, key) for key in (*inner, *dead))
-        parts.append((*_operators(stage, nodes, temporal), Fire(stage), *frees))
-    once = tuple(run for part in parts for run in _runs(part) if run.static)
-    return Schedule(
-        stages=stages,
-        outputs={leaf: _unit(stages, leaf) for leaf in tree_leaves(output)},
-        regions=(Region(0, once, tuple(parts)),),
-        lifetimes=lifetimes,
-    )
+        windows |= dict.fromkeys((stage.name, *stage.exports), stage.window)
+    # A mean that the output consists of is read when the last window is over.
+    read_by = {key: stages[last].window for key, last in lifetimes.items()}
+    read_by |= dict.fromkeys(outputs.values(), stages[-1].window)
+    regions = []
+    for window, part in groupby(enumerate(stages), key=lambda pair: pair[1].window):
+        parts = tuple(_part(index, stage, nodes, temporal, lifetimes) for index, stage in part)
+        once = tuple(run for part in parts for run in _runs(part) if run.static)
+        means = (key for key, own in windows.items() if own == window and read_by.get(key, 0) > window)
+        units = {stage.name for stage in stages}
+        regions.append(Region(window, once, parts, tuple(k for k in means if k in temporal or k in units)))
+    return Schedule(stages, outputs, tail, tuple(regions), temporal, windows, lifetimes)
+
+
+def _part(
+    index: int,
+    stage: Stage,
+    nodes: Mapping[str, Node],
+    temporal: Collection[str],
+    lifetimes: Mapping[str, int],
+) -> tuple[Instruction, ...]:
+    inner = [] if stage.current in lifetimes else [stage.current]
+    dead = [key for key, last in lifetimes.items() if last == index]
+    frees = (Free(stage, key) for key in (*inner, *dead))
+    return (*_operators(stage, nodes, temporal), Fire(stage), *frees)
 
 
 def _runs(instructions: tuple[Instruction, ...]) -> tuple[Run, ...]:
     return tuple(i for i in instructions if isinstance(i, Run))
 
 
-def _operators(stage: Stage, nodes: Mapping[str, Node], temporal: frozenset[str]) -> Iterator[Instruction]:
+def _operators(stage: Stage, nodes: Mapping[str, Node], temporal: Collection[str]) -> Iterator[Instruction]:
     """Run the stage's operators; free each value that only they read with the last of them."""
     inner = set(stage.operators) - {stage.current, *stage.exports}
     last = {key: name for name in stage.operators for key in nodes[name].inputs if key in inner}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_lightning.errors import CheckpointError, ConversionError, SettingsError
-from snn_lightning.graph.ir import Stage
+from snn_lightning.graph.ir import INPUT, Region, Stage
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.passes.pooling import pooling_of
 from snn_lightning.graph.report import site_caps, stage_table
@@ -19,7 +19,7 @@ from snn_lightning.spiking.conversion import Conversion
 from snn_lightning.spiking.neurons.config import IF, Neuron, neuron_from_spec
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.report import SpikingReport, count_saved, spread
-from snn_lightning.spiking.simulation import Simulation, SimulationState, initial_state
+from snn_lightning.spiking.simulation import Simulation, SimulationState, enter
 from snn_lightning.spiking.units import GatedMaxPool, Readout, Unit
 
 FORMAT = 4
@@ -72,6 +72,11 @@ class SpikingModel(nn.Module):
     @property
     def _windowed(self) -> bool:
         return any(unit.windowed for unit in self.neurons.values())
+
+    @property
+    def windows(self) -> int:
+        """Windows of T time steps that an inference takes, one after the other."""
+        return len(self.network.schedule.regions)
 
     @property
     def timesteps(self) -> int:
@@ -143,7 +148,7 @@ class SpikingModel(nn.Module):
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def running_mean(self, x: Tensor) -> Any:
-        """Return the mean readout after each time step t = 1...T of one simulation.
+        """Return the mean readout after each time step t = 1...T of one simulation's last window.
 
         Args:
             x: inputs `[N, ...]`.
@@ -161,19 +166,22 @@ class SpikingModel(nn.Module):
         merged = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
         steps = torch.arange(1, self.timesteps + 1)
         means = {name: v / steps.to(v).view(-1, *[1] * (v.dim() - 1)) for name, v in merged.items()}
-        return self.network.arrange(means)
+        return self.network.arrange(means, over_time=True)
 
     def spikes(self, x: Tensor) -> dict[str, Tensor]:
         """Return every neuron's spike train `[T, N, C, ...]`, by site; meant for small batches."""
-        state = self.initial_state(x)
         record: dict[str, Tensor] = {}
-        self._advance(state, self.timesteps, record)
+        self._check_input(x)
+        self._advance(self._begin(x, record), self.timesteps, record)
         return record
 
     def initial_state(self, x: Tensor) -> SimulationState:
-        """Return the state before the first time step for inputs `[N, ...]`; nothing leaks into it."""
+        """Return the state before the first time step for inputs `[N, ...]`; nothing leaks into it.
+
+        Of several windows it is the state before the last one.
+        """
         self._check_input(x)
-        return initial_state(self.network, x)
+        return self._begin(x)
 
     def step(self, state: SimulationState) -> tuple[Any, SimulationState]:
         """Advance one time step.
@@ -183,6 +191,7 @@ class SpikingModel(nn.Module):
 
         Returns:
             The readout of this step, in the ANN's output structure (tensors `[N, ...]`), and the next state.
+            If analog operators stand behind the readout, what they give for its mean so far.
 
         Raises:
             SettingsError: the neurons wait for all time steps of their input.
@@ -193,8 +202,11 @@ class SpikingModel(nn.Module):
                 "them together, snn(x) or snn.running_mean(x)"
             )
         after = SimulationState(state.static, dict(state.units), state.t)
-        outputs = self._advance(after, 1)
-        return self.network.arrange({name: value[0] for name, value in outputs.items()}), after
+        outputs = {name: value[0] for name, value in self._advance(after, 1).items()}
+        after.totals = {name: state.totals.get(name, 0) + value for name, value in outputs.items()}
+        if self.network.schedule.tail:
+            outputs = {name: total / after.t for name, total in after.totals.items()}
+        return self.network.arrange(outputs), after
 
     def _image_chunks(self, x: Tensor) -> Iterator[Tensor]:
         self._check_input(x)
@@ -208,19 +220,44 @@ class SpikingModel(nn.Module):
 
     def _simulate(self, x: Tensor) -> Iterator[dict[str, Tensor]]:
         """Yield the readouts `[t, N, ...]` of consecutive chunks of time, by unit."""
-        state = initial_state(self.network, x)
-        longest = self.steps_at_once(len(x))
+        state, longest = self._begin(x), self.steps_at_once(len(x))
         while state.t < self.timesteps:
             yield self._advance(state, min(longest, self.timesteps - state.t))
 
     def _advance(
         self, state: SimulationState, steps: int, record: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Run all stages for `steps` time steps; updates `state`, returns readouts `[steps, N, ...]`."""
-        simulation = Simulation(self.network, self.units, state, steps, record)
-        simulation.interpret()
+        """Run the last window for `steps` time steps; updates `state`, returns readouts `[steps, N, ...]`."""
+        schedule, outputs = self.network.schedule, dict[str, Tensor]()
+        values = self._run(schedule.regions[-1], state, steps, record)
+        for name in schedule.outputs.values():
+            last = schedule.windows[name] == schedule.regions[-1].window
+            outputs[name] = values[name] if last else values[name].expand(steps, *values[name].shape)
+        return outputs
+
+    def _begin(self, x: Tensor, record: dict[str, Tensor] | None = None) -> SimulationState:
+        """Run all windows but the last; return the state before it."""
+        state = SimulationState({INPUT: x})
+        *earlier, last = self.network.schedule.regions
+        longest = self.timesteps if record is not None else self.steps_at_once(len(x))
+        for region in earlier:
+            enter(self.network, state, region)
+            totals: dict[str, Tensor] = {}
+            while state.t < self.timesteps:
+                values = self._run(region, state, min(longest, self.timesteps - state.t), record)
+                totals = {name: totals.get(name, 0) + values[name].sum(0) for name in region.means}
+            state.static.update({name: total / self.timesteps for name, total in totals.items()})
+        enter(self.network, state, last)
+        return state
+
+    def _run(
+        self, region: Region, state: SimulationState, steps: int, record: dict[str, Tensor] | None
+    ) -> dict[str, Tensor]:
+        """Run a window for `steps` time steps; updates `state`, returns what is alive, `[steps, N, ...]`."""
+        simulation = Simulation(self.network, self.units, state, steps, region.window, record)
+        simulation.region(region)
         state.t += steps
-        return simulation.outputs
+        return {**simulation.values, **simulation.outputs}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         if not any(key.startswith(f"{prefix}units.") for key in state_dict):

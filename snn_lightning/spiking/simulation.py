@@ -9,7 +9,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from snn_lightning.graph.interpreter import ANNInterpreter, Interpreter
-from snn_lightning.graph.ir import INPUT, Node, Stage
+from snn_lightning.graph.ir import Node, Region, Stage
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import traits_of
 from snn_lightning.spiking.units import State, Unit
@@ -22,20 +22,21 @@ class SimulationState:
     Attributes:
         static: values that are the same at every step, by name.
         units: each unit's state, by name.
-        t: time steps done.
+        t: time steps done in the present window.
+        totals: sums over those steps of the outputs, by the unit's name.
     """
 
     static: dict[str, Tensor]
     units: dict[str, State] = field(default_factory=dict)
     t: int = 0
+    totals: dict[str, Tensor] = field(default_factory=dict)
 
 
-def initial_state(network: StageNetwork, x: Tensor) -> SimulationState:
-    """Return the state before the first time step, with every static value of inputs `x`, `[N, ...]`."""
-    ann = ANNInterpreter(network, {INPUT: x})
-    for region in network.schedule.regions:
-        ann.carry_out(region.once)
-    return SimulationState(ann.values)
+def enter(network: StageNetwork, state: SimulationState, region: Region) -> None:
+    """Begin a window: compute its static values."""
+    ann = ANNInterpreter(network, state.static)
+    ann.carry_out(region.once)
+    state.static, state.t = ann.values, 0
 
 
 class TimeInterpreter(Interpreter[Tensor]):
@@ -46,11 +47,14 @@ class TimeInterpreter(Interpreter[Tensor]):
         values: what they read; temporal values `[T, N, ...]`, static ones `[N, ...]`. Those that are given
             are not computed.
         steps: T.
+        window: the operators' window.
     """
 
-    def __init__(self, network: StageNetwork, values: Mapping[str, Tensor], steps: int) -> None:
+    def __init__(
+        self, network: StageNetwork, values: Mapping[str, Tensor], steps: int, window: int = 0
+    ) -> None:
         super().__init__(network, values)
-        self.steps = steps
+        self.steps, self.window = steps, window
 
     def run_node(self, node: Node, stage: Stage) -> None:
         """Run an operator whose value is not known."""
@@ -59,24 +63,28 @@ class TimeInterpreter(Interpreter[Tensor]):
 
     def operator(self, node: Node, *inputs: Tensor) -> Tensor:
         """Return an operator's value over time, `[T, N, ...]`; a static one `[N, ...]`."""
-        temporal, steps = self.network.temporal, self.steps
-        if node.name not in temporal:
+        steps, pairs = self.steps, zip(node.inputs, inputs, strict=True)
+        if not self._changes(node.name):
             return self.network.run_operator(node.name, *inputs)
         flat = [
-            (value if key in temporal else value.expand(steps, *value.shape)).flatten(0, 1)
-            for key, value in zip(node.inputs, inputs, strict=True)
+            (value if self._changes(key) else value.expand(steps, *value.shape)).flatten(0, 1)
+            for key, value in pairs
         ]
         return self.network.run_operator(node.name, *flat).unflatten(0, (steps, flat[0].shape[0] // steps))
 
+    def _changes(self, key: str) -> bool:
+        return self.network.schedule.changes(key, self.window)
+
 
 class Simulation(TimeInterpreter):
-    """Runs a whole network, its units too, from a state onwards.
+    """Runs a window, its units too, from a state onwards.
 
     Args:
         network: the network.
         units: its units by name.
         state: where to begin; its `units` are updated.
         steps: T.
+        window: its number.
         record: takes each neuron's spike train, `[T, N, ...]`, if they are wanted.
     """
 
@@ -86,14 +94,15 @@ class Simulation(TimeInterpreter):
         units: nn.ModuleDict,
         state: SimulationState,
         steps: int,
+        window: int,
         record: dict[str, Tensor] | None = None,
     ) -> None:
-        super().__init__(network, state.static, steps)
+        super().__init__(network, state.static, steps, window)
         self.units, self.state, self.record = units, state, record
 
     def unit(self, stage: Stage, current: Tensor) -> Tensor:
         """Return a unit's output over time, `[T, N, ...]`."""
-        static = stage.current not in self.network.temporal
+        static = not self._changes(stage.current)
         output, self.state.units[stage.name] = cast(Unit, self.units[stage.name])(
             current, self.state.units.get(stage.name), self.steps, static, overwrite=self._alone(stage)
         )
@@ -105,4 +114,4 @@ class Simulation(TimeInterpreter):
         """Whether nothing else reads the memory of the stage's current."""
         name = stage.current
         inside = name in stage.operators and name not in self.network.schedule.lifetimes
-        return inside and name in self.network.temporal and traits_of(self.network.operators[name]).fresh
+        return inside and self._changes(name) and traits_of(self.network.operators[name]).fresh

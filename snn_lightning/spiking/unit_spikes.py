@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from snn_lightning.graph.ir import Node, readers, tree_leaves, tree_map
+from snn_lightning.graph.ir import Node, readers, tree_map
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import CONVOLUTIONS, Affine, build, traits_of
 from snn_lightning.spiking.model import SpikingModel
@@ -40,7 +40,7 @@ def rescale_to_unit_spikes(model: SpikingModel) -> SpikingModel:
         neuron.v_init = neuron.v_init / _like(v_th, neuron.v_init)
         neuron.bias, neuron.v_th = neuron.bias / _like(v_th, neuron.bias), torch.ones_like(v_th)
         result.units[name] = neuron
-    leaves = zip(tree_leaves(model.network.output), tree_leaves(network.output), strict=True)
+    leaves = zip(model.network.schedule.outputs, network.schedule.outputs, strict=True)
     for before, after in leaves:
         # An output that is a unit's own has got a readout only now.
         unit = model.units[model.network.schedule.outputs[before]]
@@ -59,7 +59,7 @@ class _Rescaling:
         self.pending: dict[str, Tensor] = {}
         self.rescaled: dict[str, str] = {}
         self.readers = readers(self.network.nodes)
-        self.outputs = set(tree_leaves(self.network.output))
+        self.outputs = set(self.network.schedule.outputs)
         self.output: Any = self.network.output
 
     def run(self) -> list[Node]:

@@ -17,7 +17,7 @@ from snn_lightning.calibration.steps.minibatch_sgd import MinibatchDescent
 from snn_lightning.calibration.walk.context import StepReport
 from snn_lightning.calibration.walk.network_context import NetworkContext
 from snn_lightning.errors import CalibrationError
-from snn_lightning.graph.ir import INPUT, tree_leaves
+from snn_lightning.graph.ir import INPUT
 from snn_lightning.settings import check_positive, check_whole
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 
@@ -95,7 +95,7 @@ class NetworkLoop:
 
     def __init__(self, settings: Distillation, context: NetworkContext) -> None:
         self.settings, self.context = settings, context
-        self.leaves = list(dict.fromkeys(tree_leaves(context.ann.output)))
+        self.leaves = list(context.ann.schedule.outputs)
         shapes: set[torch.Size] = set()
         with torch.no_grad():
             parts = [self._ann(entry.get(), shapes) for entry in context.images]

@@ -95,6 +95,10 @@ class StageContext:
         """Where the calibration runs."""
         return self.activations[0].device
 
+    def changes(self, key: str) -> bool:
+        """Whether a value that the stage reads or computes changes in time; else it is static."""
+        return self.snn.network.schedule.changes(key, self.stage.window)
+
     def count(self, images: int | None) -> int:
         """Return how many images a step uses over all processes, given its setting; None for all."""
         return self.total if images is None else images
@@ -143,7 +147,7 @@ class StageContext:
         """
         state: State = None
         unit = unit or self.unit
-        static = self.stage.current not in self.snn.network.temporal
+        static = not self.changes(self.stage.current)
         for j, steps in enumerate(parts_of_time(self.snn, len(self.indices[i]))):
             if j == 0 or not static:
                 current = self._current(i, j, steps, hold)
@@ -159,7 +163,7 @@ class StageContext:
         Yields:
             Parts of time of each chunk, `[steps, n, C, ...]`; one step where the current is static.
         """
-        static = self.stage.current not in self.snn.network.temporal
+        static = not self.changes(self.stage.current)
         for i, index in enumerate(self.indices):
             parts = parts_of_time(self.snn, len(index))
             for j, steps in enumerate(parts[:1] if static else parts):
@@ -172,7 +176,7 @@ class StageContext:
 
         Those that the cache has no room for lie on disk, until the context is left.
         """
-        static = self.stage.current not in self.snn.network.temporal
+        static = not self.changes(self.stage.current)
         parts, spilled = parts_of_time(self.snn, len(self.indices[i])), []
         for j, steps in enumerate(parts[:1] if static else parts):
             current = self._current(i, j, steps, hold=True)
@@ -186,13 +190,10 @@ class StageContext:
     def input_rate(self, key: str, i: int) -> Tensor:
         """Return the mean over time of a value that the stage reads, of chunk `i`, `[n, ...]`."""
         parts = self.inputs[key][i]
-        if key not in self.snn.network.temporal:
+        if not self.changes(key):
             return parts[0].get()
 
-        def compute() -> Tensor:
-            return cast(Tensor, sum(part.get().sum(0) for part in parts)) / self.timesteps
-
-        return self._once(("mean", key, i), compute)
+        return self._once(("mean", key, i), lambda: mean_over_time(parts, self.timesteps))
 
     def input_rates(self) -> dict[str, Tensor]:
         """Return the mean over time of everything the stage reads, all images of this process, `[N, ...]`.
@@ -285,14 +286,12 @@ class StageContext:
         if (i, j) in self._currents:
             return self._currents[i, j].get()
         network, stage = self.snn.network, self.stage
-        values = {
-            key: stored[i][j if key in network.temporal else 0].get() for key, stored in self.inputs.items()
-        }
-        simulation = TimeInterpreter(network, values, steps)
+        values = {key: stored[i][j if self.changes(key) else 0].get() for key, stored in self.inputs.items()}
+        simulation = TimeInterpreter(network, values, steps, stage.window)
         simulation.carry_out(network.schedule.runs[stage.name])
         results = simulation.values
         for key in stage.exports:
-            temporal = key in network.temporal
+            temporal = self.changes(key)
             parts = self.exports.setdefault(key, [[] for _ in self.indices])[i]
             if len(parts) == (j if temporal else 0):
                 parts.append(
@@ -303,6 +302,11 @@ class StageContext:
             self._currents[i, j] = self.cache.put(current)
             self.cache.free_retired(current)
         return current
+
+
+def mean_over_time(parts: Sequence[Entry | StoredSpikes], timesteps: int) -> Tensor:
+    """Return the mean of a value over all its parts of time, `[n, ...]`."""
+    return cast(Tensor, sum(part.get().sum(0) for part in parts)) / timesteps
 
 
 def parts_of_time(snn: SpikingModel, images: int) -> list[int]:

@@ -15,7 +15,13 @@ from snn_lightning.calibration.steps.base import FinalStep, record_keys
 from snn_lightning.calibration.steps.threshold import calibrate_threshold
 from snn_lightning.calibration.walk.cache import Cache, Entry
 from snn_lightning.calibration.walk.communicator import Communicator
-from snn_lightning.calibration.walk.context import RelativeError, StageContext, StepReport, Stored
+from snn_lightning.calibration.walk.context import (
+    RelativeError,
+    StageContext,
+    StepReport,
+    Stored,
+    mean_over_time,
+)
 from snn_lightning.calibration.walk.network_context import NetworkContext
 from snn_lightning.calibration.walk.observer import Observer
 from snn_lightning.calibration.walk.records import StageRecord
@@ -131,6 +137,16 @@ class CalibrationLoop(Interpreter[Held]):
         if self.record.index >= self.finished:
             self._calibrate(context, self.record)
         self._fire(context, self.record)
+
+    def average(self, name: str) -> None:
+        """Keep the mean over time of a value for later windows, which read it instead."""
+        if name in self.values and name in self.network.temporal:
+            held = self.values[name]
+            means = [[self.cache.put(mean_over_time(parts, self.snn.timesteps))] for parts in held.snn]
+            for parts in held.snn:
+                for part in parts:
+                    part.free()
+            self.values[name] = Held(held.ann, means)
 
     def free(self, name: str) -> None:
         """Free a value; the images are kept for final steps, which read them."""

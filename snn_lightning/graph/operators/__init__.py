@@ -16,6 +16,7 @@ from snn_lightning.graph.operators.table import (
     known_class,
     register_operator,
     settings_of,
+    traits_named,
     traits_of,
 )
 from snn_lightning.graph.operators.torch_modules import CONVOLUTIONS, MODULES, TRANSPOSED
@@ -39,5 +40,6 @@ __all__ = [
     "known_class",
     "register_operator",
     "settings_of",
+    "traits_named",
     "traits_of",
 ]

@@ -50,6 +50,11 @@ def traits_of(module: nn.Module | type[nn.Module]) -> Traits:
     return next((_TRAITS[cls] for cls in kind.__mro__ if cls in _TRAITS), Traits())
 
 
+def traits_named(op: str) -> Traits:
+    """Return what the operator that is called `op` says of itself."""
+    return traits_of(OPERATORS.get(op)) if op in OPERATORS else Traits()
+
+
 def settings_of(module: nn.Module) -> dict[str, Any]:
     """Return the plain settings that rebuild a known `module` through `build`."""
     traits = traits_of(module)

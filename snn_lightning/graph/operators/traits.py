@@ -25,6 +25,7 @@ class Traits:
         channels_lead: whether the rows and columns of its weight are output and input channels; transposed
             convolutions have them the other way round.
         moves: whether its outputs are some of its inputs, elsewhere.
+        analog: whether it reads means over time and runs once an inference, as it does in the ANN.
         fresh: whether its result is always memory of its own.
         pools: "max" or "average" if it takes one value of a window, or their mean.
         average: of a max pooling, the average pooling of the same windows.
@@ -35,6 +36,7 @@ class Traits:
     weighted: bool = False
     channels_lead: bool = False
     moves: bool = False
+    analog: bool = False
     fresh: bool = False
     pools: str = ""
     average: type[nn.Module] | None = None
