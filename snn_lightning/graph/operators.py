@@ -252,6 +252,9 @@ class Pad(nn.Module):
         return F.pad(x, self.pad, self.mode, self.value if self.mode == "constant" else None)
 
 
+FRESH = (*SYNAPSES, Affine, Elementwise, Add, Cat)
+"""Operators whose output is memory of its own, never a view of an input."""
+
 OWN = (Activation, Affine, Elementwise, Add, Scale, Cat, Reshape, Permute, Narrow, Mean, Sum, Pad)
 OPERATORS: dict[str, Callable[..., nn.Module]] = {cls.__name__: cls for cls in (*SETTINGS, *OWN)}
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from snn_lightning.errors import CheckpointError, ConversionError, SettingsError
 from snn_lightning.graph.ir import INPUT, Stage, tree_leaves, tree_map
 from snn_lightning.graph.network import StageNetwork
+from snn_lightning.graph.operators import FRESH
 from snn_lightning.graph.precision import check_precision
 from snn_lightning.graph.report import site_caps, stage_table
 from snn_lightning.graph.threads import alone
@@ -83,11 +84,6 @@ def run_stage_in_time(
     return results, stage.current not in network.temporal
 
 
-def _shares_memory(x: Tensor, values: Mapping[str, Tensor]) -> bool:
-    storage = x.untyped_storage().data_ptr()
-    return any(value.untyped_storage().data_ptr() == storage for value in values.values())
-
-
 def run_static(
     network: StageNetwork, x: Tensor, stages: tuple[Stage, ...] | None = None
 ) -> dict[str, Tensor]:
@@ -148,7 +144,9 @@ class SpikingModel(nn.Module):
 
     def steps_at_once(self, images: int) -> int:
         """Return how many time steps of so many images are simulated together."""
-        return self.timesteps if self._windowed else max(1, self.rows // max(1, images))
+        if self._windowed or torch.compiler.is_compiling():
+            return self.timesteps
+        return max(1, self.rows // max(1, images))
 
     @property
     def _windowed(self) -> bool:
@@ -272,7 +270,8 @@ class SpikingModel(nn.Module):
 
     def _image_chunks(self, x: Tensor) -> Iterator[Tensor]:
         self._check_input(x)
-        return iter(x.split(self.images_at_once))
+        # A graph is for any number of images: it has no loop over them.
+        return iter((x,) if torch.compiler.is_compiling() else x.split(self.images_at_once))
 
     def _check_input(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):
@@ -283,7 +282,7 @@ class SpikingModel(nn.Module):
     def _simulate(self, x: Tensor) -> Iterator[dict[str, Tensor]]:
         """Yield the readouts `[t, N, ...]` of consecutive chunks of time, by unit."""
         state = SimulationState(run_static(self.network, x))
-        longest = self.steps_at_once(len(x))
+        longest = self.steps_at_once(x.shape[0])
         while state.t < self.timesteps:
             yield self._advance(state, min(longest, self.timesteps - state.t))
 
@@ -297,7 +296,8 @@ class SpikingModel(nn.Module):
             results, static = run_stage_in_time(self.network, stage, values, steps)
             unit = cast(Unit, self.units[stage.name])
             current = results[stage.current]
-            fresh = stage.current not in stage.exports and not _shares_memory(current, values)
+            last = self.network.operators[stage.current] if stage.operators else None
+            fresh = stage.current not in stage.exports and isinstance(last, FRESH)
             output, state.units[stage.name] = unit(
                 current, state.units.get(stage.name), steps, static, overwrite=fresh
             )

@@ -5,9 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from snn_lightning.errors import SettingsError
-from snn_lightning.spiking.neurons.dynamics import burst_integrate_and_fire
 from snn_lightning.spiking.neurons.staircase import StaircaseNeuron
-from snn_lightning.spiking.units import State
 
 LARGEST_BURST = 127
 """What a byte holds."""
@@ -34,9 +32,3 @@ class BurstNeuron(StaircaseNeuron):
                 f"spikes must be a whole number from 1 to {LARGEST_BURST} a time step, got {highest!r}"
             )
         self.highest = highest
-
-    def fire(self, current: Tensor, state: State, steps: int, static: bool) -> tuple[Tensor, Tensor]:
-        """See `GradedNeuron.fire`."""
-        start, v_th, _ = self._shaped(current if static else current[0])
-        start = start if state is None else state
-        return burst_integrate_and_fire(current, start, v_th, self.highest, steps, static=static)
