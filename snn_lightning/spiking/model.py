@@ -297,7 +297,7 @@ class SpikingModel(nn.Module):
             unit = cast(Unit, self.units[stage.name])
             current = results[stage.current]
             last = self.network.operators[stage.current] if stage.operators else None
-            fresh = stage.current not in stage.exports and isinstance(last, FRESH)
+            fresh = not static and stage.current not in stage.exports and isinstance(last, FRESH)
             output, state.units[stage.name] = unit(
                 current, state.units.get(stage.name), steps, static, overwrite=fresh
             )

@@ -1,7 +1,7 @@
 """Kernels as operators of PyTorch, so that networks can be traced, exported, transformed and differentiated.
 
-In a graph they stay one node each, which runs the fastest kernel there is; exporters to other formats get plain
-operators by `unrolled`.
+In a graph each is one node, which runs the fastest kernel there is; for exporters to other formats `unrolled`
+takes it apart.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ def simulate(
 
 @simulate.register_fake
 def _(
-    current: Tensor, state: Tensor, v_th: Tensor, bias: Tensor, steps: int, static: bool, lowest: int, _: int
+    current: Tensor, state: Tensor, v_th: Tensor, bias: Tensor, steps: int, static: bool, *bounds: int
 ) -> tuple[Tensor, Tensor]:
     layout = Layout.of(current if static else current[0])
     (_, spikes), (_, end) = layout.empty(current, steps), layout.empty(current)
-    return spikes, torch.stack([end, end]) if lowest < 0 else end
+    return spikes, torch.stack([end, end]) if bounds[0] < 0 else end
 
 
 @register_decomposition(torch.ops.snn_lightning.simulate.default)
@@ -84,9 +84,7 @@ def gradients(
     current = current.detach()
     if (lowest, highest) == (0, 1) and fastest(current) is cpu:
         return cpu.gradients(current, state, v_th, bias, static, to_spikes, to_end)
-    return reference.gradients(
-        current, state, v_th, bias, spikes, to_spikes, to_end, static, lowest, highest
-    )
+    return reference.gradients(current, state, v_th, bias, spikes, to_spikes, to_end, static, lowest, highest)
 
 
 @gradients.register_fake
@@ -94,8 +92,7 @@ def _(
     current: Tensor, state: Tensor, v_th: Tensor, bias: Tensor, spikes: Tensor, *others: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     layout = Layout.of(spikes[0])
-    to_current, to_start, to_v_th = (layout.empty(spikes, *lead)[1] for lead in ((len(spikes),), (), ()))
-    return to_current, to_start, to_v_th
+    return layout.empty(spikes, spikes.shape[0])[1], layout.empty(spikes)[1], layout.empty(spikes)[1]
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -107,7 +104,8 @@ def _backward(ctx: Any, to_spikes: Tensor, to_end: Tensor) -> tuple[Tensor | Non
     """Return the gradients of current, state, v_th and bias in their shapes, from those of each neuron."""
     current, state, v_th, bias, spikes = ctx.saved_tensors
     signed = ctx.lowest < 0
-    to_current, to_start, to_v_th = gradients(
+    operator = Gradients.apply if torch._C._are_functorch_transforms_active() else gradients
+    to_current, to_start, to_v_th = operator(
         *(current, state, v_th, bias, spikes, to_spikes, to_end[0] if signed else to_end),
         *(ctx.static, ctx.lowest, ctx.highest),
     )
@@ -133,6 +131,17 @@ class Simulation(torch.autograd.Function):
     forward = staticmethod(simulate)
     setup_context = staticmethod(_keep)
     backward = staticmethod(_backward)
+
+
+class Gradients(torch.autograd.Function):
+    """`gradients` for `torch.func`; they have none themselves."""
+
+    generate_vmap_rule = True
+    forward = staticmethod(gradients)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep nothing."""
 
 
 def _one_by_one(operator: Callable[..., tuple[Tensor, ...]]) -> Callable[..., Any]:

@@ -80,7 +80,7 @@ def switch_integrate_and_fire(
         the time steps after those of the currents; and the potential after them.
     """
     v = potential + (current * steps if static else current.sum(0))
-    length = torch.div(v, v_th).floor_().clamp_(0, steps)
+    length = (v / v_th).floor().clamp(0, steps)
     times = torch.arange(1, steps + 1, device=v.device).view(-1, *[1] * v.dim())
     return (times <= length).to(v.dtype), v - length * v_th
 

@@ -41,9 +41,7 @@ class GradedNeuron(IFNeuron):
         train = SpikeTrain.pack(counts, v_th, self.lowest, self.highest) if keep else None
         return Emission(counts.sum(0) * v_th, end, train, counts.abs_().sum(0))
 
-    def _count(
-        self, current: Tensor, state: State, steps: int, static: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _count(self, current: Tensor, state: State, steps: int, static: bool) -> tuple[Tensor, Tensor, State]:
         _, v_th, bias = self._shaped(current if static else current[0])
         counts, end = self.fire(current + bias, state, steps, static)
         return counts, v_th, end
@@ -54,9 +52,7 @@ class StaircaseNeuron(GradedNeuron):
 
     forward = IFNeuron.forward
 
-    def _count(
-        self, current: Tensor, state: State, steps: int, static: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _count(self, current: Tensor, state: State, steps: int, static: bool) -> tuple[Tensor, Tensor, State]:
         spikes, end = self.forward(current, state, steps, static)
         _, v_th, _ = self._shaped(spikes[0])
         return (spikes / v_th).round_(), v_th, end

@@ -60,9 +60,7 @@ def test_signed_spikes_by_hand() -> None:
 
 
 def test_a_spike_is_taken_back_below_zero_and_not_at_zero() -> None:
-    counts, v, fired = signed(
-        column([2.0, 0.0, -0.25]), tensor(0.0), tensor(0.0), tensor(2.0), 3
-    )
+    counts, v, fired = signed(column([2.0, 0.0, -0.25]), tensor(0.0), tensor(0.0), tensor(2.0), 3)
     assert counts.flatten().tolist() == [1, 0, -1]
     assert (v.item(), fired.item()) == (1.75, 0.0)
 
@@ -74,9 +72,7 @@ def test_spikes_of_earlier_steps_can_be_taken_back() -> None:
 
 def test_burst_spikes_by_hand() -> None:
     # Threshold 2, up to 3, from 1: 2 -> 1, 0 | 5 -> 2, 1 | 9.5 -> 3, 3.5 | 3.5 -> 1, 1.5 | -2.5 | 4 -> 2, 0
-    counts, v = burst(
-        column([1.0, 5.0, 8.5, 0.0, -4.0, 6.5]), tensor(1.0), tensor(2.0), 3, 6
-    )
+    counts, v = burst(column([1.0, 5.0, 8.5, 0.0, -4.0, 6.5]), tensor(1.0), tensor(2.0), 3, 6)
     assert counts.flatten().tolist() == [1, 2, 3, 1, 0, 2]
     assert v.item() == 0.0
 
@@ -106,9 +102,7 @@ def test_nothing_is_lost_and_counts_keep_their_bounds(
         assert torch.equal(counts, counts.round())
     counts, _ = burst(column(given_), tensor(v_init), tensor(v_th), most, steps)
     assert 0 <= counts.min() <= counts.max() <= most
-    counts, _, fired = signed(
-        column(given_), tensor(v_init), tensor(0.0), tensor(v_th), steps
-    )
+    counts, _, fired = signed(column(given_), tensor(v_init), tensor(0.0), tensor(v_th), steps)
     assert set(counts.flatten().tolist()) <= {-1.0, 0.0, 1.0}
     # Never more taken back than fired, at any step.
     assert counts.cumsum(0).min() >= 0
