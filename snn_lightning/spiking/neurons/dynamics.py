@@ -58,7 +58,8 @@ def integrate_and_fire(
 
 def fewest(fired: Tensor, lowest: int) -> Tensor:
     """Return the fewest spikes that neurons which have fired `fired` more than taken back can fire now."""
-    return -fired.clamp(max=-lowest)
+    # Not by a sign, which zeros would keep.
+    return 0 - fired.clamp(max=-lowest)
 
 
 def switch_integrate_and_fire(
