@@ -58,7 +58,7 @@ def gradients(
         counts.append((spike / v_th).round_())
         v = v - spike
     if fired is not None:
-        fired = fired + torch.stack(counts).sum(0)
+        fired = sum(counts, fired)
     to_current: list[Tensor] = []
     # The gradient of the potential after the reset; in the loop, then, before the integration.
     after, to_v_th = to_end, torch.zeros_like(v)
