@@ -15,9 +15,9 @@ from snn_lightning import IF, Burst, Signed, SpikingModel, Switch, convert
 from snn_lightning.spiking.kernels import operators
 from snn_lightning.spiking.neurons.config import Neuron
 from tests.toys import Dense, MaxPooled, Residual, Signal, Vector, Volume, inputs, toy
-from tests.versions import release
+from tests.versions import TORCH
 
-pytestmark = pytest.mark.skipif(release(torch.__version__) < (2, 9), reason="needs the graphs of PyTorch 2.9")
+needs_graphs = pytest.mark.skipif(TORCH < (2, 9), reason="PyTorch before 2.9 traces less of Python")
 
 KINDS = [IF(), Signed(), Burst(3), Switch()]
 SURROGATES = KINDS[:-1]
@@ -64,6 +64,7 @@ def exported(snn: SpikingModel, x: Tensor) -> nn.Module:
     return torch.export.export(snn, (x,), dynamic_shapes=({0: images},)).module()
 
 
+@needs_graphs
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_an_exported_network_is_equal_for_any_number_of_images(kind: Neuron) -> None:
     snn, x = dyadic(kind)
@@ -73,6 +74,7 @@ def test_an_exported_network_is_equal_for_any_number_of_images(kind: Neuron) -> 
     assert torch.equal(program(x.repeat(5, 1, 1, 1)), snn(x).repeat(5, 1))
 
 
+@needs_graphs
 @pytest.mark.parametrize("cls", [Dense, Signal, Volume, Vector])
 def test_networks_of_any_dimensions_are_exported(cls: type[nn.Module]) -> None:
     x = inputs(cls, 5)
@@ -80,6 +82,7 @@ def test_networks_of_any_dimensions_are_exported(cls: type[nn.Module]) -> None:
     assert torch.equal(exported(snn, x[:2])(x), snn(x))
 
 
+@needs_graphs
 @pytest.mark.parametrize("kind", [IF(), Signed(), Switch()], ids=str)
 def test_a_compiled_network_is_equal(kind: Neuron) -> None:
     snn, x = dyadic(kind)
@@ -88,6 +91,7 @@ def test_a_compiled_network_is_equal(kind: Neuron) -> None:
     assert torch.equal(compiled(x[:2]), snn(x[:2]))
 
 
+@needs_graphs
 def test_compiled_spikes_are_equal() -> None:
     x = inputs(MaxPooled, 4)
     snn = convert(toy(MaxPooled), x, 5)
@@ -96,6 +100,7 @@ def test_compiled_spikes_are_equal() -> None:
         assert torch.equal(compiled[name], train)
 
 
+@needs_graphs
 def test_a_compiled_network_keeps_its_precision() -> None:
     x = inputs(Residual, 3)
     snn = convert(toy(Residual), x, 3)
@@ -105,6 +110,7 @@ def test_a_compiled_network_keeps_its_precision() -> None:
     assert torch.equal(compiled, snn(x))
 
 
+@needs_graphs
 @pytest.mark.slow
 def test_inductor_is_equal() -> None:
     snn, x = dyadic(IF())
@@ -115,6 +121,7 @@ def training(snn: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad(snn(x).square().sum(), list(snn.parameters()))
 
 
+@needs_graphs
 @pytest.mark.parametrize("kind", [IF(), Signed()], ids=str)
 def test_a_compiled_network_has_equal_gradients(kind: Neuron) -> None:
     snn, x = dyadic(kind)
@@ -132,6 +139,7 @@ def in_onnx(path: Path, x: Tensor) -> Tensor:
     return torch.from_numpy(result)
 
 
+@needs_graphs
 @pytest.mark.parametrize("kind", [Signed(), Switch()], ids=str)
 def test_onnx_is_equal_for_any_number_of_images(kind: Neuron, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
@@ -141,6 +149,7 @@ def test_onnx_is_equal_for_any_number_of_images(kind: Neuron, tmp_path: Path) ->
     assert torch.equal(in_onnx(tmp_path / "snn.onnx", x), snn(x))
 
 
+@needs_graphs
 def test_the_example_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxscript")
     page = (Path(__file__).parents[2] / "docs/lightning.md").read_text()
