@@ -67,7 +67,9 @@ class SpikingModel(nn.Module):
 
     def steps_at_once(self, images: int) -> int:
         """Return how many time steps of so many images are simulated together."""
-        return self.timesteps if self._windowed else max(1, self.rows // max(1, images))
+        if self._windowed or torch.compiler.is_compiling():
+            return self.timesteps
+        return max(1, self.rows // max(1, images))
 
     @property
     def _windowed(self) -> bool:
@@ -198,7 +200,8 @@ class SpikingModel(nn.Module):
 
     def _image_chunks(self, x: Tensor) -> Iterator[Tensor]:
         self._check_input(x)
-        return iter(x.split(self.images_at_once))
+        # A graph is for any number of images: it has no loop over them.
+        return iter((x,) if torch.compiler.is_compiling() else x.split(self.images_at_once))
 
     def _check_input(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):
@@ -209,7 +212,7 @@ class SpikingModel(nn.Module):
     def _simulate(self, x: Tensor) -> Iterator[dict[str, Tensor]]:
         """Yield the readouts `[t, N, ...]` of consecutive chunks of time, by unit."""
         state = initial_state(self.network, x)
-        longest = self.steps_at_once(len(x))
+        longest = self.steps_at_once(x.shape[0])
         while state.t < self.timesteps:
             yield self._advance(state, min(longest, self.timesteps - state.t))
 
