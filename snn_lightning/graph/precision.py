@@ -93,12 +93,14 @@ _TURNS = Turns(_switched)
 def own_precision(precision: str, device: torch.device) -> Iterator[None]:
     """Let neither the process' switches nor an autocast reach what runs inside the context.
 
-    An autocast would take currents, and with them potentials and thresholds, along.
+    An autocast would take currents, and with them potentials and thresholds, along. A graph that is being
+    traced can hold no switch: it runs with those that the process has then.
     """
     kind = device.type
     # The meta device, on which costs are counted, has none.
     around = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    with torch.autocast(kind, enabled=False) if around else nullcontext(), float32_products(precision):
+    products = nullcontext() if torch.compiler.is_compiling() else float32_products(precision)
+    with torch.autocast(kind, enabled=False) if around else nullcontext(), products:
         yield
 
 

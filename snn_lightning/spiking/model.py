@@ -67,7 +67,9 @@ class SpikingModel(nn.Module):
 
     def steps_at_once(self, images: int) -> int:
         """Return how many time steps of so many images are simulated together."""
-        return self.timesteps if self._windowed else max(1, self.rows // max(1, images))
+        if self._windowed or torch.compiler.is_compiling():
+            return self.timesteps
+        return max(1, self.rows // max(1, images))
 
     @property
     def _windowed(self) -> bool:
@@ -210,7 +212,8 @@ class SpikingModel(nn.Module):
 
     def _image_chunks(self, x: Tensor) -> Iterator[Tensor]:
         self._check_input(x)
-        return iter(x.split(self.images_at_once))
+        # A graph is for any number of images: it has no loop over them.
+        return iter((x,) if torch.compiler.is_compiling() else x.split(self.images_at_once))
 
     def _check_input(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):
@@ -220,7 +223,7 @@ class SpikingModel(nn.Module):
 
     def _simulate(self, x: Tensor) -> Iterator[dict[str, Tensor]]:
         """Yield the readouts `[t, N, ...]` of consecutive chunks of time, by unit."""
-        state, longest = self._begin(x), self.steps_at_once(len(x))
+        state, longest = self._begin(x), self.steps_at_once(x.shape[0])
         while state.t < self.timesteps:
             yield self._advance(state, min(longest, self.timesteps - state.t))
 
@@ -239,7 +242,7 @@ class SpikingModel(nn.Module):
         """Run all windows but the last; return the state before it."""
         state = SimulationState({INPUT: x})
         *earlier, last = self.network.schedule.regions
-        longest = self.timesteps if record is not None else self.steps_at_once(len(x))
+        longest = self.timesteps if record is not None else self.steps_at_once(x.shape[0])
         for region in earlier:
             enter(self.network, state, region)
             totals: dict[str, Tensor] = {}

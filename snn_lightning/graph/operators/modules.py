@@ -130,7 +130,7 @@ class Scale(nn.Module):
 class Cat(nn.Module):
     """Concatenation along `dim` (never the batch)."""
 
-    traits = Traits(moves=True)
+    traits = Traits(moves=True, fresh=True)
 
     def __init__(self, dim: int = 1) -> None:
         super().__init__()

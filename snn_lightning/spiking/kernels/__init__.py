@@ -5,28 +5,22 @@ Spikes, counts and bits equal those of the plain PyTorch version bit for bit, gr
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import cache
 from types import ModuleType
 
+import torch
 from torch import Tensor
 
-from snn_lightning.errors import SettingsError
-from snn_lightning.spiking.kernels import cpu, reference
+from snn_lightning.spiking.kernels import cpu, operators, reference
+from snn_lightning.spiking.kernels.choice import KERNELS, chosen_kernel, fastest, use_kernel
 from snn_lightning.spiking.kernels.layout import Layout
 
 __all__ = [
     "KERNELS",
     "Layout",
-    "can_differentiate",
     "chosen_kernel",
     "count",
     "cumulate",
     "error_sums",
-    "gradients",
     "histogram",
     "maxima_and_squares",
     "simulate",
@@ -35,67 +29,49 @@ __all__ = [
     "use_kernel",
 ]
 
-KERNELS = ("auto", "reference")
-
-_chosen: ContextVar[str] = ContextVar("kernel", default="")
-
-
-def chosen_kernel() -> str:
-    """Return what `use_kernel` or else the environment variable SNN_LIGHTNING_KERNEL names; "auto" if unset.
-
-    Raises:
-        SettingsError: it is no kernel.
-    """
-    name = _chosen.get() or os.environ.get("SNN_LIGHTNING_KERNEL") or "auto"
-    if name not in KERNELS:
-        raise SettingsError(
-            f"kernel (SNN_LIGHTNING_KERNEL) must be one of {', '.join(KERNELS)}, got {name!r}"
-        )
-    return name
-
-
-@contextmanager
-def use_kernel(name: str) -> Iterator[None]:
-    """Run neurons with the kernel `name` inside the context.
-
-    Args:
-        name: "auto" takes the fastest that this device, type and machine have, "reference" plain PyTorch.
-    """
-    token = _chosen.set(name)
-    try:
-        chosen_kernel()
-        yield
-    finally:
-        _chosen.reset(token)
-
 
 def simulate(
     current: Tensor,
-    start: Tensor,
+    state: Tensor,
     v_th: Tensor,
     bias: Tensor,
     steps: int,
     *,
     static: bool = False,
+    lowest: int = 0,
+    highest: int = 1,
     overwrite: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Simulate integrate-and-fire neurons with soft reset (PC eq. 2-4).
+    """Simulate neurons with soft reset; integrate-and-fire (PC eq. 2-4) by default.
 
-    `v += current + bias; s = v_th * (v >= v_th); v -= s`
+    `v += current + bias; n = clip(floor(v / v_th), -min(fired, -lowest), highest); v -= n * v_th; fired +=
+    n`: `SignedNeuron` has `lowest` -1, `BurstNeuron` `highest` above 1. Gradients pass by a surrogate, see
+    `surrogate.gradients`.
 
     Args:
         current: `[T, N, C, ...]`, or `[N, C, ...]` if `static`; activation units a time step.
-        start: potential before the first step, `[N, C, ...]`, or `[C, ...]` for all images alike.
+        state: potential before the first step, `[N, C, ...]`, or `[C, ...]` for all images alike; where
+            `lowest` is below 0, that and the net number of spikes fired, `[2, ...]`.
         v_th: threshold `[C, ...]`, activation units.
         bias: `[C, ...]`, added to the current at every step.
         steps: T.
         static: the same current comes at every step.
+        lowest: the fewest spikes in one time step, 0 or less.
+        highest: the most.
         overwrite: the spikes may take the memory of the currents.
 
     Returns:
-        Spikes `[T, N, C, ...]` with values {0, v_th}, and the potential after the last step.
+        Spikes `[T, N, C, ...]` with values `n * v_th`, and the state after the last step.
     """
-    return _module(current).simulate(current, start, v_th, bias, steps, static, overwrite)
+    inputs, settings = (current, state, v_th, bias), (steps, static, lowest, highest)
+    # What isn't traced, transformed or differentiated needs no operator, and may be overwritten.
+    if torch.compiler.is_compiling() or type(current) is not Tensor:
+        return operators.simulate(*inputs, *settings)
+    if torch._C._are_functorch_transforms_active():
+        return operators.Simulation.apply(*inputs, *settings)
+    if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
+        return operators.simulate(*inputs, *settings)
+    return operators.run(*inputs, *settings, overwrite)
 
 
 def count(
@@ -117,35 +93,7 @@ def count(
         Counts `[N, C, ...]` in the dtype of the currents, the bits `[T, rows, bytes]` (see `Layout`) or None,
         and the potential after the last step.
     """
-    return _module(current).count(current, start, v_th, bias, steps, static, pack)
-
-
-def can_differentiate(*tensors: Tensor) -> bool:
-    """Whether `gradients` can work on `tensors`."""
-    return _module(*tensors) is cpu
-
-
-def gradients(
-    current: Tensor,
-    start: Tensor,
-    v_th: Tensor,
-    bias: Tensor,
-    steps: int,
-    static: bool,
-    to_spikes: Tensor,
-    to_end: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of `simulate` by the surrogate of `spiking.surrogate`; other arguments as there.
-
-    Args:
-        to_spikes: the gradient of the spikes, `[T, N, C, ...]`.
-        to_end: that of the potential after the last step, `[N, C, ...]`.
-
-    Returns:
-        The gradients of the current at each step, `[T, N, C, ...]`, of the potential before the first one and
-        of the threshold, `[N, C, ...]`. That of the bias is the sum of the first over time.
-    """
-    return cpu.gradients(current, start, v_th, bias, steps, static, to_spikes, to_end)
+    return fastest(current).count(current, start, v_th, bias, steps, static, pack)
 
 
 def unpack(bits: Tensor, v_th: Tensor, layout: Layout) -> Tensor:
@@ -156,7 +104,7 @@ def unpack(bits: Tensor, v_th: Tensor, layout: Layout) -> Tensor:
         v_th: threshold `[C, ...]`; its dtype is that of the spikes.
         layout: of the currents that the bits came from.
     """
-    return _module(bits, v_th).unpack(bits, v_th, layout)
+    return fastest(bits, v_th).unpack(bits, v_th, layout)
 
 
 def histogram(x: Tensor, line: Tensor, scale: Tensor, table: Tensor) -> None:
@@ -211,23 +159,4 @@ def sums_below(table: Tensor, position: Tensor, weight: Tensor) -> Tensor:
 
 def _statistics(*tensors: Tensor) -> ModuleType:
     # A GPU's own reductions are good.
-    return cpu if _module(*tensors) is cpu else reference
-
-
-def _module(*tensors: Tensor) -> ModuleType:
-    if chosen_kernel() == "auto":
-        if cpu.usable(*tensors):
-            return cpu
-        if tensors[0].is_cuda and (gpu := _gpu()) is not None and gpu.usable(*tensors):
-            return gpu
-    return reference
-
-
-@cache
-def _gpu() -> ModuleType | None:
-    # Imported only where there is a GPU: Triton takes a second to load.
-    try:
-        from snn_lightning.spiking.kernels import gpu
-    except ImportError:
-        return None
-    return gpu
+    return cpu if fastest(*tensors) is cpu else reference

@@ -61,13 +61,12 @@ def gradients(
     start: Tensor,
     v_th: Tensor,
     bias: Tensor,
-    steps: int,
     static: bool,
     to_spikes: Tensor,
     to_end: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return gradients; see `kernels.gradients`."""
-    layout = Layout.of(current if static else current[0])
+    """Return gradients; see `surrogate.gradients`. What they need of the simulation is computed again."""
+    layout, steps = Layout.of(current if static else current[0]), len(to_spikes)
     dense, to_spikes, after = layout.dense(current), layout.dense(to_spikes), layout.dense(to_end).clone()
     (inward, to_current), (upward, to_v_th) = layout.empty(current, steps), layout.empty(current)
     time_stride, start, start_stride, v_th, bias, steps = fused.arguments(

@@ -60,6 +60,14 @@ class Layout:
         back = sorted(range(len(self.order)), key=lambda k: self.order[k])
         return memory.permute(*range(lead), *(k + lead for k in back))
 
+    def ordered(self, x: Tensor) -> Tensor:
+        """Return `x`, `[..., N, C, ...]`, in this memory order."""
+        return self.view(self.dense(x))
+
+    def stack(self, steps: list[Tensor]) -> Tensor:
+        """Return `[T, N, C, ...]` in this memory order, given `[N, C, ...]` for each time step."""
+        return self.view(torch.stack([self.dense(x) for x in steps]))
+
     def parameter(self, values: Tensor, dtype: torch.dtype) -> Tensor:
         """Return one number a neuron of a row, `[places]`, from `values` that broadcast over `[C, ...]`."""
         image = values.expand(self.shape[1:]).permute(*(d - 1 for d in self.order))

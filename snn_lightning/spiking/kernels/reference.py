@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from snn_lightning.spiking.kernels.layout import Layout
+from snn_lightning.spiking.neurons import surrogate
 from snn_lightning.spiking.neurons.dynamics import integrate_and_fire
 
 AT_ONCE = 1 << 16
@@ -13,19 +14,48 @@ AT_ONCE = 1 << 16
 
 
 def simulate(
-    current: Tensor, start: Tensor, v_th: Tensor, bias: Tensor, steps: int, static: bool, overwrite: bool
+    current: Tensor,
+    state: Tensor,
+    v_th: Tensor,
+    bias: Tensor,
+    steps: int,
+    static: bool,
+    overwrite: bool = False,
+    lowest: int = 0,
+    highest: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Simulate; see `kernels.simulate`."""
-    if bias.count_nonzero():
-        current = current + bias
-    return integrate_and_fire(current, start, v_th, steps, static=static)
+    layout = Layout.of(current if static else current[0])
+    spikes, end = integrate_and_fire(current, state, v_th, bias, steps, static, lowest, highest)
+    return layout.stack(spikes), end if lowest < 0 else layout.ordered(end)
+
+
+def gradients(
+    current: Tensor,
+    state: Tensor,
+    v_th: Tensor,
+    bias: Tensor,
+    spikes: Tensor,
+    to_spikes: Tensor,
+    to_end: Tensor,
+    static: bool,
+    lowest: int,
+    highest: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return gradients; see `surrogate.gradients`."""
+    layout = Layout.of(spikes[0])
+    to_current, *others = surrogate.gradients(
+        current, state, v_th, bias, spikes, to_spikes, to_end, static, lowest, highest
+    )
+    to_start, to_v_th = map(layout.ordered, others)
+    return layout.stack(to_current), to_start, to_v_th
 
 
 def count(
     current: Tensor, start: Tensor, v_th: Tensor, bias: Tensor, steps: int, static: bool, pack: bool
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Simulate and count; see `kernels.count`."""
-    spikes, end = simulate(current, start, v_th, bias, steps, static, False)
+    spikes, end = simulate(current, start, v_th, bias, steps, static)
     fired = spikes != 0
     bits = pack_bits(fired, Layout.of(current if static else current[0])) if pack else None
     return fired.sum(0).to(current.dtype), bits, end

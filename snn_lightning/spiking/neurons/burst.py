@@ -5,9 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from snn_lightning.settings import check_whole
-from snn_lightning.spiking.neurons.dynamics import burst_integrate_and_fire
 from snn_lightning.spiking.neurons.staircase import StaircaseNeuron
-from snn_lightning.spiking.units import State
 
 LARGEST_BURST = 127
 """What a byte holds."""
@@ -31,9 +29,3 @@ class BurstNeuron(StaircaseNeuron):
         super().__init__(v_th, rounding, timesteps)
         check_whole("spikes a time step", highest, most=LARGEST_BURST)
         self.highest = highest
-
-    def fire(self, current: Tensor, state: State, steps: int, static: bool) -> tuple[Tensor, Tensor]:
-        """See `GradedNeuron.fire`."""
-        start, v_th, _ = self._shaped(current if static else current[0])
-        start = start if state is None else state
-        return burst_integrate_and_fire(current, start, v_th, self.highest, steps, static=static)

@@ -26,100 +26,40 @@ def per_channel(values: Tensor, like: Tensor) -> Tensor:
 
 
 def integrate_and_fire(
-    current: Tensor, potential: Tensor, v_th: Tensor, steps: int, *, static: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Simulate integrate-and-fire neurons with soft reset (PC eq. 2-4).
-
-    `v += current; s = v_th * (v >= v_th); v -= s`
-
-    Args:
-        current: `[T, N, C, ...]`, or `[N, C, ...]` if `static`; activation units a time step.
-        potential: membrane potential before the first step, `[N, C, ...]`; not changed.
-        v_th: threshold, broadcastable against `potential`, activation units.
-        steps: number of time steps T.
-        static: the same current comes at every step.
+    current: Tensor,
+    state: Tensor,
+    v_th: Tensor,
+    bias: Tensor,
+    steps: int,
+    static: bool = False,
+    lowest: int = 0,
+    highest: int = 1,
+) -> tuple[list[Tensor], Tensor]:
+    """Simulate neurons with soft reset, as `kernels.simulate` says, by operators that any graph can hold.
 
     Returns:
-        Spikes `[T, N, C, ...]` with values {0, v_th}, and the potential after the last step.
+        The spikes of each step, `[N, C, ...]` with values `n * v_th`, and the state after the last step.
     """
-    # In the current's memory order, which broadcasting the initial potential would lose.
-    v = torch.empty_like(current if static else current[0]).copy_(potential)
-    spikes = (
-        torch.empty((steps, *v.shape), dtype=v.dtype, device=v.device)
-        if static
-        else torch.empty_like(current)
-    )
+    v, fired = state.unbind(0) if lowest < 0 else (state, None)
+    spikes = []
     for t in range(steps):
-        v.add_(current if static else current[t])
-        # Comparing straight into floats is three times as fast as going through booleans.
-        torch.ge(v, v_th, out=spikes[t]).mul_(v_th)
-        v.sub_(spikes[t])
-    return spikes, v
+        v = v + ((current if static else current[t]) + bias)
+        if (lowest, highest) == (0, 1):
+            spikes.append(torch.where(v >= v_th, v_th, 0.0))
+        else:
+            counts = (v / v_th).floor().clamp(lowest, highest)
+            if fired is not None:
+                counts = torch.maximum(counts, fewest(fired, lowest))
+                fired = fired + counts
+            spikes.append(counts * v_th)
+        v = v - spikes[-1]
+    return spikes, v if fired is None else torch.stack([v, fired])
 
 
-def signed_integrate_and_fire(
-    current: Tensor, potential: Tensor, fired: Tensor, v_th: Tensor, steps: int, *, static: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Simulate neurons that take spikes back, with soft reset.
-
-    `v += current; n = (v >= v_th) - (v < 0 and fired > 0); v -= n * v_th; fired += n`: a neuron remembers how
-    often it has fired more than taken back, and that number never falls below 0.
-
-    Args:
-        current: `[T, N, C, ...]`, or `[N, C, ...]` if `static`; activation units a time step.
-        potential: membrane potential before the first step, broadcastable to `[N, C, ...]`; not changed.
-        fired: net number of spikes before the first step, broadcastable to `[N, C, ...]`; not changed.
-        v_th: threshold, broadcastable against `potential`, activation units.
-        steps: number of time steps T.
-        static: the same current comes at every step.
-
-    Returns:
-        Spikes -1, 0 or 1 of each step, `[T, N, C, ...]` in the dtype of the currents, and potential and net
-        number of spikes after the last step.
-    """
-    v = torch.empty_like(current if static else current[0]).copy_(potential)
-    net = torch.empty_like(v).copy_(fired)
-    counts = _empty(v, steps) if static else torch.empty_like(current)
-    for t in range(steps):
-        v.add_(current if static else current[t])
-        torch.ge(v, v_th, out=counts[t]).sub_(((v < 0) & (net > 0)).to(v.dtype))
-        v.sub_(counts[t] * v_th)
-        net.add_(counts[t])
-    return counts, v, net
-
-
-def _empty(like: Tensor, steps: int) -> Tensor:
-    """Return memory `[T, *shape]` whose steps lie as the dense `like` does."""
-    strides = (like.numel(), *like.stride())
-    return torch.empty_strided((steps, *like.shape), strides, dtype=like.dtype, device=like.device)
-
-
-def burst_integrate_and_fire(
-    current: Tensor, potential: Tensor, v_th: Tensor, most: int, steps: int, *, static: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Simulate neurons that fire up to `most` spikes in one time step, with soft reset.
-
-    `v += current; n = clip(floor(v / v_th), 0, most); v -= n * v_th`
-
-    Args:
-        current: `[T, N, C, ...]`, or `[N, C, ...]` if `static`; activation units a time step.
-        potential: membrane potential before the first step, broadcastable to `[N, C, ...]`; not changed.
-        v_th: threshold, broadcastable against `potential`, activation units.
-        most: spikes a time step.
-        steps: number of time steps T.
-        static: the same current comes at every step.
-
-    Returns:
-        Number of spikes in each step, `[T, N, C, ...]` in the dtype of the currents, and the potential after
-        the last step.
-    """
-    v = torch.empty_like(current if static else current[0]).copy_(potential)
-    counts = _empty(v, steps) if static else torch.empty_like(current)
-    for t in range(steps):
-        v.add_(current if static else current[t])
-        torch.div(v, v_th, out=counts[t]).floor_().clamp_(0, most)
-        v.sub_(counts[t] * v_th)
-    return counts, v
+def fewest(fired: Tensor, lowest: int) -> Tensor:
+    """Return the fewest spikes that neurons which have fired `fired` more than taken back can fire now."""
+    # Not by a sign, which zeros would keep.
+    return 0 - fired.clamp(max=-lowest)
 
 
 def switch_integrate_and_fire(
@@ -141,7 +81,7 @@ def switch_integrate_and_fire(
         the time steps after those of the currents; and the potential after them.
     """
     v = potential + (current * steps if static else current.sum(0))
-    length = torch.div(v, v_th).floor_().clamp_(0, steps)
+    length = (v / v_th).floor().clamp(0, steps)
     times = torch.arange(1, steps + 1, device=v.device).view(-1, *[1] * v.dim())
     return (times <= length).to(v.dtype), v - length * v_th
 

@@ -8,7 +8,6 @@ from torch import Tensor
 from snn_lightning.errors import SettingsError
 from snn_lightning.settings import check_choice
 from snn_lightning.spiking import kernels
-from snn_lightning.spiking.neurons import surrogate
 from snn_lightning.spiking.neurons.dynamics import ROUNDINGS, expected_rate, per_channel
 from snn_lightning.spiking.packing import SpikeTrain
 from snn_lightning.spiking.units import Emission, State, Unit
@@ -58,18 +57,23 @@ class IFNeuron(Unit):
         self.v_init = v_th / 2 if rounding == "potential" else torch.zeros_like(v_th)
         self.bias = v_th / (2 * timesteps) if rounding == "bias" else torch.zeros_like(v_th)
 
+    def begin(self, start: Tensor) -> Tensor:
+        """Return the state at the start of an inference, given the initial potential."""
+        return start
+
     def forward(
         self, current: Tensor, state: State, steps: int, static: bool = False, overwrite: bool = False
     ) -> tuple[Tensor, State]:
-        """Return spikes `[T, N, C, ...]` with values {0, v_th}; see `Unit.forward`.
+        """Return spikes `[T, N, C, ...]` with values `n * v_th`; see `Unit.forward`.
 
-        Where something of it wants a gradient, it passes by a surrogate; see `surrogate.simulate`.
+        Where something of it wants a gradient, it passes by a surrogate; see `kernels.simulate`.
         """
         start, v_th, bias = self._shaped(current if static else current[0])
-        start = start if state is None else state
-        if surrogate.wanted(current, start, v_th, bias):
-            return surrogate.simulate(current, start, v_th, bias, steps, static=static)
-        return kernels.simulate(current, start, v_th, bias, steps, static=static, overwrite=overwrite)
+        state = self.begin(start) if state is None else state
+        bounds = {"lowest": self.lowest, "highest": self.highest}
+        return kernels.simulate(
+            current, state, v_th, bias, steps, static=static, overwrite=overwrite, **bounds
+        )
 
     def emit(
         self, current: Tensor, state: State, steps: int, static: bool = False, keep: bool = True

@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from snn_lightning.spiking.neurons.dynamics import signed_integrate_and_fire
 from snn_lightning.spiking.neurons.staircase import StaircaseNeuron
-from snn_lightning.spiking.units import State
 
 
 class SignedNeuron(StaircaseNeuron):
@@ -25,12 +23,5 @@ class SignedNeuron(StaircaseNeuron):
     lowest = -1
 
     def begin(self, start: Tensor) -> Tensor:
-        """See `StaircaseNeuron.begin`."""
+        """See `IFNeuron.begin`."""
         return torch.stack([start, torch.zeros_like(start)])
-
-    def fire(self, current: Tensor, state: State, steps: int, static: bool) -> tuple[Tensor, Tensor]:
-        """See `GradedNeuron.fire`."""
-        start, v_th, _ = self._shaped(current if static else current[0])
-        potential, fired = (self.begin(start) if state is None else state).unbind(0)
-        counts, v, fired = signed_integrate_and_fire(current, potential, fired, v_th, steps, static=static)
-        return counts, torch.stack([v, fired])

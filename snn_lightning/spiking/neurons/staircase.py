@@ -1,10 +1,9 @@
-"""Bases of neurons that fire more than {0, 1} spikes in a time step, in plain PyTorch on every device."""
+"""Bases of neurons that fire more than {0, 1} spikes in a time step."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from snn_lightning.spiking.neurons import surrogate
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.packing import SpikeTrain
 from snn_lightning.spiking.units import Emission, State
@@ -42,30 +41,18 @@ class GradedNeuron(IFNeuron):
         train = SpikeTrain.pack(counts, v_th, self.lowest, self.highest) if keep else None
         return Emission(counts.sum(0) * v_th, end, train, counts.abs_().sum(0))
 
-    def _count(
-        self, current: Tensor, state: State, steps: int, static: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _count(self, current: Tensor, state: State, steps: int, static: bool) -> tuple[Tensor, Tensor, State]:
         _, v_th, bias = self._shaped(current if static else current[0])
-        if bias.count_nonzero():
-            current = current + bias
-        counts, end = self.fire(current, state, steps, static)
+        counts, end = self.fire(current + bias, state, steps, static)
         return counts, v_th, end
 
 
 class StaircaseNeuron(GradedNeuron):
-    """Base of graded neurons that fire as `surrogate.simulate` does, so that gradients pass."""
+    """Base of graded neurons that fire as `kernels.simulate` does, so that gradients pass."""
 
-    def begin(self, start: Tensor) -> Tensor:
-        """Return the state at the start of an inference, given the initial potential."""
-        return start
+    forward = IFNeuron.forward
 
-    def forward(
-        self, current: Tensor, state: State, steps: int, static: bool = False, overwrite: bool = False
-    ) -> tuple[Tensor, State]:
-        """Return spikes `[T, N, C, ...]` with values `n * v_th`; see `IFNeuron.forward`."""
-        start, v_th, bias = self._shaped(current if static else current[0])
-        state = self.begin(start) if state is None else state
-        if surrogate.wanted(current, state, v_th, bias):
-            bounds = {"lowest": self.lowest, "highest": self.highest}
-            return surrogate.simulate(current, state, v_th, bias, steps, static=static, **bounds)
-        return super().forward(current, state, steps, static, overwrite)
+    def _count(self, current: Tensor, state: State, steps: int, static: bool) -> tuple[Tensor, Tensor, State]:
+        spikes, end = self.forward(current, state, steps, static)
+        _, v_th, _ = self._shaped(spikes[0])
+        return (spikes / v_th).round_(), v_th, end

@@ -13,13 +13,21 @@ from snn_lightning.spiking.neurons.dynamics import (
     clip_floor,
     clip_round,
     expected_rate,
-    integrate_and_fire,
     per_channel,
 )
+from snn_lightning.spiking.neurons.dynamics import integrate_and_fire as listed
 
 
 def tensor(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
+
+
+def integrate_and_fire(
+    current: Tensor, v: Tensor, v_th: Tensor, steps: int, static: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return spikes `[T, N, C, ...]` and the potential after the last step."""
+    spikes, end = listed(current, v, v_th, tensor(0.0), steps, static)
+    return torch.stack(spikes), end
 
 
 def test_the_potential_integrates_fires_and_is_reset_by_the_threshold() -> None:

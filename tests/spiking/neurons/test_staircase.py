@@ -12,11 +12,7 @@ from torch import Tensor
 
 from snn_lightning.errors import SettingsError
 from snn_lightning.spiking import BurstNeuron, IFNeuron, SignedNeuron
-from snn_lightning.spiking.neurons.dynamics import (
-    burst_integrate_and_fire,
-    expected_rate,
-    signed_integrate_and_fire,
-)
+from snn_lightning.spiking.neurons.dynamics import expected_rate, integrate_and_fire
 
 KINDS: dict[str, Callable[[Tensor], IFNeuron]] = {
     "signed": lambda v_th: SignedNeuron(v_th),
@@ -38,34 +34,45 @@ def column(values: list[float]) -> Tensor:
     return tensor(*values).view(-1, 1, 1)
 
 
+def burst(current: Tensor, v: Tensor, v_th: Tensor, most: int, steps: int) -> tuple[Tensor, Tensor]:
+    """Return the number of spikes of each step, and the potential after the last one."""
+    spikes, end = integrate_and_fire(current, v, v_th, tensor(0.0), steps, highest=most)
+    return torch.stack(spikes) / v_th, end
+
+
+def signed(
+    current: Tensor, v: Tensor, fired: Tensor, v_th: Tensor, steps: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the number of spikes of each step, and potential and net number of spikes after the last one."""
+    state = torch.stack([v, fired])
+    spikes, end = integrate_and_fire(current, state, v_th, tensor(0.0), steps, lowest=-1)
+    return torch.stack(spikes) / v_th, *end
+
+
 def test_signed_spikes_by_hand() -> None:
     # Threshold 2, from 0: 3 -> +1, 1 | -2 -> -1, 0 | -3, nothing left to take back | -1 | 2 -> +1, 0
     # | 3 -> +1, 1 | -0.5 -> -1, 1.5 | -4 -> -1, -2 | -2, nothing left
     given_ = [3.0, -3.0, -3.0, 2.0, 3.0, 3.0, -1.5, -5.5, 0.0]
-    counts, v, fired = signed_integrate_and_fire(column(given_), tensor(0.0), tensor(0.0), tensor(2.0), 9)
+    counts, v, fired = signed(column(given_), tensor(0.0), tensor(0.0), tensor(2.0), 9)
     assert counts.flatten().tolist() == [1, -1, 0, 0, 1, 1, -1, -1, 0]
     assert v.item() == -2.0
     assert fired.item() == 0.0
 
 
 def test_a_spike_is_taken_back_below_zero_and_not_at_zero() -> None:
-    counts, v, fired = signed_integrate_and_fire(
-        column([2.0, 0.0, -0.25]), tensor(0.0), tensor(0.0), tensor(2.0), 3
-    )
+    counts, v, fired = signed(column([2.0, 0.0, -0.25]), tensor(0.0), tensor(0.0), tensor(2.0), 3)
     assert counts.flatten().tolist() == [1, 0, -1]
     assert (v.item(), fired.item()) == (1.75, 0.0)
 
 
 def test_spikes_of_earlier_steps_can_be_taken_back() -> None:
-    counts, _, fired = signed_integrate_and_fire(column([-1.0]), tensor(0.5), tensor(3.0), tensor(2.0), 1)
+    counts, _, fired = signed(column([-1.0]), tensor(0.5), tensor(3.0), tensor(2.0), 1)
     assert (counts.item(), fired.item()) == (-1.0, 2.0)
 
 
 def test_burst_spikes_by_hand() -> None:
     # Threshold 2, up to 3, from 1: 2 -> 1, 0 | 5 -> 2, 1 | 9.5 -> 3, 3.5 | 3.5 -> 1, 1.5 | -2.5 | 4 -> 2, 0
-    counts, v = burst_integrate_and_fire(
-        column([1.0, 5.0, 8.5, 0.0, -4.0, 6.5]), tensor(1.0), tensor(2.0), 3, 6
-    )
+    counts, v = burst(column([1.0, 5.0, 8.5, 0.0, -4.0, 6.5]), tensor(1.0), tensor(2.0), 3, 6)
     assert counts.flatten().tolist() == [1, 2, 3, 1, 0, 2]
     assert v.item() == 0.0
 
@@ -88,16 +95,14 @@ def test_nothing_is_lost_and_counts_keep_their_bounds(
     v_init, steps = part * v_th, len(given_)
     whole = v_init + sum(given_)
     for counts, v in (
-        burst_integrate_and_fire(column(given_), tensor(v_init), tensor(v_th), most, steps),
-        signed_integrate_and_fire(column(given_), tensor(v_init), tensor(0.0), tensor(v_th), steps)[:2],
+        burst(column(given_), tensor(v_init), tensor(v_th), most, steps),
+        signed(column(given_), tensor(v_init), tensor(0.0), tensor(v_th), steps)[:2],
     ):
         assert v.item() == whole - v_th * counts.sum().item()
         assert torch.equal(counts, counts.round())
-    counts, _ = burst_integrate_and_fire(column(given_), tensor(v_init), tensor(v_th), most, steps)
+    counts, _ = burst(column(given_), tensor(v_init), tensor(v_th), most, steps)
     assert 0 <= counts.min() <= counts.max() <= most
-    counts, _, fired = signed_integrate_and_fire(
-        column(given_), tensor(v_init), tensor(0.0), tensor(v_th), steps
-    )
+    counts, _, fired = signed(column(given_), tensor(v_init), tensor(0.0), tensor(v_th), steps)
     assert set(counts.flatten().tolist()) <= {-1.0, 0.0, 1.0}
     # Never more taken back than fired, at any step.
     assert counts.cumsum(0).min() >= 0
@@ -107,11 +112,11 @@ def test_nothing_is_lost_and_counts_keep_their_bounds(
 @given(st.lists(st.floats(-3, 3, width=32), min_size=1, max_size=24), st.floats(0.125, 2, width=32))
 def test_a_burst_of_one_is_an_integrate_and_fire_neuron_bit_for_bit(given_: list[float], v_th: float) -> None:
     current = torch.tensor(given_, dtype=torch.float32).view(-1, 1, 1)
-    binary, burst = IFNeuron(torch.tensor([v_th])), BurstNeuron(1, torch.tensor([v_th]))
-    for neuron in (binary, burst):
+    binary, several = IFNeuron(torch.tensor([v_th])), BurstNeuron(1, torch.tensor([v_th]))
+    for neuron in (binary, several):
         neuron.bias = torch.tensor([0.03])
     expected, v = binary(current.clone(), None, len(given_))
-    spikes, end = burst(current, None, len(given_))
+    spikes, end = several(current, None, len(given_))
     assert torch.equal(spikes, expected)
     assert torch.equal(end, v)
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from snn_lightning import IF, Burst, Signed, convert
+from snn_lightning.spiking import kernels
 from snn_lightning.spiking.neurons import surrogate
 
 
@@ -104,7 +105,7 @@ def test_by_hand():
     """One step, v_th = 2, potentials 0, 1, 2, 3, 4: half, all and half of the gradient around 2."""
     current = torch.tensor([[0.0, 1.0, 2.0, 3.0, 4.0]], requires_grad=True)
     zero, v_th = torch.zeros(()), torch.tensor(2.0)
-    spikes, _ = surrogate.simulate(current, zero, v_th, zero, 1, static=True)
+    spikes, _ = kernels.simulate(current, zero, v_th, zero, 1, static=True)
     (gradient,) = torch.autograd.grad(spikes.sum(), current)
     assert spikes.tolist() == [[[0, 0, 2, 2, 2]]]
     assert gradient.tolist() == [[0, 0.5, 1, 0.5, 0]]
@@ -115,7 +116,7 @@ def test_taking_back_has_a_gradient_only_where_something_was_fired():
     current = torch.tensor([[-1.0, -1.0]], requires_grad=True)
     state = torch.tensor([[[0.0, 0.0]], [[0.0, 3.0]]])
     v_th, zero = torch.tensor(2.0), torch.zeros(())
-    spikes, end = surrogate.simulate(current, state, v_th, zero, 1, static=True, lowest=-1)
+    spikes, end = kernels.simulate(current, state, v_th, zero, 1, static=True, lowest=-1)
     (gradient,) = torch.autograd.grad(spikes.sum(), current)
     assert spikes.tolist() == [[[0, -2]]]
     assert end.tolist() == [[[-1, 1]], [[0, 2]]]
