@@ -231,7 +231,8 @@ class SpikingModel(nn.Module):
         self, state: SimulationState, steps: int, record: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """Run the last window for `steps` time steps; updates `state`, returns readouts `[steps, N, ...]`."""
-        schedule, outputs = self.network.schedule, dict[str, Tensor]()
+        schedule = self.network.schedule
+        outputs: dict[str, Tensor] = {}
         values = self._run(schedule.regions[-1], state, steps, record)
         for name in schedule.outputs.values():
             last = schedule.windows[name] == schedule.regions[-1].window
