@@ -24,7 +24,7 @@ from snn_lightning.graph.precision import own_precision
 from snn_lightning.graph.threads import alone
 from snn_lightning.plugins import load_plugins
 
-TOLERANCE = 1e-4
+LARGEST_ERROR = 1e-4
 """Largest relative error allowed between the ANN and its normalised graph."""
 
 
@@ -171,13 +171,12 @@ def _check_equal(expected: Any, got: Any, where: str) -> None:
             )
         scale = cast(float, expected.double().norm().item())
         error = (expected.double() - got.double()).norm().item() / max(scale, 1e-12)
-        if not error < TOLERANCE:
+        if not error < LARGEST_ERROR:
             raise ConversionError(
                 f"The normalised graph does not reproduce the ANN: relative error {error:.2g} at its {where} "
-                f"(allowed {TOLERANCE:g}). The model's result depends on something the graph does not show, "
-                "such as state, randomness, the batch size or a view changed in place; make its forward a "
-                "pure "
-                "function of the input."
+                f"(allowed {LARGEST_ERROR:g}). The model's result depends on something the graph does not "
+                "show, such as state, randomness, the batch size or a view changed in place; make its forward "
+                "a pure function of the input."
             )
     elif isinstance(expected, dict):
         if type(expected) not in (dict, OrderedDict):

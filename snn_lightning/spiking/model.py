@@ -30,6 +30,10 @@ One of format 3 may have no shapes, and up to there nothing was said of pooling,
 """
 
 
+ROWS = 128
+"""Images times time steps that are simulated at once, as a rule."""
+
+
 class SpikingModel(nn.Module):
     """A spiking network converted from an ANN.
 
@@ -53,7 +57,7 @@ class SpikingModel(nn.Module):
         super().__init__()
         self.conversion, self.network = conversion, network
         network.precision = conversion.precision
-        self.rows = 128
+        self.rows = ROWS
         self.status = "uncalibrated"
         self.records: list[dict[str, Any]] = []
         self.listener: Callable[[Tensor], None] | None = None

@@ -24,7 +24,7 @@ FLOAT = 4
 
 
 @dataclass(frozen=True)
-class Value:
+class HeldValue:
     """A value that the walk holds for later stages, the ANN's and the SNN's.
 
     Args:
@@ -75,7 +75,7 @@ class StageCost:
     places: int
     read: int
     static: bool
-    leaves: tuple[Value, ...]
+    leaves: tuple[HeldValue, ...]
 
     def simulated_macs(self, timesteps: int) -> int:
         """Return the MACs of an image in a simulation of T time steps."""
@@ -105,7 +105,7 @@ class CostEstimate:
     """
 
     stages: tuple[StageCost, ...]
-    input: Value
+    input: HeldValue
     work: Work
 
     @property
@@ -271,7 +271,7 @@ def estimate_cost(network: StageNetwork, shape: Sequence[int], work: Work) -> Co
     with torch.no_grad():
         counter.interpret()
     until = network.schedule.lifetimes.get(INPUT, -1)
-    return CostEstimate(tuple(counter.stages), Value(image.numel(), "static", until), work)
+    return CostEstimate(tuple(counter.stages), HeldValue(image.numel(), "static", until), work)
 
 
 class _Counter(ANNInterpreter):
@@ -325,10 +325,10 @@ class _Counter(ANNInterpreter):
         places = self.values[stage.name].numel()
         lifetimes, temporal = self.network.schedule.lifetimes, self.network.temporal
         form = "none" if stage.kind == "readout" else "spikes"
-        leaves = [Value(places, form, lifetimes[stage.name])]
+        leaves = [HeldValue(places, form, lifetimes[stage.name])]
         for key in stage.exports:
             form = "temporal" if key in temporal else "static"
-            leaves.append(Value(self.values[key].numel(), form, lifetimes[key]))
+            leaves.append(HeldValue(self.values[key].numel(), form, lifetimes[key]))
         self.learning.clear()
         self.stages.append(
             StageCost(

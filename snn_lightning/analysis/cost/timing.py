@@ -19,13 +19,11 @@ from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import traits_of
 from snn_lightning.graph.precision import own_precision
 from snn_lightning.spiking import kernels
+from snn_lightning.spiking.model import ROWS
 from snn_lightning.spiking.neurons.config import IF, Neuron
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.packing import SpikeTrain
 from snn_lightning.spiking.units import GatedMaxPool
-
-ROWS = 128
-"""Rows (images times time steps) that a simulation runs at once."""
 
 
 @dataclass(frozen=True)

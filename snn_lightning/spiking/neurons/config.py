@@ -110,7 +110,7 @@ def check_surrogate(neuron: Neuron, purpose: str) -> None:
         raise SettingsError(
             f"neuron={neuron!r} has no surrogate gradient, which {purpose} needs: use IF(), Signed() or "
             f"Burst(), or leave {purpose} out; or, if its units pass gradients as those do (see "
-            f"spiking/surrogate.py), set surrogate = True on the class {type(neuron).__name__}"
+            f"spiking/neurons/surrogate.py), set surrogate = True on the class {type(neuron).__name__}"
         )
 
 
