@@ -1,0 +1,189 @@
+"""Networks with analog operators: windows of time, means in, constants out."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from snn_lightning import ACP, LCP, Best, Distillation, LeastSquares, SpikingModel, Weights, calibrate, convert
+from snn_lightning import rescale_to_unit_spikes
+from snn_lightning.analysis.energy import measure_energy
+from snn_lightning.analysis.mismatch import measure_mismatch
+from snn_lightning.calibration.pipelines import Pipeline
+from snn_lightning.spiking.units import Unit
+
+X = torch.rand(12, 3, 6, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+
+class Excited(nn.Module):
+    """A squeeze-excitation in front of a shortcut, and a sigmoid at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.squeeze, self.excite, self.head = nn.Linear(4, 2), nn.Linear(2, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.first(x))
+        gain = torch.sigmoid(self.excite(F.relu(self.squeeze(h.mean((2, 3))))))
+        y = F.relu(self.second(h * gain[:, :, None, None]) + h)
+        return torch.sigmoid(self.head(y.mean((2, 3))))
+
+
+class Twice(nn.Module):
+    """Two analog regions, one behind the other, and an output in front of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 5), nn.Linear(5, 5), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        h = F.relu(self.a(x.mean((1))))
+        g = F.relu(self.b(torch.tanh(h)))
+        return {"first": self.b(h), "last": self.c(F.relu(self.b(torch.tanh(g)) + h)), "site": g}
+
+
+class Pooled(nn.Module):
+    """Group norm between convolutions, and a max pool of what is analog and of what spikes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.norm, self.pool = nn.GroupNorm(2, 4), nn.MaxPool2d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.pool(F.relu(self.a(x)))
+        return F.relu(self.pool(self.norm(self.b(h)))).mean((2, 3))
+
+
+CASES: dict[str, tuple[type[nn.Module], tuple[str, ...], int]] = {
+    "excited": (Excited, ("sigmoid", "mul"), 2),
+    "twice": (Twice, ("tanh",), 3),
+    "pooled": (Pooled, ("GroupNorm",), 2),
+}
+
+
+def ann_of(name: str) -> nn.Module:
+    torch.manual_seed(1)
+    return CASES[name][0]().double().eval()
+
+
+def spiking(name: str, timesteps: int) -> SpikingModel:
+    return convert(ann_of(name), X, timesteps, analog=CASES[name][1])
+
+
+def leaves(tree: Tensor | dict[str, Tensor]) -> list[Tensor]:
+    return list(tree.values()) if isinstance(tree, dict) else [tree]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_many_time_steps_give_the_ann(name: str) -> None:
+    snn = spiking(name, 1024)
+    assert snn.windows == CASES[name][2]
+    with torch.no_grad():
+        for found, expected in zip(leaves(snn(X)), leaves(ann_of(name)(X)), strict=True):
+            assert (found - expected).norm() < 0.01 * expected.norm()
+
+
+def fire(unit: nn.Module, currents: list[Tensor]) -> Tensor:
+    """Return the mean of a neuron's output over single steps."""
+    assert isinstance(unit, Unit)
+    state, total = None, torch.zeros(())
+    for current in currents:
+        output, state = unit(current.clone()[None], state, 1)
+        total = total + output[0]
+    return total / len(currents)
+
+
+def test_means_in_and_constants_out_by_hand() -> None:
+    """The rule written out: a window of spikes, the analog operators on their means, the next window."""
+    steps, ann, snn = 5, ann_of("excited"), spiking("excited", 5)
+    first, squeezed, last = snn.neurons.values()
+    assert isinstance(ann, Excited)
+    with torch.no_grad():
+        state, state2, spikes, squeezes = None, None, [], []
+        for _ in range(steps):
+            out, state = first(ann.first(X)[None], state, 1)
+            spikes.append(out[0])
+            out, state2 = squeezed(ann.squeeze(out[0].mean((2, 3)))[None], state2, 1)
+            squeezes.append(out[0])
+        h, s = sum(spikes) / steps, sum(squeezes) / steps
+        current = ann.second(h * torch.sigmoid(ann.excite(s))[:, :, None, None]) + h
+        y = fire(last, [current] * steps)
+        assert torch.allclose(torch.sigmoid(ann.head(y.mean((2, 3)))), snn(X), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_all_ways_to_simulate_agree(name: str) -> None:
+    snn = spiking(name, 6)
+    with torch.no_grad():
+        whole, over_time = snn(X), snn.running_mean(X)
+        state, total = snn.initial_state(X), None
+        for t in range(6):
+            out, state = snn.step(state)
+            total = leaves(out) if total is None else [a + b for a, b in zip(total, leaves(out), strict=True)]
+            if snn.network.schedule.tail:
+                assert torch.allclose(leaves(out)[0], leaves(over_time)[0][t], atol=1e-12)
+        snn.rows = 7
+        parts = snn(X)
+        unit = rescale_to_unit_spikes(snn)(X)
+    for a, b, c, d in zip(leaves(whole), leaves(over_time), leaves(parts), leaves(unit), strict=True):
+        assert torch.allclose(a, b[-1], atol=1e-12)
+        assert torch.allclose(a, c, atol=1e-12)
+        assert torch.allclose(a, d, atol=1e-9)
+    if not snn.network.schedule.tail and total is not None:
+        assert all(torch.allclose(a / 6, b, atol=1e-12) for a, b in zip(total, leaves(whole), strict=True))
+    assert all(train.shape[0] == 6 for train in snn.spikes(X).values())
+
+
+PIPELINES: list[Pipeline] = [
+    LCP(4),
+    ACP(4, weights=Weights(20, step_size=0.05, batch_size=8)),
+    ACP(4, weights=LeastSquares(), cache_budget_gb=1e-5),
+    Best(4, distillation=Distillation(4, batch_size=8)),
+]
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=["lcp", "acp", "least squares", "best"])
+def test_calibration_goes_through_the_windows(name: str, pipeline: Pipeline) -> None:
+    from dataclasses import replace
+
+    ann, x = ann_of(name).float(), X.float()
+    pipeline = replace(pipeline, analog=CASES[name][1])
+    snn = calibrate(ann, [x[:5], x[5:]], pipeline, progress=False)
+    plain = convert(ann, x, 4, analog=CASES[name][1], threshold=pipeline.threshold)
+    assert (snn.windows, snn.status) == (CASES[name][2], "calibrated")
+    with torch.no_grad():
+        expected = leaves(ann(x))[-1]
+        errors = [(leaves(model(x))[-1] - expected).norm() for model in (snn, plain)]
+    assert errors[0] < errors[1]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_walks_records_are_the_simulations_errors(name: str) -> None:
+    """The walk fires every stage on what a simulation would deliver."""
+    ann, x = ann_of(name).float(), X.float()
+    snn = calibrate(ann, [x], LCP(4, analog=CASES[name][1]), progress=False)
+    report = measure_mismatch(ann, snn, x)
+    assert [stage.name for stage in report.stages] == [record["name"] for record in snn.records]
+    for stage, record in zip(report.stages, snn.records, strict=True):
+        assert record["error"] == pytest.approx(stage.total, rel=1e-3, abs=1e-6)
+
+
+def test_analog_multiplications_are_counted_once() -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.rnn, self.b = nn.Linear(6, 5), nn.LSTM(5, 4, batch_first=True), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(F.relu(self.rnn(F.relu(self.a(x.mean(1))))[0]).mean(1))
+
+    torch.manual_seed(0)
+    snn = convert(Mixed().eval(), X.float(), 4, analog=("rnn",))
+    first, second, last = measure_energy(snn, X.float()).stages
+    # Six steps of an LSTM whose four gates read five inputs and four states.
+    assert second.analog == second.ann == second.multiplications == 6 * 4 * 4 * (5 + 4)
+    assert (second.accumulates, first.analog, last.analog) == (0, 0, 0)
+    assert last.accumulates > 0
