@@ -175,8 +175,8 @@ def _check_equal(expected: Any, got: Any, where: str) -> None:
             raise ConversionError(
                 f"The normalised graph does not reproduce the ANN: relative error {error:.2g} at its {where} "
                 f"(allowed {LARGEST_ERROR:g}). The model's result depends on something the graph does not "
-                "show, such as state, randomness, the batch size or a view changed in place; make its forward "
-                "a pure function of the input."
+                "show, such as state, randomness, the batch size or a view changed in place; make its "
+                "forward a pure function of the input."
             )
     elif isinstance(expected, dict):
         if type(expected) not in (dict, OrderedDict):
