@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from snn_lightning.errors import CheckpointError, ConversionError, SettingsError
 from snn_lightning.graph.ir import Stage
 from snn_lightning.graph.network import StageNetwork
-from snn_lightning.graph.passes.pooling import pooling_of
+from snn_lightning.graph.passes.pooling import settings_from
 from snn_lightning.graph.report import site_caps, stage_table
 from snn_lightning.graph.threads import alone
 from snn_lightning.spiking.conversion import Conversion
@@ -279,8 +279,8 @@ def _conversion_of(spec: Mapping[str, Any], network: StageNetwork) -> Conversion
     if spec["format"] > 3:
         return Conversion.from_spec(spec["conversion"])
     neuron = neuron_from_spec(spec["neuron"]) if "neuron" in spec else IF()
-    precision, pooling = spec.get("precision", "float32"), asdict(pooling_of(network))
-    return Conversion(spec["timesteps"], neuron=neuron, precision=precision, **pooling)
+    precision, graph = spec.get("precision", "float32"), asdict(settings_from(network))
+    return Conversion(spec["timesteps"], neuron=neuron, precision=precision, **graph)
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ class Traits:
         fresh: whether its result is always memory of its own.
         pools: "max" or "average" if it takes one value of a window, or their mean.
         average: of a max pooling, the average pooling of the same windows.
+        analog: whether it reads means over time and runs once an inference.
     """
 
     settings: tuple[str, ...] = ()
@@ -38,6 +39,7 @@ class Traits:
     fresh: bool = False
     pools: str = ""
     average: type[nn.Module] | None = None
+    analog: bool = False
 
     @property
     def keeps_sign(self) -> bool:
