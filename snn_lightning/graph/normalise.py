@@ -57,7 +57,12 @@ def normalise(
         network = lower(ann, sample, analog)
         # A forward may leave something behind in its modules; so does `eval`.
         ann = copied(ann).eval()
-        with torch.no_grad(), plain_activations(ann), plain_activations(network), own_precision("float32", sample.device):
+        with (
+            torch.no_grad(),
+            plain_activations(ann),
+            plain_activations(network),
+            own_precision("float32", sample.device),
+        ):
             for part in (sample[:1], sample):
                 _check_equal(ann(part.clone()), network(part), "output")
             for part in others:

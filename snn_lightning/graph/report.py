@@ -55,7 +55,14 @@ class ConversionReport:
     @property
     def summary(self) -> str:
         """One line: how many sites become neurons."""
-        return f"Convertible: {self.sites} sites become neurons, nothing left analog"
+        return f"Convertible: {self.sites} sites become neurons, {self.left_analog}"
+
+    @property
+    def left_analog(self) -> str:
+        """How many operators are left analog, in words."""
+        operators = [name for *_, names in self.stages for name in names if name.startswith("analog ")]
+        count = len(operators)
+        return f"{count} operator{'s' * (count > 1)} left analog" if count else "nothing left analog"
 
     def columns(self) -> dict[str, Mapping[str, str]]:
         """Return what the table says of neurons: under each heading a text by the stage's name."""
@@ -97,7 +104,9 @@ def stage_table(network: StageNetwork) -> list[tuple[str, str, str, list[str]]]:
     rows = []
     for stage in network.stages:
         node = network.nodes.get(stage.name)
-        operators = [network.nodes[name].op for name in stage.operators]
+        operators = [
+            getattr(network.operators[name], "title", network.nodes[name].op) for name in stage.operators
+        ]
         rows.append((stage.name, stage.kind, node.path if node else "", operators))
     return rows
 

@@ -242,16 +242,23 @@ class SpikingModel(nn.Module):
         }
 
     @classmethod
-    def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor] | None = None) -> SpikingModel:
+    def from_spec(
+        cls,
+        spec: Mapping[str, Any],
+        state: Mapping[str, Tensor] | None = None,
+        ann: nn.Module | None = None,
+    ) -> SpikingModel:
         """Rebuild a model from `spec()`; load its parameters with `load_state_dict`.
 
         Args:
             spec: the description.
             state: the parameters that will be loaded; a description of other sizes is refused before memory
                 is taken for it.
+            ann: the network that was converted, where modules of the user's own are left analog.
 
         Raises:
-            CheckpointError: the description makes no sense here, or does not fit `state`.
+            CheckpointError: the description makes no sense here, or does not fit `state`; or a module of the
+                user's own is missing.
         """
         if not isinstance(spec, Mapping) or spec.get("format") not in range(1, FORMAT + 1):
             found = spec.get("format") if isinstance(spec, Mapping) else spec
@@ -263,7 +270,7 @@ class SpikingModel(nn.Module):
         sizes = None if state is None else _part(state, "network.")
         try:
             with alone(devices=[]):
-                network = StageNetwork.from_spec(spec["network"], sizes)
+                network = StageNetwork.from_spec(spec["network"], sizes, ann)
                 model = cls(network, _conversion_of(spec, network))
             model.status = spec["status"]
             model.network.shapes = {name: tuple(shape) for name, shape in spec.get("shapes", {}).items()}

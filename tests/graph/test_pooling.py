@@ -139,4 +139,7 @@ def test_preparing_shares_the_parameters() -> None:
     x = inputs(MaxPooled, 3)
     network = normalise(toy(MaxPooled), x)
     for mode in ("gated", "average", "keep"):
-        assert prepare(network, x, GraphSettings(max_pooling=mode)).operators["conv1"] is network.operators["conv1"]
+        assert (
+            prepare(network, x, GraphSettings(max_pooling=mode)).operators["conv1"]
+            is network.operators["conv1"]
+        )

@@ -62,8 +62,8 @@ def leave_analog(low: Lowering, node: fx.Node) -> Any:
     if not any(_batched(low, tensor) for tensor in tensors):
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
         raise Unsupported(
-            f"it gives no tensor [N, ...], N={low.batch}, but {f'{shapes}' if shapes else type(low.result()).__name__}: "
-            "only what gives tensors with the batch first can be left analog"
+            f"it gives {shapes or f'a {type(low.result()).__name__}'} for {low.batch} inputs, and only what "
+            "gives tensors [N, ...], the batch first, can be left analog"
         )
     values = _values(low, add, low.result(), ())
     for part in low.changed:
@@ -96,10 +96,12 @@ def _template(part: Any, inputs: list[Value], constants: list[Tensor]) -> Any:
     """Return arguments as a template, see `operators.analog`; notes the values and tensors in it."""
     if isinstance(part, Unbatched):
         raise Unsupported(UNBATCHED)
-    for kind, key, seen in ((Value, "value", inputs), (Tensor, "constant", constants)):
-        if isinstance(part, kind):
-            seen.append(part)  # type: ignore[attr-defined]
-            return {key: len(seen) - 1}  # type: ignore[arg-type]
+    if isinstance(part, Value):
+        inputs.append(part)
+        return {"value": len(inputs) - 1}
+    if isinstance(part, Tensor):
+        constants.append(part)
+        return {"constant": len(constants) - 1}
     if isinstance(part, dict) and all(isinstance(key, str) for key in part):
         return {"dict": {key: _template(item, inputs, constants) for key, item in part.items()}}
     if isinstance(part, tuple | list):
@@ -138,8 +140,8 @@ def _operator(low: Lowering, node: fx.Node) -> tuple[type[Analog], dict[str, Any
     name = function_name(node.target)
     if name is None:
         raise Unsupported(
-            "it is no function of torch, and no file could describe it; leave the module analog whose forward "
-            "calls it"
+            "it is no function of torch, and no file could describe it; leave the module analog whose "
+            "forward calls it"
         )
     return AnalogFunction, {"function": name}, None
 
@@ -202,8 +204,11 @@ def _parameters(cls: type[nn.Module]) -> list[str]:
 
 
 def _run(low: Lowering, node: fx.Node, module: nn.Module) -> list[Tensor]:
-    arguments = low.fetch_args_from_env(node)
-    args, kwargs = fx.node.map_aggregate(arguments, lambda a: a.clone() if isinstance(a, Tensor) else a)
+    def copied(tree: Any) -> Any:
+        return fx.node.map_aggregate(tree, lambda part: part.clone() if isinstance(part, Tensor) else part)
+
+    args, kwargs = low.fetch_args_kwargs_from_env(node)
+    args, kwargs = copied(args), copied(kwargs)
     return _tensors(module(*args, **kwargs))
 
 
@@ -213,8 +218,9 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 
 def _equal(a: list[Tensor], b: list[Tensor]) -> bool:
-    same = (x.shape == y.shape and torch.allclose(x, y, 0, 0, equal_nan=True) for x, y in zip(a, b, strict=False))
-    return len(a) == len(b) and all(same)
+    return len(a) == len(b) and all(
+        x.shape == y.shape and torch.allclose(x, y, 0, 0, equal_nan=True) for x, y in zip(a, b, strict=True)
+    )
 
 
 def _values(

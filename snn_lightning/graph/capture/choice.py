@@ -76,8 +76,8 @@ class Choice:
                 raise ConversionError(unknown("analog pattern", pattern, self._met.union(self._paths)))
             if not any(path.startswith(f"{leaf}.") for path in modules for leaf in self.leaves):
                 raise ConversionError(
-                    f"analog={pattern!r} names the module '{modules[0]}', which forward never calls; name one "
-                    "that it calls, or an operator as the report prints it."
+                    f"analog={pattern!r} names the module '{modules[0]}', which forward never calls; name "
+                    "one that it calls, or an operator as the report prints it."
                 )
 
 

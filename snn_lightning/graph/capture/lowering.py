@@ -22,7 +22,6 @@ from snn_lightning.graph.ir import INPUT, Node, tree_leaves
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import OPERATORS
 
-
 __all__ = ["Lowering", "Mask", "Obstacle", "Unsupported", "Value"]
 
 
@@ -222,7 +221,7 @@ class Lowering(fx.Interpreter):
         if not _has_value((args, kwargs)):
             return result
         if node.target is getattr and not isinstance(args[0], Value):
-            return _part(*args)
+            return _part(args[0], str(args[1]))
         name, rule, leading = self._rule(node)
         if not _has_tensor(result) and name in _SHAPE_QUERIES:
             return result
@@ -276,8 +275,8 @@ class Lowering(fx.Interpreter):
             )
         if isinstance(tree, Unbatched):
             raise ConversionError(
-                f"The network returns an analog result of shape {tuple(tree.shape)}, whose first dimension is "
-                "not the batch; return tensors [N, ...]."
+                f"The network returns an analog result of shape {tuple(tree.shape)}, whose first dimension "
+                "is not the batch; return tensors [N, ...]."
             )
         if isinstance(tree, Value):
             return tree.name

@@ -49,7 +49,11 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         known = isinstance(m, BoundedActivation) or type(m) in MODULE_RULES
-        return self.choice.takes_module(m, module_qualified_name) or known or super().is_leaf_module(m, module_qualified_name)
+        return (
+            self.choice.takes_module(m, module_qualified_name)
+            or known
+            or super().is_leaf_module(m, module_qualified_name)
+        )
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None

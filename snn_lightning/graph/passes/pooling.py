@@ -12,6 +12,7 @@ from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import CONVOLUTIONS, settings_of, traits_of
 from snn_lightning.graph.settings import GraphSettings
 
+
 def settings_from(network: StageNetwork) -> GraphSettings:
     """Return what has become of `network`, which files of formats 1 to 3 don't say."""
     kept = any(traits_of(network.operators[name]).pools == "max" for name in network.temporal)
