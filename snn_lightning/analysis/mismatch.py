@@ -280,7 +280,9 @@ def _counterpart(ann: nn.Module, snn: SpikingModel, images: Tensor) -> StageNetw
         SettingsError: they are others.
     """
     with alone():
-        network = ann if isinstance(ann, StageNetwork) else normalise(ann, images[:8])
+        network = (
+            ann if isinstance(ann, StageNetwork) else normalise(ann, images[:8], analog=snn.conversion.analog)
+        )
         network = prepare(network, images[:1], snn.conversion)
     wanted = snn.network
     if _form(network) == _form(wanted):

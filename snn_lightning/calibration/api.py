@@ -34,8 +34,8 @@ def convert(ann: nn.Module, sample: Tensor, timesteps: int, **options: Any) -> S
         ann: the trained network; left as it is.
         sample: a batch of inputs `[N, ...]`, from which the thresholds are taken.
         timesteps: T.
-        options: fields of `Conversion`: `neuron`, `rounding`, `max_pooling`, `convert_avg_pool`, `precision`,
-            and `threshold`, a channel-wise `Max()` by default. None leaves one at its default.
+        options: fields of `Conversion`: `neuron`, `rounding`, `max_pooling`, `convert_avg_pool`, `analog`,
+            `precision`, and `threshold`, a channel-wise `Max()` by default. None leaves one at its default.
 
     Returns:
         A SpikingModel on the ANN's output scale.
@@ -59,7 +59,7 @@ def prepared(ann: nn.Module, samples: Sequence[Tensor], conversion: Conversion) 
     """
     first, *others = samples
     with alone():
-        network = prepare(normalise(ann, first, others), first, conversion)
+        network = prepare(normalise(ann, first, others, conversion.analog), first, conversion)
     network.precision = conversion.precision
     return network
 

@@ -225,7 +225,7 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
                 f"The SNN of '{path}' has {key}={saved[key]}, and {experiment.data_name} has "
                 f"{module.hparams[key]}: set data to what it was trained with, or give another checkpoint."
             )
-    module.net = snn = load_converted(path)
+    module.net = snn = load_converted(path, ann=module.net)
     timesteps, model = snn.timesteps, saved.get("model", experiment.config["model"])
     check_metric(experiment.config, ["snn_accuracy", *ENERGY], ["snn_test"], timesteps)
     accuracy = _test(experiment, "snn_test", f"Testing the SNN of {path}, T={timesteps}")

@@ -3,6 +3,6 @@
 from snn_lightning.graph.ir import INPUT, Node, Stage
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.normalise import normalise, prepare
-from snn_lightning.graph.passes.pooling import Pooling
+from snn_lightning.graph.settings import GraphSettings
 
-__all__ = ["INPUT", "Node", "Pooling", "Stage", "StageNetwork", "normalise", "prepare"]
+__all__ = ["INPUT", "GraphSettings", "Node", "Stage", "StageNetwork", "normalise", "prepare"]

@@ -9,15 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snn_lightning.errors import CheckpointError
 from snn_lightning.graph.ir import INPUT, Node, tree_leaves
-from snn_lightning.graph.operators import OPERATORS, build, traits_of
+from snn_lightning.graph.operators import OPERATORS, traits_of
+from snn_lightning.graph.rebuild import rebuilt
 
 TAKEN = frozenset(dir(nn.ModuleDict()))
 """Names that operators can't have."""
 
 
 def check_description(
-    nodes: Iterable[Node], output: Any, gates: Iterable[str], state: Mapping[str, Tensor] | None
+    nodes: Iterable[Node],
+    output: Any,
+    gates: Iterable[str],
+    state: Mapping[str, Tensor] | None,
+    ann: nn.Module | None = None,
 ) -> None:
     """Refuse what is no network: its values must come in an order in which they can be computed.
 
@@ -26,9 +32,11 @@ def check_description(
         output: tree of value names.
         gates: names of max pools.
         state: the parameters that belong to it, by their names in a `StageNetwork`; None if they are unknown.
+        ann: the network that was converted, where it has modules of the user's own.
 
     Raises:
         ValueError: says what is wrong.
+        CheckpointError: a module of the user's own is missing.
     """
     nodes = list(nodes)
     names, known = {node.name for node in nodes if isinstance(node.name, str)}, {INPUT: ""}
@@ -37,7 +45,7 @@ def check_description(
         _check_operator(node)
         for key in node.inputs:
             _check_read(f"'{node.name}'", key, known, names)
-        _check_sizes(node, state)
+        _check_sizes(node, state, ann)
         known[node.name] = node.op
     leaves = tree_leaves(output)
     if not leaves:
@@ -83,18 +91,25 @@ def _check_operator(node: Node) -> None:
 
 
 def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) for key in value) and all(map(_is_plain, value.values()))
     parts = value if isinstance(value, tuple | list) else ()
     return isinstance(value, int | float | str | tuple | list | None) and all(map(_is_plain, parts))
 
 
-def _check_sizes(node: Node, state: Mapping[str, Tensor] | None) -> None:
+def _check_sizes(node: Node, state: Mapping[str, Tensor] | None, ann: nn.Module | None) -> None:
     """Build the operator without memory, and compare what it asks for with what there is."""
     try:
         with torch.device("meta"):
-            operator = build(node.op, node.settings)
+            operator = rebuilt(node, ann)
+    except CheckpointError:
+        raise
     except Exception as error:  # each operator has its own way to refuse a setting
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"'{node.name}' ({node.op}) can't be built: {reason}") from error
+    reads = getattr(operator, "reads", len(node.inputs))
+    if reads != len(node.inputs):
+        raise ValueError(f"'{node.name}' ({node.op}) reads {len(node.inputs)} values instead of {reads}")
     for name, wanted in operator.state_dict().items() if state is not None else ():
         given = (state or {}).get(f"operators.{node.name}.{name}")
         if given is None or given.shape != wanted.shape:

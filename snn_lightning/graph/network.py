@@ -13,8 +13,9 @@ from snn_lightning.errors import CheckpointError, ConversionError
 from snn_lightning.graph.description import check_description
 from snn_lightning.graph.interpreter import ANNInterpreter
 from snn_lightning.graph.ir import INPUT, Node, Stage, tree_map
-from snn_lightning.graph.operators import build
+from snn_lightning.graph.operators import build, traits_of
 from snn_lightning.graph.precision import compute
+from snn_lightning.graph.rebuild import rebuilt
 from snn_lightning.graph.schedule import Schedule, make_schedule
 
 
@@ -80,6 +81,10 @@ class StageNetwork(nn.Module):
         """Names of the sites, in topological order."""
         return tuple(stage.name for stage in self.stages if stage.kind == "neuron")
 
+    def title(self, name: str) -> str:
+        """Return what an operator is called in a report."""
+        return str(getattr(self.operators[name], "title", self.nodes[name].op))
+
     def run_operator(self, name: str, *inputs: Tensor) -> Tensor:
         """Run one operator on tensors `[B, ...]`, in its precision."""
         return compute(self.operators[name], inputs, self.precision_of(name))
@@ -144,21 +149,29 @@ class StageNetwork(nn.Module):
         return {"nodes": nodes, "output": self.output, "gates": sorted(self.gates)}
 
     @classmethod
-    def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor] | None = None) -> StageNetwork:
+    def from_spec(
+        cls,
+        spec: Mapping[str, Any],
+        state: Mapping[str, Tensor] | None = None,
+        ann: nn.Module | None = None,
+    ) -> StageNetwork:
         """Rebuild a network from `spec()`, with fresh parameters.
 
         Args:
             spec: the description.
             state: the parameters that will be loaded; a description of other sizes is refused before memory
                 is taken for it.
+            ann: the network that was converted, where modules of the user's own are left analog.
 
         Raises:
-            CheckpointError: the description makes no sense, or does not fit `state`.
+            CheckpointError: the description makes no sense, or does not fit `state`; or a module of the
+                user's own is missing.
         """
         try:
             nodes = [Node(**{**node, "inputs": tuple(node["inputs"])}) for node in spec["nodes"]]
-            check_description(nodes, spec["output"], spec["gates"], state)
-            return cls(nodes, spec["output"], gates=spec["gates"])
+            check_description(nodes, spec["output"], spec["gates"], state, ann)
+            modules = {node.name: rebuilt(node, ann) for node in nodes}
+            return cls(nodes, spec["output"], modules, spec["gates"])
         except (KeyError, TypeError, ValueError) as error:
             reason = str(error) if isinstance(error, ValueError) else repr(error)
             raise CheckpointError(
@@ -170,7 +183,10 @@ class StageNetwork(nn.Module):
 def require_sites(network: StageNetwork) -> None:
     """Raise a ConversionError if the network has no site."""
     if not network.sites:
+        analog = any(traits_of(operator).analog for operator in network.operators.values())
         raise ConversionError(
-            "The network has no activation (ReLU, ReLU6, LeakyReLU, PReLU, Hardtanh(0, a) or clamp(0, a)), "
-            "so there is nothing to turn into spiking neurons. Pass the part of the model that has them."
+            "The network has no activation (ReLU, ReLU6, LeakyReLU, PReLU, Hardtanh(0, a) or clamp(0, a))"
+            f"{' outside what is left analog' if analog else ''}, so there is nothing to turn into spiking "
+            "neurons. Pass the part of the model that has them"
+            f"{', or leave less of it analog' if analog else ''}."
         )

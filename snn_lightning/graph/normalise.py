@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -13,14 +13,16 @@ from torch import Tensor, nn
 from snn_lightning.errors import ConversionError
 from snn_lightning.graph.capture import rules as _rules  # noqa: F401  (registers the rules)
 from snn_lightning.graph.capture.bounded import plain_activations
-from snn_lightning.graph.capture.lowering import Lowering
+from snn_lightning.graph.capture.choice import Choice
+from snn_lightning.graph.capture.lowering import Lowering, Obstacle
 from snn_lightning.graph.capture.trace import copied, trace, unwrap
 from snn_lightning.graph.ir import INPUT
 from snn_lightning.graph.network import StageNetwork, require_sites
 from snn_lightning.graph.operators import traits_of
 from snn_lightning.graph.passes.fold import fold_batch_norms
-from snn_lightning.graph.passes.pooling import Pooling, convert_average_pooling
+from snn_lightning.graph.passes.pooling import convert_average_pooling
 from snn_lightning.graph.precision import own_precision
+from snn_lightning.graph.settings import GraphSettings
 from snn_lightning.graph.threads import alone
 from snn_lightning.plugins import load_plugins
 
@@ -28,7 +30,9 @@ LARGEST_ERROR = 1e-4
 """Largest relative error allowed between the ANN and its normalised graph."""
 
 
-def normalise(ann: nn.Module, sample: Tensor, others: Sequence[Tensor] = ()) -> StageNetwork:
+def normalise(
+    ann: nn.Module, sample: Tensor, others: Sequence[Tensor] = (), analog: Collection[str] = ()
+) -> StageNetwork:
     """Return `ann` as plain operators with its batch norms folded, after checking that it computes the same.
 
     A `BoundedActivation` is compared in its site's form: what else it does in the ANN, such as
@@ -38,6 +42,7 @@ def normalise(ann: nn.Module, sample: Tensor, others: Sequence[Tensor] = ()) -> 
         ann: the user's network; left as it is.
         sample: inputs `[N, ...]` on the ANN's device.
         others: inputs of other sizes, `[N, ...]` each, on which it must compute the same too.
+        analog: what is left as it is; see `GraphSettings`.
 
     Raises:
         ConversionError: lists every operator that can't be converted, or names what differs.
@@ -49,10 +54,15 @@ def normalise(ann: nn.Module, sample: Tensor, others: Sequence[Tensor] = ()) -> 
         )
     ann = unwrap(ann)
     with alone(devices=[]):
-        network = lower(ann, sample)
+        network = lower(ann, sample, analog)
         # A forward may leave something behind in its modules; so does `eval`.
         ann = copied(ann).eval()
-        with torch.no_grad(), plain_activations(ann), own_precision("float32", sample.device):
+        with (
+            torch.no_grad(),
+            plain_activations(ann),
+            plain_activations(network),
+            own_precision("float32", sample.device),
+        ):
             for part in (sample[:1], sample):
                 _check_equal(ann(part.clone()), network(part), "output")
             for part in others:
@@ -73,12 +83,13 @@ def _check_size(ann: nn.Module, network: StageNetwork, x: Tensor, sample: Tensor
         ) from error
 
 
-def lower(ann: nn.Module, sample: Tensor) -> StageNetwork:
+def lower(ann: nn.Module, sample: Tensor, analog: Collection[str] = ()) -> StageNetwork:
     """Return `ann` as plain operators with its batch norms folded, without running the result.
 
     Args:
         ann: the user's network; left as it is.
         sample: inputs `[N, ...]` on the ANN's device, which may be "meta".
+        analog: what is left as it is; see `GraphSettings`.
 
     Raises:
         ConversionError: lists every operator that can't be converted.
@@ -86,33 +97,47 @@ def lower(ann: nn.Module, sample: Tensor) -> StageNetwork:
     load_plugins()
     ann = unwrap(ann)
     _check_sample(ann, sample)
-    network = fold_batch_norms(Lowering(trace(ann)).lower(sample[:2]))
+    network = fold_batch_norms(_lowered(ann, sample[:2], Choice(analog)))
     require_sites(network)
     return network.eval()
 
 
-def prepare(network: StageNetwork, sample: Tensor, pooling: Pooling | None = None) -> StageNetwork:
+def _lowered(ann: nn.Module, sample: Tensor, choice: Choice) -> StageNetwork:
+    try:
+        network = Lowering(trace(ann, choice), choice).lower(sample)
+    except ConversionError as error:
+        places = [obstacle.path for obstacle in error.obstacles if isinstance(obstacle, Obstacle)]
+        if places and choice.widen(places):
+            return _lowered(ann, sample, choice)
+        if places:
+            choice.check()
+        raise
+    choice.check()
+    return network
+
+
+def prepare(network: StageNetwork, sample: Tensor, settings: GraphSettings | None = None) -> StageNetwork:
     """Let pooling become what it shall be in the spiking network.
 
     Args:
         network: a normalised ANN.
         sample: inputs `[N, ...]`, to know the sizes that adaptive pooling meets and those of the sites.
-        pooling: what it shall be, `Pooling()` by default.
+        settings: what it shall be, `GraphSettings()` by default.
 
     Returns:
         A network with the same parameters (shared, not copied).
     """
-    pooling = pooling or Pooling()
+    settings = settings or GraphSettings()
     nodes, modules, gates = dict(network.nodes), dict(network.operators.items()), set()
     for name, node in network.nodes.items():
         if name not in network.temporal or traits_of(modules[name]).pools != "max":
             continue
-        if pooling.max_pooling == "gated":
+        if settings.max_pooling == "gated":
             gates.add(name)
-        elif pooling.max_pooling == "average":
+        elif settings.max_pooling == "average":
             nodes[name], modules[name] = _averaged(node, modules[name])
     network = StageNetwork(nodes.values(), network.output, modules, gates)
-    if pooling.convert_avg_pool:
+    if settings.convert_avg_pool:
         network = convert_average_pooling(network, sample)
     with torch.no_grad():
         values = network.run_operators(network.nodes, {INPUT: sample[:1]})

@@ -14,7 +14,7 @@ from snn_lightning.graph.capture.lowering import Obstacle
 from snn_lightning.graph.ir import INPUT
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.normalise import lower, normalise, prepare
-from snn_lightning.graph.passes.pooling import Pooling
+from snn_lightning.graph.settings import GraphSettings
 from snn_lightning.tables import aligned
 
 
@@ -55,7 +55,14 @@ class ConversionReport:
     @property
     def summary(self) -> str:
         """One line: how many sites become neurons."""
-        return f"Convertible: {self.sites} sites become neurons, nothing left analog"
+        return f"Convertible: {self.sites} sites become neurons, {self.left_analog}"
+
+    @property
+    def left_analog(self) -> str:
+        """How many operators are left analog, in words."""
+        operators = [name for *_, names in self.stages for name in names if name.startswith("analog ")]
+        count = len(operators)
+        return f"{count} operator{'s' * (count > 1)} left analog" if count else "nothing left analog"
 
     def columns(self) -> dict[str, Mapping[str, str]]:
         """Return what the table says of neurons: under each heading a text by the stage's name."""
@@ -97,7 +104,9 @@ def stage_table(network: StageNetwork) -> list[tuple[str, str, str, list[str]]]:
     rows = []
     for stage in network.stages:
         node = network.nodes.get(stage.name)
-        operators = [network.nodes[name].op for name in stage.operators]
+        operators = [
+            getattr(network.operators[name], "title", network.nodes[name].op) for name in stage.operators
+        ]
         rows.append((stage.name, stage.kind, node.path if node else "", operators))
     return rows
 
@@ -109,7 +118,7 @@ def site_caps(network: StageNetwork) -> dict[str, float]:
 
 
 def conversion_report(
-    ann: nn.Module, sample: Tensor, pooling: Pooling | None = None, **options: Any
+    ann: nn.Module, sample: Tensor, settings: GraphSettings | None = None, **options: Any
 ) -> ConversionReport:
     """Say what would convert and what stands in the way, without converting.
 
@@ -119,14 +128,14 @@ def conversion_report(
     Args:
         ann: the network; it may be on the meta device, without weights.
         sample: a batch of inputs `[N, ...]` on the ANN's device.
-        pooling: what becomes of pooling, such as a pipeline says it.
-        options: its fields by name, `max_pooling` and `convert_avg_pool`.
+        settings: what the graph becomes, such as a pipeline says it.
+        options: its fields by name, `max_pooling`, `convert_avg_pool` and `analog`.
     """
-    pooling = replace(pooling or Pooling(), **options)
+    settings = replace(settings or GraphSettings(), **options)
     try:
         on_meta = isinstance(sample, Tensor) and sample.is_meta
-        network = lower(ann, sample) if on_meta else normalise(ann, sample)
-        network = prepare(network, sample, pooling)
+        capture = lower if on_meta else normalise
+        network = prepare(capture(ann, sample, analog=settings.analog), sample, settings)
         return ConversionReport(stage_table(network), caps=site_caps(network), shapes=network.shapes)
     except ConversionError as error:
         obstacles = [o for o in error.obstacles if isinstance(o, Obstacle)]

@@ -90,7 +90,8 @@ def rebuild_spiking_model(module: nn.Module, checkpoint: dict[str, Any]) -> None
     if KEY not in checkpoint:
         return
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    model, entry = _load(checkpoint, "the checkpoint").to(device), checkpoint[KEY]
+    entry = checkpoint[KEY]
+    model = _load(checkpoint, "the checkpoint", _ann_in(module, entry)).to(device)
     paths, whole = [entry["attribute"], *entry.get("aliases", ())], entry.get("whole", False)
     try:
         for path in () if whole else paths:
@@ -102,6 +103,14 @@ def rebuild_spiking_model(module: nn.Module, checkpoint: dict[str, Any]) -> None
             f"has no such place ({error}): load it into the class it was saved from, or load the network "
             "alone with load_converted(path)."
         ) from error
+
+
+def _ann_in(module: nn.Module, entry: Any) -> nn.Module | None:
+    """Return what stands in `module` where the SNN of a checkpoint goes: the ANN, or an earlier SNN."""
+    try:
+        return module if entry.get("whole") else module.get_submodule(entry["attribute"])
+    except (AttributeError, KeyError, TypeError):
+        return None
 
 
 class SpikingCheckpoint:
@@ -165,20 +174,23 @@ def save_converted(model: SpikingModel, path: str | Path) -> None:
     save_checkpoint(path, {KEY: _entry(model, "", model, state), "state_dict": state})
 
 
-def load_converted(path: str | Path, device: torch.device | str = "cpu") -> SpikingModel:
+def load_converted(
+    path: str | Path, device: torch.device | str = "cpu", ann: nn.Module | None = None
+) -> SpikingModel:
     """Load the spiking network of a checkpoint written by `save_converted` or by a Trainer after calibration.
 
     Args:
         path: the checkpoint.
         device: where the model goes.
+        ann: the network that was converted; needed where a module of the user's own is left analog.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or of an ANN.
+        CheckpointError: the file is missing, damaged, or of an ANN; or a module of the user's own is missing.
     """
     checkpoint = read_checkpoint(path)
     if KEY not in checkpoint:
         raise _no_snn(path)
-    return _load(checkpoint, f"'{path}'").to(device)
+    return _load(checkpoint, f"'{path}'", ann).to(device)
 
 
 def _entry(
@@ -200,14 +212,14 @@ def _entry(
     return entry
 
 
-def _load(checkpoint: Mapping[str, Any], source: str) -> SpikingModel:
+def _load(checkpoint: Mapping[str, Any], source: str, ann: nn.Module | None) -> SpikingModel:
     try:
-        return _rebuilt(checkpoint)
+        return _rebuilt(checkpoint, ann)
     except CheckpointError as error:
         raise CheckpointError(f"The spiking network in {source} can't be loaded. {error}") from error
 
 
-def _rebuilt(checkpoint: Mapping[str, Any]) -> SpikingModel:
+def _rebuilt(checkpoint: Mapping[str, Any], ann: nn.Module | None) -> SpikingModel:
     """Return the spiking network of a checkpoint, if it is what was saved.
 
     Lightning reads its files itself and looks at no checksum of theirs: hence the digest inside.
@@ -221,8 +233,8 @@ def _rebuilt(checkpoint: Mapping[str, Any]) -> SpikingModel:
             "calibrate the ANN again."
         )
     state = _own(checkpoint["state_dict"], attribute)
-    model = SpikingModel.from_spec(entry["spec"], state)
-    if any(value.dtype == torch.float64 for value in state.values()):
+    model = SpikingModel.from_spec(entry["spec"], state, ann)
+    if any(value.dtype == torch.float64 for key, value in state.items() if key.startswith("units.")):
         model = model.double()
     try:
         model.load_state_dict(state)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 from snn_lightning.errors import SettingsError
-from snn_lightning.graph.passes.pooling import Pooling
 from snn_lightning.graph.precision import check_precision
+from snn_lightning.graph.settings import GraphSettings
 from snn_lightning.plugins import Registry
 from snn_lightning.settings import Settings, check_choice, check_whole
 from snn_lightning.spiking.neurons.config import IF, NEURONS, Neuron, check_neuron, neuron_from_spec
@@ -29,8 +29,8 @@ def check_timesteps(timesteps: object) -> int:
 
 
 @dataclass(frozen=True)
-class Conversion(Pooling):
-    """How a network is converted; see `Pooling` for its other fields.
+class Conversion(GraphSettings):
+    """How a network is converted; see `GraphSettings` for its other fields.
 
     Args:
         timesteps: T.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from snn_lightning.errors import CheckpointError, ConversionError, SettingsError
 from snn_lightning.graph.ir import INPUT, Region, Stage
 from snn_lightning.graph.network import StageNetwork
-from snn_lightning.graph.passes.pooling import pooling_of
+from snn_lightning.graph.passes.pooling import settings_from
 from snn_lightning.graph.report import site_caps, stage_table
 from snn_lightning.graph.threads import alone
 from snn_lightning.spiking.conversion import Conversion
@@ -240,7 +240,8 @@ class SpikingModel(nn.Module):
         values = self._run(schedule.regions[-1], state, steps, record)
         for name in schedule.outputs.values():
             last = schedule.windows[name] == schedule.regions[-1].window
-            outputs[name] = values[name] if last else values[name].expand(steps, *values[name].shape)
+            value = values[name] if last else state.static[name][None]
+            outputs[name] = value.expand(steps, *value.shape[1:])
         return outputs
 
     def _begin(self, x: Tensor, record: dict[str, Tensor] | None = None) -> SimulationState:
@@ -287,16 +288,23 @@ class SpikingModel(nn.Module):
         }
 
     @classmethod
-    def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor] | None = None) -> SpikingModel:
+    def from_spec(
+        cls,
+        spec: Mapping[str, Any],
+        state: Mapping[str, Tensor] | None = None,
+        ann: nn.Module | None = None,
+    ) -> SpikingModel:
         """Rebuild a model from `spec()`; load its parameters with `load_state_dict`.
 
         Args:
             spec: the description.
             state: the parameters that will be loaded; a description of other sizes is refused before memory
                 is taken for it.
+            ann: the network that was converted, where modules of the user's own are left analog.
 
         Raises:
-            CheckpointError: the description makes no sense here, or does not fit `state`.
+            CheckpointError: the description makes no sense here, or does not fit `state`; or a module of the
+                user's own is missing.
         """
         if not isinstance(spec, Mapping) or spec.get("format") not in range(1, FORMAT + 1):
             found = spec.get("format") if isinstance(spec, Mapping) else spec
@@ -308,7 +316,7 @@ class SpikingModel(nn.Module):
         sizes = None if state is None else _part(state, "network.")
         try:
             with alone(devices=[]):
-                network = StageNetwork.from_spec(spec["network"], sizes)
+                network = StageNetwork.from_spec(spec["network"], sizes, ann)
                 model = cls(network, _conversion_of(spec, network))
             model.status = spec["status"]
             model.network.shapes = {name: tuple(shape) for name, shape in spec.get("shapes", {}).items()}
@@ -324,8 +332,8 @@ def _conversion_of(spec: Mapping[str, Any], network: StageNetwork) -> Conversion
     if spec["format"] > 3:
         return Conversion.from_spec(spec["conversion"])
     neuron = neuron_from_spec(spec["neuron"]) if "neuron" in spec else IF()
-    precision, pooling = spec.get("precision", "float32"), asdict(pooling_of(network))
-    return Conversion(spec["timesteps"], neuron=neuron, precision=precision, **pooling)
+    precision, graph = spec.get("precision", "float32"), asdict(settings_from(network))
+    return Conversion(spec["timesteps"], neuron=neuron, precision=precision, **graph)
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -43,7 +43,7 @@ class SpikingReport(ConversionReport):
     def summary(self) -> str:
         """One line: how many sites are neurons, and of which kind."""
         return (
-            f"Converted: {self.sites} sites are {self.neuron} neurons, nothing left analog; "
+            f"Converted: {self.sites} sites are {self.neuron} neurons, {self.left_analog}; "
             f"T={self.timesteps}, {self.status}"
         )
 

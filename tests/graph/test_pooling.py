@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from snn_lightning.errors import ConversionError
-from snn_lightning.graph import Pooling, normalise, prepare
+from snn_lightning.graph import GraphSettings, normalise, prepare
 from snn_lightning.graph.passes.pooling import depthwise
 
 from ..toys import MaxPooled, PlainConv, Signal, inputs, toy
@@ -71,7 +71,7 @@ def test_pooling_that_is_no_convolution_is_refused(pool: nn.Module, message: str
 def test_average_pooling_gets_sites_of_its_own(cls: type[nn.Module]) -> None:
     ann, x = toy(cls), inputs(cls, 4)
     plain = normalise(ann, x)
-    network = prepare(plain, x, Pooling(convert_avg_pool=True))
+    network = prepare(plain, x, GraphSettings(convert_avg_pool=True))
     pools = [name for name, node in plain.nodes.items() if "AvgPool" in node.op]
     assert pools
     assert set(network.sites) - set(plain.sites) == set(pools)
@@ -92,7 +92,7 @@ def test_average_pooling_gets_sites_of_its_own(cls: type[nn.Module]) -> None:
 )
 def test_pooling_of_signed_or_static_values_stays(body) -> None:
     ann, x = net(body), images()
-    network = prepare(normalise(ann, x), x, Pooling(convert_avg_pool=True))
+    network = prepare(normalise(ann, x), x, GraphSettings(convert_avg_pool=True))
     assert len(network.sites) == 1
     assert any(node.op == "AvgPool2d" for node in network.nodes.values())
 
@@ -107,14 +107,14 @@ def test_gated_max_pooling_is_a_unit_of_its_own() -> None:
 
 def test_kept_max_pooling_is_an_operator() -> None:
     ann, x = toy(MaxPooled), inputs(MaxPooled, 3)
-    network = prepare(normalise(ann, x), x, Pooling(max_pooling="keep"))
+    network = prepare(normalise(ann, x), x, GraphSettings(max_pooling="keep"))
     assert [stage.kind for stage in network.stages] == ["neuron", "neuron", "readout"]
     assert "pool" in network.stages[1].operators
 
 
 def test_averaged_max_pooling_takes_the_mean_of_what_exists() -> None:
     ann, x = toy(MaxPooled), inputs(MaxPooled, 3)
-    network = prepare(normalise(ann, x), x, Pooling(max_pooling="average"))
+    network = prepare(normalise(ann, x), x, GraphSettings(max_pooling="average"))
     ann.pool = nn.AvgPool2d(3, 2, 1, count_include_pad=False)
     with torch.no_grad():
         assert torch.allclose(network(x), ann(x), atol=1e-5)
@@ -132,11 +132,14 @@ def test_a_dilated_max_pool_has_no_average() -> None:
     x = images()
     network = normalise(net(lambda s, x: s.second(F.max_pool2d(F.relu(s.conv(x)), 2, dilation=2))), x)
     with pytest.raises(ConversionError, match=r"dilated max pool .*max_pooling='gated'"):
-        prepare(network, x, Pooling(max_pooling="average"))
+        prepare(network, x, GraphSettings(max_pooling="average"))
 
 
 def test_preparing_shares_the_parameters() -> None:
     x = inputs(MaxPooled, 3)
     network = normalise(toy(MaxPooled), x)
     for mode in ("gated", "average", "keep"):
-        assert prepare(network, x, Pooling(max_pooling=mode)).operators["conv1"] is network.operators["conv1"]
+        assert (
+            prepare(network, x, GraphSettings(max_pooling=mode)).operators["conv1"]
+            is network.operators["conv1"]
+        )

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from snn_lightning import conversion_report
 from snn_lightning.errors import CheckpointError
-from snn_lightning.graph import INPUT, Pooling, StageNetwork, normalise, prepare
+from snn_lightning.graph import INPUT, GraphSettings, StageNetwork, normalise, prepare
 from snn_lightning.graph.ir import ACTIVATION, tree_leaves, tree_map
 
 from ..toys import SITES, TOYS, Bottleneck, Dense, MaxPooled, Residual, Vector, inputs, toy
@@ -18,7 +18,7 @@ from .nets import images, net
 
 def prepared(cls: type[nn.Module], **pooling: bool) -> StageNetwork:
     x = inputs(cls, 3)
-    return prepare(normalise(toy(cls), x), x, Pooling(**pooling))
+    return prepare(normalise(toy(cls), x), x, GraphSettings(**pooling))
 
 
 def check_partition(network: StageNetwork) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from snn_lightning import ACP, MMSE, Burst, Max, Percentile, SpikingModel, calibrate, convert
 from snn_lightning.errors import CheckpointError, SettingsError
-from snn_lightning.graph.passes.pooling import Pooling
+from snn_lightning.graph import GraphSettings
 from snn_lightning.spiking import Conversion
 from snn_lightning.spiking.conversion import THRESHOLDS
 from snn_lightning.thresholds import Threshold, register_threshold
@@ -118,4 +118,4 @@ def test_a_pipeline_is_a_conversion() -> None:
     pipeline = ACP(4, Max(), Burst(2), "bias")
     assert (pipeline.threshold, pipeline.neuron, pipeline.rounding) == (Max(), Burst(2), "bias")
     assert isinstance(pipeline, Conversion)
-    assert isinstance(pipeline, Pooling)
+    assert isinstance(pipeline, GraphSettings)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from snn_lightning import MMSE, Max, SpikingModel, convert
 from snn_lightning.errors import ConversionError, SettingsError
-from snn_lightning.graph import Pooling, normalise, prepare
+from snn_lightning.graph import GraphSettings, normalise, prepare
 from snn_lightning.spiking.conversion import check_timesteps
 from tests.toys import TOYS, Dense, MaxPooled, PlainConv, Residual, Vector, inputs, toy
 
@@ -193,7 +193,7 @@ def test_the_snn_converges_to_the_ann(cls: type[nn.Module]) -> None:
 @pytest.mark.parametrize("mode", ["average", "keep"])
 def test_other_max_poolings_converge_to_what_they_stand_for(mode: str) -> None:
     ann, x = toy(MaxPooled), inputs(MaxPooled, 4)
-    network = prepare(normalise(ann, x), x, Pooling(max_pooling=mode))
+    network = prepare(normalise(ann, x), x, GraphSettings(max_pooling=mode))
     with torch.no_grad():
         gated = relative_error(convert(ann, x, 256)(x), ann(x))
         error = relative_error(convert(ann, x, 256, max_pooling=mode)(x), network(x))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,29 +11,18 @@ import torch
 from torch import Tensor, fx, nn
 
 from snn_lightning.errors import ConversionError
+from snn_lightning.graph.capture.analog import UNBATCHED, describable, leave_analog
+from snn_lightning.graph.capture.choice import Choice
 from snn_lightning.graph.capture.registry import FUNCTION_RULES, MODULE_RULES, Rule
 from snn_lightning.graph.capture.remedies import DEFAULT, REMEDIES, remedy
 from snn_lightning.graph.capture.trace import describe_path, module_path, source_line
+from snn_lightning.graph.capture.values import Mask, Unbatched, Unsupported, Value
 from snn_lightning.graph.description import TAKEN
 from snn_lightning.graph.ir import INPUT, Node, tree_leaves
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import OPERATORS
 
-
-@dataclass(frozen=True)
-class Value:
-    """A tensor in the graph: the name of the node that makes it, and what it looked like on the sample."""
-
-    name: str
-    shape: torch.Size
-
-
-class Mask(Value):
-    """Where the value called `name` is above zero: what a comparison gives, and no operator reads."""
-
-    def of(self, x: object) -> bool:
-        """Whether it is the mask of the value `x`."""
-        return type(x) is Value and x.name == self.name
+__all__ = ["Lowering", "Mask", "Obstacle", "Unsupported", "Value"]
 
 
 @dataclass(frozen=True)
@@ -43,21 +34,23 @@ class Obstacle:
         path: the qualified module whose code calls it.
         line: the source line, or "".
         remedy: what the user can do.
+        analog: the pattern that would leave it analog, or "".
     """
 
     operator: str
     path: str
     line: str
     remedy: str
+    analog: str = ""
 
     def __str__(self) -> str:
         where = f" ({self.line})" if self.line else ""
-        return f"{self.operator} in {describe_path(self.path)}{where}: {self.remedy}"
+        setting = f'; or leave it analog, analog=("{self.analog}",)' if self.analog else ""
+        return f"{self.operator} in {describe_path(self.path)}{where}: {self.remedy}{setting}"
 
 
-class Unsupported(Exception):
-    """Raised by a rule that meets something it can't lower; the message is the remedy."""
-
+_OTHER_FORMS = (TypeError, ValueError, LookupError, ArithmeticError)
+"""What a rule raises that is called with arguments it does not know."""
 
 _SHAPE_QUERIES = (
     "getattr",
@@ -77,10 +70,19 @@ class Lowering(fx.Interpreter):
     """Runs the traced graph on a sample and writes down each call as a `Node`.
 
     Running it gives every shape and folds everything that is not a tensor (sizes, flags) into plain numbers.
+
+    Args:
+        traced: from `trace`.
+        choice: what is left analog.
+
+    Attributes:
+        changed: the calls whose results the present one changes in place.
     """
 
-    def __init__(self, traced: fx.GraphModule) -> None:
+    def __init__(self, traced: fx.GraphModule, choice: Choice | None = None) -> None:
         super().__init__(traced, garbage_collect_values=False)
+        self.choice = choice or Choice()
+        self.changed: list[fx.Node] = []
         self.nodes: dict[str, Node] = {}
         self.modules: dict[str, nn.Module] = {}
         self.obstacles: list[Obstacle] = []
@@ -96,7 +98,8 @@ class Lowering(fx.Interpreter):
         """
         self.batch = sample.shape[0]
         tree: Any = None
-        with torch.no_grad():
+        # Outside inference mode tensors count how often they have been changed.
+        with torch.inference_mode(False), torch.no_grad():
             for node in self.graph.nodes:
                 self._current = node
                 if node.op == "placeholder":
@@ -182,9 +185,22 @@ class Lowering(fx.Interpreter):
                 self.values[node] = new
         return new
 
+    @contextmanager
+    def at(self, node: fx.Node) -> Iterator[None]:
+        """Write operators of an earlier call, which changes nothing in place, for a while."""
+        before, self._current, self.changed = (self._current, self.changed), node, []
+        yield
+        self._current, self.changed = before
+
     def _run(self, node: fx.Node, sample: Tensor) -> Any:
+        read = [part for part in node.all_input_nodes if isinstance(self.env[part], Tensor)]
+        versions = [self.env[part]._version for part in read]
         try:
-            return self.run_node(node)
+            result = self.run_node(node)
+            self.changed = [
+                part for part, old in zip(read, versions, strict=True) if self.env[part]._version != old
+            ]
+            return result
         except Exception as error:
             line = f" ({source_line(node)})" if source_line(node) else ""
             raise ConversionError(
@@ -204,19 +220,37 @@ class Lowering(fx.Interpreter):
         kwargs = fx.node.map_arg(node.kwargs, self.values.__getitem__)
         if not _has_value((args, kwargs)):
             return result
+        if node.target is getattr and not isinstance(args[0], Value):
+            return _part(args[0], str(args[1]))
         name, rule, leading = self._rule(node)
         if not _has_tensor(result) and name in _SHAPE_QUERIES:
             return result
         try:
-            if rule is None:
-                raise Unsupported(remedy(name, last=all(user.op == "output" for user in node.users)))
-            return rule(self, *leading, *args, **kwargs)
+            if node.target in self.choice.leaves or self.choice.takes(name):
+                return leave_analog(self, node)
+            try:
+                return self._written(node, name, rule, (*leading, *args), kwargs)
+            except (Unsupported, *_OTHER_FORMS):
+                if self.choice.auto:
+                    return leave_analog(self, node)
+                raise
         except Unsupported as reason:
-            self.obstacles.append(Obstacle(name, module_path(node), source_line(node), str(reason)))
-        except (TypeError, ValueError, LookupError, ArithmeticError) as error:
-            form = f"it is called in a form that is not supported here ({error}); {DEFAULT}"
-            self.obstacles.append(Obstacle(name, module_path(node), source_line(node), form))
+            remedies = str(reason)
+        except _OTHER_FORMS as error:
+            remedies = f"it is called in a form that is not supported here ({error}); {DEFAULT}"
+        pattern = name if describable(self, node) else module_path(node)
+        self.obstacles.append(Obstacle(name, module_path(node), source_line(node), remedies, pattern))
         return _stand_in(node.name, result)
+
+    def _written(
+        self, node: fx.Node, name: str, rule: Rule | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Return the values of a call that the vocabulary has operators for."""
+        if any(isinstance(self.values[part], Unbatched) for part in node.all_input_nodes):
+            raise Unsupported(UNBATCHED)
+        if rule is None:
+            raise Unsupported(remedy(name, last=all(user.op == "output" for user in node.users)))
+        return rule(self, *args, **kwargs)
 
     def _rule(self, node: fx.Node) -> tuple[str, Rule | None, tuple[Any, ...]]:
         """Return what is called, the rule for it, and the arguments in front of the user's."""
@@ -239,6 +273,11 @@ class Lowering(fx.Interpreter):
                 "The network returns a comparison of an activation; return the activation, and compare the "
                 "SNN's output with 0."
             )
+        if isinstance(tree, Unbatched):
+            raise ConversionError(
+                f"The network returns an analog result of shape {tuple(tree.shape)}, whose first dimension "
+                "is not the batch; return tensors [N, ...]."
+            )
         if isinstance(tree, Value):
             return tree.name
         if isinstance(tree, dict):
@@ -260,6 +299,11 @@ def _stand_in(name: str, result: Any) -> Any:
     return Value(name, result.shape) if isinstance(result, Tensor) else result
 
 
+def _part(tree: Any, name: str) -> Any:
+    """Return what is called `name` in what an analog call gives."""
+    return tree[name] if isinstance(tree, dict) else getattr(tree, name)
+
+
 def _has_value(tree: Any) -> bool:
     if isinstance(tree, Value):
         return True
@@ -269,4 +313,6 @@ def _has_value(tree: Any) -> bool:
 
 
 def _has_tensor(tree: Any) -> bool:
+    if isinstance(tree, dict):
+        return any(map(_has_tensor, tree.values()))
     return isinstance(tree, Tensor) or (isinstance(tree, tuple | list) and any(map(_has_tensor, tree)))

@@ -19,6 +19,7 @@ from torch import fx, nn
 
 from snn_lightning.errors import ConversionError
 from snn_lightning.graph.capture.bounded import BoundedActivation
+from snn_lightning.graph.capture.choice import Choice
 from snn_lightning.graph.capture.registry import MODULE_RULES
 from snn_lightning.graph.threads import alone
 
@@ -28,9 +29,9 @@ _NOT_THE_USERS = (f"{Path(torch.__file__).parent}{os.sep}", __file__)
 class _Tracer(fx.Tracer):
     """A tracer that remembers the module it is in and records source lines."""
 
-    def __init__(self) -> None:
+    def __init__(self, choice: Choice) -> None:
         super().__init__()
-        self.path, self.thread = "", threading.get_ident()
+        self.choice, self.path, self.thread = choice, "", threading.get_ident()
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(*args, **kwargs)
@@ -39,7 +40,7 @@ class _Tracer(fx.Tracer):
         # Only the user's own line: fx's record_stack_traces formats the whole stack of every call, which
         # takes as long as the rest of the conversion.
         frame: FrameType | None = sys._getframe()
-        while frame is not None and frame.f_code is not trace.__code__:
+        while frame is not None and frame.f_code is not _graph.__code__:
             if not frame.f_code.co_filename.startswith(_NOT_THE_USERS):
                 node.meta["user_line"] = (frame.f_code.co_filename, frame.f_lineno)
                 break
@@ -48,7 +49,11 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         known = isinstance(m, BoundedActivation) or type(m) in MODULE_RULES
-        return known or super().is_leaf_module(m, module_qualified_name)
+        return (
+            self.choice.takes_module(m, module_qualified_name)
+            or known
+            or super().is_leaf_module(m, module_qualified_name)
+        )
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
@@ -107,11 +112,12 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
-def trace(model: nn.Module) -> fx.GraphModule:
+def trace(model: nn.Module, choice: Choice | None = None) -> fx.GraphModule:
     """Trace a copy of `model` in eval mode.
 
     Args:
         model: the user's network; it is left as it is.
+        choice: what is left analog; takes note of what there is, and of modules that can't be traced.
 
     Returns:
         The traced graph; `meta["module"]` of each call of a module is the module as it was at that call.
@@ -134,18 +140,26 @@ def trace(model: nn.Module) -> fx.GraphModule:
             parent._modules[name] = unwrap(child)
     for parameter in network.parameters():
         parameter.requires_grad_(False)
-    tracer = _Tracer()
+    choice = choice or Choice()
+    choice.see(network)
+    return fx.GraphModule(network, _graph(network, choice))
+
+
+def _graph(network: nn.Module, choice: Choice) -> fx.Graph:
+    tracer = _Tracer(choice)
     try:
         with alone(devices=[]):
-            graph = tracer.trace(network)
+            return tracer.trace(network)
     except ConversionError:
         raise
     except Exception as error:
+        if choice.widen([tracer.path]):
+            return _graph(network, choice)
+        setting = f' Or leave it analog: analog=("{tracer.path}",).' if tracer.path else ""
         raise ConversionError(
             f"The forward code of {describe_path(tracer.path)} can't be traced at {_last_user_line(error)}: "
-            f"{error}. {_remedy(str(error))}"
+            f"{error}. {_remedy(str(error))}{setting}"
         ) from error
-    return fx.GraphModule(network, graph)
 
 
 def copied(model: nn.Module) -> nn.Module:

@@ -86,9 +86,7 @@ def partition(nodes: Mapping[str, Node], leaves: Iterable[str], gates: Collectio
         The stages, those of a window together, each after those it reads; one readout for each of the
         `leaves` that is not a unit's own.
     """
-    timing = timings(nodes)
-    units = units_of(nodes, gates)
-    units.sort(key=lambda name: timing[name].window)
+    timing, units = timings(nodes), units_of(nodes, gates)
     done: set[str] = {INPUT, *units}
     stages: list[Stage] = []
 
@@ -106,12 +104,13 @@ def partition(nodes: Mapping[str, Node], leaves: Iterable[str], gates: Collectio
         inputs = tuple(dict.fromkeys(outside[::-1]))
         stages.append(Stage(name, kind, operators, current, inputs, window=timing[current].window))
 
-    for name in units:
-        add(name, "neuron" if nodes[name].op == ACTIVATION else "gate", nodes[name].inputs[0])
+    kinds = {name: "neuron" if nodes[name].op == ACTIVATION else "gate" for name in units}
+    wanted_units = [(name, kinds[name], nodes[name].inputs[0]) for name in units]
     for name in dict.fromkeys(leaves):
-        if name not in units:
-            add(f"readout_{name}" if name != INPUT else "readout", "readout", name)
-    stages.sort(key=lambda stage: stage.window)
+        if name not in kinds:
+            wanted_units.append((f"readout_{name}" if name != INPUT else "readout", "readout", name))
+    for unit in sorted(wanted_units, key=lambda unit: timing[unit[2]].window):
+        add(*unit)
     read_later = {key for stage in stages for key in stage.inputs}
     return tuple(replace(s, exports=tuple(k for k in s.operators if k in read_later)) for s in stages)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,33 +10,13 @@ from torch import Tensor, nn
 from snn_lightning.graph.ir import ACTIVATION, INPUT, Node
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import CONVOLUTIONS, settings_of, traits_of
-from snn_lightning.settings import Settings, check_choice
-
-MAX_POOLING = ("gated", "average", "keep")
+from snn_lightning.graph.settings import GraphSettings
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pooling(Settings):
-    """What becomes of the pooling of spikes.
-
-    Args:
-        max_pooling: "gated" passes, in each window, the spikes of the input with the largest rate so far;
-            "average" replaces max pooling; "keep" takes the maximum of the spikes of each time step.
-        convert_avg_pool: give every average pooling of spikes neurons of its own, as a depthwise convolution
-            (FL appendix B, eq. 24).
-    """
-
-    max_pooling: str = "gated"
-    convert_avg_pool: bool = False
-
-    def __post_init__(self) -> None:
-        check_choice("max_pooling", self.max_pooling, MAX_POOLING)
-
-
-def pooling_of(network: StageNetwork) -> Pooling:
-    """Return what has become of pooling in `network`, which files of formats 1 to 3 don't say."""
+def settings_from(network: StageNetwork) -> GraphSettings:
+    """Return what has become of `network`, which files of formats 1 to 3 don't say."""
     kept = any(traits_of(network.operators[name]).pools == "max" for name in network.temporal)
-    return Pooling(
+    return GraphSettings(
         max_pooling="gated" if network.gates else "keep" if kept else "average",
         convert_avg_pool=any(f"{name}_synapse" in network.nodes for name in network.sites),
     )
