@@ -1,7 +1,9 @@
 """What the user leaves analog is a leaf of the graph, described, rebuilt and reported."""
 
+import copy
 import operator
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from snn_lightning import LCP, conversion_report, convert
+from snn_lightning import LCP, conversion_report, convert, load_converted, save_converted
 from snn_lightning.errors import CheckpointError, ConversionError, SettingsError
 from snn_lightning.graph import GraphSettings, StageNetwork, normalise
+from snn_lightning.graph.capture.bounded import BoundedActivation
 from snn_lightning.graph.operators.analog import function_name, functions
+from snn_lightning.spiking.checkpoint import rebuild_spiking_model, write_spec
 from snn_lightning.spiking.conversion import Conversion
 from snn_lightning.spiking.model import SpikingModel
 
@@ -33,15 +37,16 @@ class Gated(nn.Module):
 
 
 class Choosy(nn.Module):
-    """Control flow, and two tensors in a dict."""
+    """Control flow, numbers of another type, and two tensors in a dict."""
 
     def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(4, 3)
+        self.register_buffer("scale", torch.tensor(0.3, dtype=torch.float64))
 
     def forward(self, x: Tensor, factor: float = 1.0) -> dict[str, Any]:
         if x.sum() > 0:
-            x = x * factor
+            x = x * (factor * self.scale).float()
         return {"mean": x.mean((2, 3)), "scores": [self.linear(x.mean((2, 3))), None]}
 
 
@@ -74,7 +79,8 @@ def assert_same(ann: nn.Module, network: StageNetwork, x: Tensor) -> None:
     rebuilt.load_state_dict(network.state_dict())
     with torch.no_grad():
         torch.testing.assert_close(network(x.clone()), ann(x.clone()))
-        torch.testing.assert_close(rebuilt(x.clone()), network(x.clone()), rtol=0, atol=0)
+        for other in (rebuilt, copy.deepcopy(network)):
+            torch.testing.assert_close(other(x.clone()), network(x.clone()), rtol=0, atol=0)
 
 
 FUNCTIONS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
@@ -103,6 +109,7 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
         ("scaled_dot_product_attention",),
         lambda s, x: F.scaled_dot_product_attention(y := s.conv(x).relu(), y, y, scale=0.5),
     ),
+    "static": (("std", "truediv"), lambda s, x: s.conv(x / x.std((1, 2, 3), keepdim=True)).relu()),
     "type": (("cumsum",), lambda s, x: s.conv(x).relu().cumsum(1, dtype=torch.float32)),
     "tuple of sizes": (("expand_as",), lambda s, x: s.conv(x).relu().mean((2, 3), True).expand_as(s.conv(x))),
 }
@@ -373,6 +380,9 @@ def test_refusals_name_the_setting() -> None:
         ConversionError, match=r'forward code of module .part.2.*analog: analog=\("part.2",\)'
     ):
         normalise(ann, torch.randn(2, 3, 8, 8))
+    ann.part[2] = nn.Sequential(nn.Flatten(0, 1), nn.ReLU())
+    with pytest.raises(ConversionError, match=r'Flatten in module .part.2.0.*leave it .* analog=\("part.2",'):
+        normalise(ann, torch.randn(2, 3, 8, 8))
     ann.part[2] = nn.Softmax(1)
     with pytest.raises(ConversionError) as caught:
         normalise(ann, torch.randn(2, 3, 8, 8))
@@ -446,6 +456,56 @@ def test_a_description_builds_no_other_class(kind: str) -> None:
     spec["nodes"][-1]["settings"]["kind"] = kind
     with pytest.raises(CheckpointError, match=f"torch.nn has no module {kind!r}"):
         StageNetwork.from_spec(spec, network.state_dict())
+
+
+class Bounded(BoundedActivation):
+    """Rounds in the ANN; a site would not."""
+
+    cap = torch.tensor(2.0)
+
+    def activate(self, x: Tensor) -> Tensor:
+        return x.clamp(0, 2).round()
+
+
+def test_an_activation_in_an_analog_module_is_left_too() -> None:
+    ann, x = together(nn.Sequential(Bounded(), nn.Tanh())), torch.randn(5, 3, 8, 8)
+    assert_same(ann, normalise(ann, x, analog=("part",)), x)
+
+
+class Holder(nn.Module):
+    """A model with a network in it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.net = network
+
+
+def test_checkpoints_with_a_module_of_the_users_own(tmp_path: Path) -> None:
+    scale = torch.rand(4, 1, 1)
+    ann = together(Choosy(), lambda part, x: part(torch.lerp(x, x.sigmoid(), scale)))
+    snn = convert(ann, torch.randn(5, 3, 8, 8), 2, analog=("part", "sigmoid", "lerp"))
+    assert "analog numbers" in str(snn)
+    save_converted(snn, tmp_path / "snn.ckpt")
+    with pytest.raises(CheckpointError, match=r"snn.ckpt' can't be loaded. .*'part' \(Choosy\), whose code"):
+        load_converted(tmp_path / "snn.ckpt")
+    other = together(Choosy())
+    loaded = load_converted(tmp_path / "snn.ckpt", ann=other)
+    assert loaded.spec() == snn.spec()
+    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in snn.state_dict().items())
+    assert {key: v.dtype for key, v in loaded.state_dict().items()} == {
+        key: v.dtype for key, v in snn.state_dict().items()
+    }
+
+    holder, checkpoint = Holder(snn), {"state_dict": Holder(snn).state_dict()}
+    write_spec(holder, checkpoint)
+    # In place of the ANN, and then of the SNN.
+    fresh = Holder(other)
+    for _ in range(2):
+        rebuild_spiking_model(fresh, checkpoint)
+        fresh.load_state_dict(checkpoint["state_dict"])
+        assert fresh.net.spec() == snn.spec()
+    with pytest.raises(CheckpointError, match=r"'part' .*, and PlainConv has no such module"):
+        rebuild_spiking_model(Holder(toy(PlainConv)), checkpoint)
 
 
 def test_the_functions_are_those_on_tensors() -> None:

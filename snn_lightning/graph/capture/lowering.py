@@ -15,7 +15,7 @@ from snn_lightning.graph.capture.analog import UNBATCHED, describable, leave_ana
 from snn_lightning.graph.capture.choice import Choice
 from snn_lightning.graph.capture.registry import FUNCTION_RULES, MODULE_RULES, Rule
 from snn_lightning.graph.capture.remedies import DEFAULT, REMEDIES, remedy
-from snn_lightning.graph.capture.trace import describe_path, module_path, source_line
+from snn_lightning.graph.capture.trace import describe_path, module_path, source_line, surrounding
 from snn_lightning.graph.capture.values import Mask, Unbatched, Unsupported, Value
 from snn_lightning.graph.description import TAKEN
 from snn_lightning.graph.ir import INPUT, Node, tree_leaves
@@ -187,8 +187,10 @@ class Lowering(fx.Interpreter):
     def at(self, node: fx.Node) -> Iterator[None]:
         """Write operators of an earlier call, which changes nothing in place, for a while."""
         before, self._current, self.changed = (self._current, self.changed), node, []
-        yield
-        self._current, self.changed = before
+        try:
+            yield
+        finally:
+            self._current, self.changed = before
 
     def _run(self, node: fx.Node, sample: Tensor) -> Any:
         read = [part for part in node.all_input_nodes if isinstance(self.env[part], Tensor)]
@@ -233,7 +235,7 @@ class Lowering(fx.Interpreter):
                     return leave_analog(self, node)
                 raise
         except Unsupported as reason:
-            pattern = name if describable(self, node) else module_path(node)
+            pattern = name if describable(self, node) else surrounding(node)
             self.obstacles.append(Obstacle(name, module_path(node), source_line(node), str(reason), pattern))
         return _stand_in(node.name, result)
 
