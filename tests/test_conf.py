@@ -87,6 +87,16 @@ def test_every_pipeline_takes_a_precision(hydra: Path, name: str) -> None:
         instantiate(config(hydra, f"pipeline={name}", "pipeline.precision=bf16-mixed").pipeline)
 
 
+@pytest.mark.parametrize("name", group("pipeline"))
+def test_every_pipeline_leaves_analog_what_it_is_told(hydra: Path, name: str) -> None:
+    chosen = {"[head,mul]": ("head", "mul"), "auto": ("auto",), "['*.se']": ("*.se",)}
+    for value, expected in chosen.items():
+        settings = config(hydra, f"pipeline={name}", f"analog={value}")
+        assert instantiate(settings.pipeline).analog == expected
+    with pytest.raises(InstantiationException, match="analog must be names of modules or operators"):
+        instantiate(config(hydra, f"pipeline={name}", "analog=3").pipeline)
+
+
 def test_every_pipeline_is_tested() -> None:
     own = ["acp", "acp_paper", "baseline", "best", "lcp", "lcp_paper", "least_squares"]
     papers = ["hybrid", "max_act", "opt", "qcfs", "rmp", "rnl", "robust_norm", "spike_norm", "tsc"]

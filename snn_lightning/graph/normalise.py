@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -31,7 +31,7 @@ LARGEST_ERROR = 1e-4
 
 
 def normalise(
-    ann: nn.Module, sample: Tensor, others: Sequence[Tensor] = (), analog: Collection[str] = ()
+    ann: nn.Module, sample: Tensor, others: Sequence[Tensor] = (), analog: str | Sequence[str] = ()
 ) -> StageNetwork:
     """Return `ann` as plain operators with its batch norms folded, after checking that it computes the same.
 
@@ -83,7 +83,7 @@ def _check_size(ann: nn.Module, network: StageNetwork, x: Tensor, sample: Tensor
         ) from error
 
 
-def lower(ann: nn.Module, sample: Tensor, analog: Collection[str] = ()) -> StageNetwork:
+def lower(ann: nn.Module, sample: Tensor, analog: str | Sequence[str] = ()) -> StageNetwork:
     """Return `ann` as plain operators with its batch norms folded, without running the result.
 
     Args:

@@ -73,5 +73,6 @@ def count_saved(state: Iterable[tuple[str, Tensor]]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for key, tensor in state:
         *_, owner, _, name = key.split(".")
-        counts[_KINDS.get((owner, name), name)] += tensor.numel()
+        analog = ".inner." in key or name.startswith("constant_")
+        counts["analog numbers" if analog else _KINDS.get((owner, name), name)] += tensor.numel()
     return dict(counts)

@@ -156,13 +156,12 @@ def _twin(low: Lowering, node: fx.Node, module: nn.Module) -> tuple[dict[str, An
         with torch.device("meta"):
             twin = torch_class(cls.__name__)(**settings)
         twin.load_state_dict(module.state_dict(), assign=True)
-        twin.eval().requires_grad_(False)
-        on_meta = any(tensor.is_meta for tensor in _tensors(low.result()))
-        if not _alike(twin, module) or not (on_meta or _equal(*(_run(low, node, m) for m in (module, twin)))):
-            return None
-    except Exception:  # settings that it does not keep as attributes may lead to whatever a module raises
+    except Exception:  # settings that it does not keep as attributes lead to whatever a module raises
         return None
-    return settings, twin
+    twin.eval().requires_grad_(False)
+    on_meta = any(tensor.is_meta for tensor in _tensors(low.result()))
+    same = _alike(twin, module) and (on_meta or _equal(*(_run(low, node, m) for m in (module, twin))))
+    return (settings, twin) if same else None
 
 
 def _alike(twin: nn.Module, module: nn.Module) -> bool:
@@ -180,27 +179,31 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
 
 
 def _settings(module: nn.Module) -> dict[str, Any]:
-    """Return the keyword arguments of a module that it still has as attributes."""
+    """Return the keyword arguments of a module, but for defaults, that it still has as attributes."""
     settings = {}
-    for name in _parameters(type(module)):
-        if name == "bias" and isinstance(getattr(module, name, None), Tensor | None):
-            settings[name] = getattr(module, name, True) is not None
-            continue
+    for name, default in _parameters(type(module)).items():
+        value = getattr(module, name, default)
+        if name == "bias" and isinstance(value, Tensor | None):
+            value = value is not None
         try:
-            settings[name] = _template(getattr(module, name), [], [])
-        except (AttributeError, Unsupported):
+            plain = _template(value, [], [])
+        except Unsupported:
             continue
-    return {key: value for key, value in settings.items() if not isinstance(value, dict)}
+        if not isinstance(plain, dict) and plain != default:
+            settings[name] = plain
+    return settings
 
 
-def _parameters(cls: type[nn.Module]) -> list[str]:
-    """Return the names that a class is built with; where it passes on any, those of its base too."""
+def _parameters(cls: type[nn.Module]) -> dict[str, Any]:
+    """Return what a class is built with, and the defaults; where it passes on any, those of its base too."""
+    if cls.__init__ is nn.Module.__init__:
+        return {}
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-    names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    named = {p.name: p.default for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         # What comes first the class says itself, such as the mode of an RNN.
-        names += _parameters(cls.__mro__[1])[1:]
-    return [name for name in names if name not in ("device", "dtype")]
+        named |= dict(list(_parameters(cls.__mro__[1]).items())[1:])
+    return {name: default for name, default in named.items() if name not in ("device", "dtype")}
 
 
 def _run(low: Lowering, node: fx.Node, module: nn.Module) -> list[Tensor]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
 
 from snn_lightning.errors import ConversionError, unknown
-from snn_lightning.graph.settings import AUTO
+from snn_lightning.graph.settings import AUTO, patterns
 
 
 class Choice:
@@ -22,8 +22,9 @@ class Choice:
         leaves: qualified names of the modules that are left analog as a whole.
     """
 
-    def __init__(self, analog: Collection[str] = ()) -> None:
-        self.patterns, self.auto = [p for p in analog if p != AUTO], AUTO in analog
+    def __init__(self, analog: str | Sequence[str] = ()) -> None:
+        given = patterns(analog)
+        self.patterns, self.auto = [p for p in given if p != AUTO], AUTO in given
         self.leaves: set[str] = set()
         self._opaque: set[str] = set()
         self._met: set[str] = set()

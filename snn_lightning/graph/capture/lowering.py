@@ -15,7 +15,7 @@ from snn_lightning.graph.capture.analog import UNBATCHED, describable, leave_ana
 from snn_lightning.graph.capture.choice import Choice
 from snn_lightning.graph.capture.registry import FUNCTION_RULES, MODULE_RULES, Rule
 from snn_lightning.graph.capture.remedies import DEFAULT, REMEDIES, remedy
-from snn_lightning.graph.capture.trace import describe_path, module_path, source_line
+from snn_lightning.graph.capture.trace import describe_path, module_path, source_line, surrounding
 from snn_lightning.graph.capture.values import Mask, Unbatched, Unsupported, Value
 from snn_lightning.graph.description import TAKEN
 from snn_lightning.graph.ir import INPUT, Node, tree_leaves
@@ -48,9 +48,6 @@ class Obstacle:
         setting = f'; or leave it analog, analog=("{self.analog}",)' if self.analog else ""
         return f"{self.operator} in {describe_path(self.path)}{where}: {self.remedy}{setting}"
 
-
-_OTHER_FORMS = (TypeError, ValueError, LookupError, ArithmeticError)
-"""What a rule raises that is called with arguments it does not know."""
 
 _SHAPE_QUERIES = (
     "getattr",
@@ -106,7 +103,8 @@ class Lowering(fx.Interpreter):
                     # A copy: the network may work in place.
                     self.env[node], self.values[node] = sample.clone(), Value(INPUT, sample.shape)
                 elif node.op == "output":
-                    tree = self._output(fx.node.map_arg(node.args[0], self.values.__getitem__))
+                    if not self.obstacles:
+                        tree = self._output(fx.node.map_arg(node.args[0], self.values.__getitem__))
                 else:
                     self.env[node] = self._run(node, sample)
                     self.values[node] = self._lower_node(node)
@@ -189,8 +187,10 @@ class Lowering(fx.Interpreter):
     def at(self, node: fx.Node) -> Iterator[None]:
         """Write operators of an earlier call, which changes nothing in place, for a while."""
         before, self._current, self.changed = (self._current, self.changed), node, []
-        yield
-        self._current, self.changed = before
+        try:
+            yield
+        finally:
+            self._current, self.changed = before
 
     def _run(self, node: fx.Node, sample: Tensor) -> Any:
         read = [part for part in node.all_input_nodes if isinstance(self.env[part], Tensor)]
@@ -230,16 +230,13 @@ class Lowering(fx.Interpreter):
                 return leave_analog(self, node)
             try:
                 return self._written(node, name, rule, (*leading, *args), kwargs)
-            except (Unsupported, *_OTHER_FORMS):
+            except Unsupported:
                 if self.choice.auto:
                     return leave_analog(self, node)
                 raise
         except Unsupported as reason:
-            remedies = str(reason)
-        except _OTHER_FORMS as error:
-            remedies = f"it is called in a form that is not supported here ({error}); {DEFAULT}"
-        pattern = name if describable(self, node) else module_path(node)
-        self.obstacles.append(Obstacle(name, module_path(node), source_line(node), remedies, pattern))
+            pattern = name if describable(self, node) else surrounding(node)
+            self.obstacles.append(Obstacle(name, module_path(node), source_line(node), str(reason), pattern))
         return _stand_in(node.name, result)
 
     def _written(
@@ -250,7 +247,11 @@ class Lowering(fx.Interpreter):
             raise Unsupported(UNBATCHED)
         if rule is None:
             raise Unsupported(remedy(name, last=all(user.op == "output" for user in node.users)))
-        return rule(self, *args, **kwargs)
+        try:
+            return rule(self, *args, **kwargs)
+        except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+            form = f"it is called in a form that is not supported here ({error}); {DEFAULT}"
+            raise Unsupported(form) from error
 
     def _rule(self, node: fx.Node) -> tuple[str, Rule | None, tuple[Any, ...]]:
         """Return what is called, the rule for it, and the arguments in front of the user's."""

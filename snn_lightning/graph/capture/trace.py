@@ -215,6 +215,12 @@ def module_path(node: fx.Node) -> str:
     return str(list(stack.values())[-1][0]) if stack else ""
 
 
+def surrounding(node: fx.Node) -> str:
+    """Return the qualified name of the smallest module that could be left analog with this call in it."""
+    path = module_path(node)
+    return path.rpartition(".")[0] if node.op == "call_module" else path
+
+
 def source_line(node: fx.Node) -> str:
     """Return `file:line: code` of the user's call, or "" where none has been recorded."""
     if "user_line" not in node.meta:

@@ -14,14 +14,15 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.overrides import get_overridable_functions, resolve_name
 
 from snn_lightning.graph.operators.table import register_operator
 from snn_lightning.graph.operators.traits import Traits
 
-_INFIX = "add sub mul truediv matmul pow"
-_OPERATORS = f"{_INFIX} neg getitem lt le eq ne ge gt and_ or_ xor invert".split()
-_IN_PLACE = [f"i{name}" for name in _INFIX.split()]
+_OPERATORS = "add sub mul truediv matmul pow neg getitem lt le eq ne ge gt and_ or_ xor invert"
+_NOT_LISTED = "celu_ elu_ hardsigmoid hardswish hardtanh_ leaky_relu_ rrelu_ selu_ sigmoid tanh threshold_"
+"""Functions on tensors that torch does not list among those that can be overridden."""
 
 
 @cache
@@ -30,20 +31,25 @@ def functions() -> dict[str, Callable[..., Any]]:
     several = get_overridable_functions().values()
     named = {resolve_name(function): function for known in several for function in known}
     public = {name: f for name, f in named.items() if name and "._" not in name}
-    return public | {f"operator.{name}": getattr(operator, name) for name in (*_OPERATORS, *_IN_PLACE)}
+    public |= {f"torch.nn.functional.{name}": getattr(F, name) for name in _NOT_LISTED.split()}
+    return public | {f"operator.{name}": getattr(operator, name) for name in _OPERATORS.split()}
+
+
+@cache
+def _names() -> dict[Callable[..., Any], str]:
+    return {function: name for name, function in functions().items()}
 
 
 def function_name(target: Any) -> str | None:
     """Return the name in `functions()` of a function, or of a tensor's method by its own name."""
-    own = target if isinstance(target, str) else getattr(target, "__name__", "")
-    # A function that works in place, such as torch.sigmoid_, is not listed; the method is.
-    method = isinstance(target, str) or getattr(torch, own, None) is target
-    names = (
-        None if isinstance(target, str) else resolve_name(target),
-        f"operator.{own}" if getattr(operator, own, None) is target else None,
-        f"torch.Tensor.{own}" if method else None,
-    )
-    return next((name for name in names if name in functions()), None)
+    if not isinstance(target, str):
+        if target in _names():
+            return _names()[target]
+        # One that works in place, such as torch.sigmoid_, may not be listed; the method is.
+        own = getattr(target, "__name__", "")
+        target = own if getattr(torch, own, None) is target else ""
+    method = f"torch.Tensor.{target}"
+    return method if method in functions() else None
 
 
 def torch_class(kind: str) -> type[nn.Module]:
