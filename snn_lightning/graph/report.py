@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,6 +29,7 @@ class ConversionReport:
         caps: the upper bound of each site that has one, activation units, by the stage's name.
         shapes: of the sample (`graph.INPUT`) and of each site, `[C, ...]` without the batch, by the stage's
             name; empty where that is not known.
+        windows: of T time steps that an inference takes, one after the other.
     """
 
     stages: list[tuple[str, str, str, list[str]]] = field(default_factory=list)
@@ -36,6 +37,7 @@ class ConversionReport:
     problem: str = ""
     caps: dict[str, float] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    windows: int = 1
 
     @property
     def convertible(self) -> bool:
@@ -62,7 +64,8 @@ class ConversionReport:
         """How many operators are left analog, in words."""
         operators = [name for *_, names in self.stages for name in names if name.startswith("analog ")]
         count = len(operators)
-        return f"{count} operator{'s' * (count > 1)} left analog" if count else "nothing left analog"
+        text = f"{count} operator{'s' * (count > 1)} left analog" if count else "nothing left analog"
+        return text if self.windows == 1 else f"{text}, {self.windows} windows of T time steps"
 
     def columns(self) -> dict[str, Mapping[str, str]]:
         """Return what the table says of neurons: under each heading a text by the stage's name."""
@@ -100,15 +103,16 @@ class ConversionReport:
 
 
 def stage_table(network: StageNetwork) -> list[tuple[str, str, str, list[str]]]:
-    """Return name, kind, user's module and operators of each stage."""
-    rows = []
-    for stage in network.stages:
-        node = network.nodes.get(stage.name)
-        operators = [
-            getattr(network.operators[name], "title", network.nodes[name].op) for name in stage.operators
-        ]
-        rows.append((stage.name, stage.kind, node.path if node else "", operators))
-    return rows
+    """Return name, kind, user's module and operators of each stage, and what stands behind the last one."""
+
+    def row(name: str, kind: str, operators: Iterable[str]) -> tuple[str, str, str, list[str]]:
+        node = network.nodes.get(name)
+        titles = [getattr(network.operators[key], "title", network.nodes[key].op) for key in operators]
+        return name, kind, node.path if node else "", titles
+
+    tail = network.schedule.tail
+    rows = [row(stage.name, stage.kind, stage.operators) for stage in network.stages]
+    return [*rows, row("tail", "analog", tail)] if tail else rows
 
 
 def site_caps(network: StageNetwork) -> dict[str, float]:
@@ -136,7 +140,12 @@ def conversion_report(
         on_meta = isinstance(sample, Tensor) and sample.is_meta
         capture = lower if on_meta else normalise
         network = prepare(capture(ann, sample, analog=settings.analog), sample, settings)
-        return ConversionReport(stage_table(network), caps=site_caps(network), shapes=network.shapes)
+        return ConversionReport(
+            stage_table(network),
+            caps=site_caps(network),
+            shapes=network.shapes,
+            windows=len(network.schedule.regions),
+        )
     except ConversionError as error:
         obstacles = [o for o in error.obstacles if isinstance(o, Obstacle)]
         return ConversionReport(obstacles=obstacles, problem=str(error))

@@ -121,6 +121,7 @@ class SpikingModel(nn.Module):
             stage_table(self.network),
             caps=site_caps(self.network),
             shapes=self.network.shapes,
+            windows=self.windows,
             neuron=repr(self.neuron),
             timesteps=self.timesteps,
             status=self.status,

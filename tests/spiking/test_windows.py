@@ -92,6 +92,7 @@ def leaves(tree: Tensor | dict[str, Tensor]) -> list[Tensor]:
 def test_many_time_steps_give_the_ann(name: str) -> None:
     snn = spiking(name, 1024)
     assert snn.windows == CASES[name][2]
+    assert f"left analog, {snn.windows} windows of T time steps; T=1024" in str(snn)
     with torch.no_grad():
         for found, expected in zip(leaves(snn(X)), leaves(ann_of(name)(X)), strict=True):
             assert (found - expected).norm() < 0.01 * expected.norm()
