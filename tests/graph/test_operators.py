@@ -54,6 +54,7 @@ FORMS: dict[str, Callable[..., Any]] = {
     "select": lambda s, x: s.linear(F.relu(s.conv(x)).select(-1, -2).select(2, 1)),
     "narrow": lambda s, x: s.norm(F.relu(s.conv(x)).narrow(2, 1, 3)) + torch.narrow(s.conv(x), 2, -3, 3),
     "slices with a step": lambda s, x: s.second(F.relu(s.conv(x))[:, :, 1::2, ::3]),
+    "new dimensions": lambda s, x: F.relu(s.conv(x)[:, None, 1:3, ..., 2])[..., None, 1:],
     "slices behind an ellipsis": lambda s, x: s.conv(x).relu()[..., 1:4, 2] - s.conv(x)[:, ..., 0:3, -1],
     "tensor_split": split_in_three,
     "swapaxes": lambda s, x: torch.swapaxes(F.relu(s.conv(x)), -1, -2) + s.conv(x).swapdims(2, 3),

@@ -131,18 +131,19 @@ def _getitem(low: Lowering, x: Any, index: Any) -> Any:
         return x[index]
     index = index if isinstance(index, tuple) else (index,)
     if index.count(...) == 1:
-        at = index.index(...)
-        index = (*index[:at], *[slice(None)] * (len(x.shape) - len(index) + 1), *index[at + 1 :])
-    if index[0] != slice(None) or not all(isinstance(i, slice | int) for i in index):
+        at, given = index.index(...), sum(item is not None for item in index) - 1
+        index = (*index[:at], *[slice(None)] * (len(x.shape) - given), *index[at + 1 :])
+    if index[0] != slice(None) or not all(isinstance(i, slice | int | None) for i in index):
         raise Unsupported("only slices and numbers behind the batch can be taken from an activation")
-    numbers = False
-    for dim, item in enumerate(index[1:], 1):
+    items = [item for item in index if item is not None]
+    for dim, item in enumerate(items[1:], 1):
         if isinstance(item, int):
-            x, numbers = narrow(low, x, dim, item, 1), True
+            x = narrow(low, x, dim, item, 1)
         elif item != slice(None):
             start, stop, step = item.indices(x.shape[dim])
             x = narrow(low, x, dim, start, max(stop - start, 0), step)
-    return _reshape(low, x) if numbers else x
+    moved = any(item is None or isinstance(item, int) for item in index)
+    return _reshape(low, x) if moved else x
 
 
 @function_rule("mean", torch.mean)
