@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -67,6 +68,13 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     exec(blocks(ROOT / "README.md", "python")[0], names)
     torch.testing.assert_close(names["at_each_step"][-1], names["logits"])
     assert torch.equal(names["snn"](images), names["logits"])
+
+
+def test_the_page_on_analog_operators_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(blocks(ROOT / "docs" / "analog.md", "python")[0], names)
+    assert "3 operators left analog, 2 windows" in capsys.readouterr().out
+    assert torch.allclose(names["snn"](names["images"]).sum(1), torch.ones(32))
 
 
 def arrows() -> dict[str, set[str]]:
