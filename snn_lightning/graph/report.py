@@ -121,6 +121,15 @@ def conversion_report(
         sample: a batch of inputs `[N, ...]` on the ANN's device.
         pooling: what becomes of pooling, such as a pipeline says it.
         options: its fields by name, `max_pooling` and `convert_avg_pool`.
+
+    Example:
+        >>> import torch
+        >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> report = conversion_report(ann, torch.rand(8, 2))
+        >>> report.convertible, report.neurons
+        (True, {'_1': 3})
+        >>> conversion_report(nn.Sigmoid(), torch.rand(8, 2)).convertible
+        False
     """
     pooling = replace(pooling or Pooling(), **options)
     try:

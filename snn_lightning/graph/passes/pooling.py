@@ -25,6 +25,13 @@ class Pooling(Settings):
             "average" replaces max pooling; "keep" takes the maximum of the spikes of each time step.
         convert_avg_pool: give every average pooling of spikes neurons of its own, as a depthwise convolution
             (FL appendix B, eq. 24).
+
+    Example:
+        >>> from snn_lightning import convert
+        >>> ann = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 1))
+        >>> snn = convert(ann, torch.rand(2, 1, 4, 4), timesteps=4, max_pooling="average")
+        >>> snn.conversion.max_pooling
+        'average'
     """
 
     max_pooling: str = "gated"
