@@ -63,6 +63,13 @@ class Registry(Generic[Thing]):
 
         Raises:
             SettingsError: its name is taken.
+
+        Example:
+            >>> shapes = Registry("shape")
+            >>> @shapes.register
+            ... def circle(): ...
+            >>> list(shapes)
+            ['circle']
         """
         name = name or qualified_name(thing)
         # A notebook's cells may run again.

@@ -153,6 +153,14 @@ def measure_energy(snn: SpikingModel, images: Tensor) -> EnergyReport:
 
     Raises:
         SettingsError: there is no image.
+
+    Example:
+        >>> from snn_lightning import convert
+        >>> ann = nn.Sequential(nn.ReLU(), nn.Linear(2, 3))
+        >>> snn = convert(ann, torch.tensor([[1.0, 1.0]]), timesteps=4)
+        >>> report = measure_energy(snn, torch.tensor([[0.5, 0.5]]))
+        >>> report.spikes, report.synaptic_operations
+        (4.0, 12.0)
     """
     if len(images) == 0:
         raise SettingsError("measure_energy needs at least one image")
@@ -271,7 +279,13 @@ class _Counter(Interpreter[_Flow]):
 
 
 def operations(synapses: nn.Module, events: Tensor) -> float:
-    """Return how many synapses `events`, numbers of spikes `[B, C, ...]`, reach in all."""
+    """Return how many synapses `events`, numbers of spikes `[B, C, ...]`, reach in all.
+
+    Example:
+        >>> synapses = nn.Conv1d(1, 5, 3).requires_grad_(False)
+        >>> operations(synapses, torch.tensor([[[0.0, 2.0, 0.0, 0.0]]]))  # kernels at two places reach it
+        20.0
+    """
     if isinstance(synapses, nn.Linear):
         return events.sum(dtype=torch.float64).item() * synapses.out_features
     ones = copy.deepcopy(synapses).double()
@@ -287,6 +301,14 @@ def counting(snn: SpikingModel) -> Iterator[dict[str, Tensor]]:
 
     Yields:
         By name the sum over images and time steps, `[C, ...]`, float64; filled by the simulation.
+
+    Example:
+        >>> from snn_lightning import convert
+        >>> snn = convert(nn.ReLU(), torch.tensor([[1.0, 1.0]]), timesteps=4)
+        >>> with counting(snn) as spikes:
+        ...     readout = snn(torch.tensor([[0.5, 0.75]]))
+        >>> spikes["relu"]
+        tensor([2., 3.], dtype=torch.float64)
     """
     counts: dict[str, Tensor] = {}
     windowed = any(unit.windowed for unit in snn.neurons.values())
@@ -318,7 +340,13 @@ def counting(snn: SpikingModel) -> Iterator[dict[str, Tensor]]:
 
 
 def spikes_in(values: Tensor, source: nn.Module) -> Tensor:
-    """Return the number of spikes, negative ones too, in what `source` gave over time, `[T, N, C, ...]`."""
+    """Return the number of spikes, negative ones too, in what `source` gave over time, `[T, N, C, ...]`.
+
+    Example:
+        >>> train = torch.tensor([0.0, 2.0, -2.0]).view(3, 1, 1)
+        >>> spikes_in(train, IFNeuron(torch.tensor(2.0))).flatten()
+        tensor([0., 1., 1.])
+    """
     if isinstance(source, IFNeuron):
         return (values / per_channel(source.v_th, values[0])).round_().abs_()
     # Behind a neuron they are multiples of its threshold; of what was pooled before each value is a spike.

@@ -24,6 +24,12 @@ def find_results(folder: str | Path) -> list[Results]:
 
     Raises:
         CheckpointError: there is none.
+
+    Example:
+        >>> run = {"model": "vgg16", "data": "digits", "pipeline": "lcp", "timesteps": 4, "seed": 0}
+        >>> write_atomically("results.json", json.dumps({**run, "snn_accuracy": 0.9}).encode())
+        >>> [results["pipeline"] for results in find_results(".")]
+        ['lcp']
     """
     found = [read_results(path) for path in sorted(Path(folder).rglob("results.json"))]
     found = [results for results in found if results.get("timesteps") and results.get("pipeline")]
@@ -35,7 +41,12 @@ def find_results(folder: str | Path) -> list[Results]:
 
 
 def mean_and_deviation(values: list[float]) -> tuple[float, float]:
-    """Return the mean and the sample standard deviation (0 for a single value)."""
+    """Return the mean and the sample standard deviation (0 for a single value).
+
+    Example:
+        >>> mean_and_deviation([0.75, 0.75]), mean_and_deviation([0.5])
+        ((0.75, 0.0), (0.5, 0.0))
+    """
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
@@ -48,6 +59,12 @@ def summarise(rows: list[Results]) -> dict[Key, dict[str, Any]]:
     Returns:
         For each (model, data, pipeline): `ann` as (mean, deviation) and `snn` with one such pair for each
         T; a second run of the same seed replaces the first.
+
+    Example:
+        >>> run = {"model": "vgg16", "data": "digits", "pipeline": "lcp", "timesteps": 4}
+        >>> runs = [{**run, "seed": seed, "snn_accuracy": 0.75} for seed in (0, 1)]
+        >>> summarise(runs)
+        {('vgg16', 'digits', 'lcp'): {'ann': None, 'snn': {4: (0.75, 0.0)}, 'seeds': 2}}
     """
     by_seed: dict[Key, dict[tuple[int, int], Results]] = defaultdict(dict)
     for row in rows:
@@ -71,7 +88,14 @@ def summarise(rows: list[Results]) -> dict[Key, dict[str, Any]]:
 
 
 def summary_table(summary: dict[Key, dict[str, Any]]) -> Table:
-    """Return a table shaped like PC Tables 2 and 3: a row a method, a column a T, in percent."""
+    """Return a table shaped like PC Tables 2 and 3: a row a method, a column a T, in percent.
+
+    Example:
+        >>> row = {"ann": (0.9, 0.01), "snn": {4: (0.75, 0.0)}, "seeds": 2}
+        >>> table = summary_table({("vgg16", "digits", "lcp"): row})
+        >>> [cell for column in table.columns[4:] for cell in column.cells]
+        ['90.00 ± 1.00', '75.00 ± 0.00']
+    """
     steps = sorted({timesteps for entry in summary.values() for timesteps in entry["snn"]})
     table = Table("model", "data", "pipeline", "seeds", "ANN", *(f"T={t}" for t in steps))
     for (model, data, pipeline), entry in sorted(summary.items()):

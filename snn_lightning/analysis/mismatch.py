@@ -159,6 +159,13 @@ def measure_mismatch(ann: nn.Module, snn: SpikingModel, images: Tensor) -> Misma
     Raises:
         ConversionError: the ANN can't be converted.
         SettingsError: there is no image, or `snn` is no SNN of this ANN.
+
+    Example:
+        >>> from snn_lightning import convert
+        >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> report = measure_mismatch(ann, convert(ann, torch.rand(8, 2), timesteps=4), torch.rand(8, 2))
+        >>> [stage.kind for stage in report.stages]
+        ['neuron', 'readout']
     """
     if len(images) == 0:
         raise SettingsError("measure_mismatch needs at least one image")
@@ -243,6 +250,15 @@ def averaging(snn: SpikingModel) -> Iterator[Means]:
 
     Yields:
         The means; filled when the context ends, `[N, ...]`.
+
+    Example:
+        >>> from snn_lightning import convert
+        >>> snn = convert(nn.ReLU(), torch.tensor([[1.0]]), timesteps=4)
+        >>> with averaging(snn) as means:
+        ...     readout = snn(torch.tensor([[0.5]]))
+        >>> current, rate = means["relu"]
+        >>> current.item(), rate.item()
+        (0.5, 0.5)
     """
     means: Means = {}
     currents: dict[str, Tensor] = {}

@@ -19,7 +19,13 @@ Results = dict[str, Any]
 
 
 def write_results(path: str | Path, results: Results) -> None:
-    """Write `results.json`, whole or not at all."""
+    """Write `results.json`, whole or not at all.
+
+    Example:
+        >>> write_results("results.json", {"snn_accuracy": 0.91})
+        >>> read_results("results.json")
+        {'snn_accuracy': 0.91}
+    """
     write_atomically(path, (json.dumps(results, indent=2, default=str) + "\n").encode())
 
 
@@ -28,6 +34,11 @@ def read_results(path: str | Path) -> Results:
 
     Raises:
         CheckpointError: it is missing or not JSON.
+
+    Example:
+        >>> write_results("results.json", {"timesteps": 4})
+        >>> read_results("results.json")["timesteps"]
+        4
     """
     try:
         results = json.loads(Path(path).read_text())
@@ -41,7 +52,13 @@ def read_results(path: str | Path) -> Results:
 
 
 def results_table(results: Results) -> Table:
-    """Return what a user wants to see at the end of a run."""
+    """Return what a user wants to see at the end of a run.
+
+    Example:
+        >>> table = results_table({"model": "vgg16", "data": "digits", "timesteps": 4, "snn_accuracy": 0.91})
+        >>> table.title, list(table.columns[1].cells)
+        ('vgg16 on digits', ['91.00 %'])
+    """
     table = Table(
         title=f"{results.get('model')} on {results.get('data')}", title_justify="left", show_header=False
     )
@@ -73,5 +90,10 @@ def results_table(results: Results) -> Table:
 
 
 def percent(fraction: float) -> str:
-    """Return a fraction as percent with two digits."""
+    """Return a fraction as percent with two digits.
+
+    Example:
+        >>> percent(0.9105)
+        '91.05 %'
+    """
     return f"{100 * fraction:.2f} %"

@@ -42,6 +42,12 @@ def convert(ann: nn.Module, sample: Tensor, timesteps: int, **options: Any) -> S
 
     Raises:
         ConversionError: lists everything that can't be converted.
+
+    Example:
+        >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> snn = convert(ann, torch.rand(8, 2), timesteps=4)
+        >>> snn(torch.rand(5, 2)).shape
+        torch.Size([5, 1])
     """
     given = {name: value for name, value in options.items() if value is not None}
     conversion = Conversion(timesteps, **{"threshold": Max(), **given})
@@ -110,6 +116,14 @@ def calibrate(
     Raises:
         ConversionError: lists everything that can't be converted.
         CalibrationError: the data is empty, of a wrong form or not finite.
+
+    Example:
+        >>> from snn_lightning import LCP
+        >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> loader = [torch.rand(8, 2), torch.rand(8, 2)]
+        >>> snn = calibrate(ann, loader, LCP(timesteps=4), progress=False)
+        >>> snn.status
+        'calibrated'
     """
     _check_pipeline(pipeline)
     observer = RichObserver() if progress else Observer()

@@ -26,6 +26,14 @@ class MaxAct(Baseline):
 
     Diehl et al., "Fast-classifying, high-accuracy spiking deep networks through weight and threshold
     balancing", IJCNN 2015 (data-based normalisation).
+
+    Example:
+        >>> import torch
+        >>> from snn_lightning import calibrate
+        >>> loader = [torch.tensor([[0.5, 2.0]])]
+        >>> snn = calibrate(torch.nn.ReLU(), loader, MaxAct(timesteps=4), progress=False)
+        >>> snn.neurons["relu"].v_th
+        tensor(2.)
     """
 
     threshold: Threshold = field(default_factory=_layer_maximum)
@@ -38,6 +46,14 @@ class RobustNorm(Baseline):
 
     Rueckauer et al., "Conversion of continuous-valued deep networks to efficient event-driven networks for
     image classification", Frontiers in Neuroscience 2017, arXiv:1612.04052.
+
+    Example:
+        >>> import torch
+        >>> from snn_lightning import calibrate
+        >>> loader = [torch.cat([torch.ones(2000, 1), torch.tensor([[100.0]])])]
+        >>> snn = calibrate(torch.nn.ReLU(), loader, RobustNorm(timesteps=4), progress=False)
+        >>> bool(snn.neurons["relu"].v_th < 2)  # one outlier is left out
+        True
     """
 
     threshold: Threshold = field(default_factory=lambda: Percentile("layer", percentile=99.9))
@@ -53,6 +69,14 @@ class SpikeNorm(Baseline):
 
     Args:
         balance: settings of the step; None leaves it out.
+
+    Example:
+        >>> import torch
+        >>> from snn_lightning import calibrate
+        >>> loader = [torch.tensor([[0.5, 2.0]])]
+        >>> snn = calibrate(torch.nn.ReLU(), loader, SpikeNorm(timesteps=4), progress=False)
+        >>> snn.records[0]["steps"]["balance"]["largest"]
+        2.0
     """
 
     threshold: Threshold = field(default_factory=_layer_maximum)
@@ -72,6 +96,14 @@ class RMP(SpikeNorm):
 
     Args:
         balance: settings of the step; None leaves it out.
+
+    Example:
+        >>> import torch
+        >>> from snn_lightning import calibrate
+        >>> pipeline = RMP(timesteps=4, balance=Balance(scale=0.5))
+        >>> snn = calibrate(torch.nn.ReLU(), [torch.tensor([[0.5, 2.0]])], pipeline, progress=False)
+        >>> snn.neurons["relu"].v_th
+        tensor(1.)
     """
 
     balance: Balance | None = field(default_factory=lambda: Balance(scale=0.8))
@@ -84,6 +116,14 @@ class TSC(Baseline):
     Han & Roy, "Deep spiking neural network: energy efficiency through time based coding", ECCV 2020. See
     `SwitchNeuron` for the equations. Every layer waits for the whole input, so that T is the length of a
     layer's window; the largest activation of the layer as threshold is a choice of this package.
+
+    Example:
+        >>> import torch
+        >>> from snn_lightning import calibrate
+        >>> loader = [torch.tensor([[0.5, 1.0]])]
+        >>> snn = calibrate(torch.nn.ReLU(), loader, TSC(timesteps=4), progress=False)
+        >>> snn(torch.tensor([[0.25, 0.75]]))
+        tensor([[0.2500, 0.7500]])
     """
 
     threshold: Threshold = field(default_factory=_layer_maximum)
@@ -97,6 +137,15 @@ class RNL(Baseline):
 
     Ding et al., "Optimal ANN-SNN conversion for fast and accurate inference in deep spiking neural networks",
     IJCAI 2021, arXiv:2105.11654. Needs an ANN with `models.RateNorm`.
+
+    Example:
+        >>> import torch
+        >>> from snn_lightning import calibrate
+        >>> from snn_lightning.models import RateNorm
+        >>> ann = torch.nn.Sequential(RateNorm(fraction=0.5))
+        >>> snn = calibrate(ann, [torch.rand(8, 2)], RNL(timesteps=4), progress=False)
+        >>> [neuron.v_th for neuron in snn.neurons.values()]
+        [tensor(0.5000)]
     """
 
     threshold: Threshold = field(default_factory=Cap)
@@ -109,6 +158,15 @@ class Opt(Baseline):
 
     Deng & Gu, "Optimal conversion of conventional artificial neural networks to spiking neural networks",
     ICLR 2021, arXiv:2103.00476. Needs an ANN with `models.Clipped`.
+
+    Example:
+        >>> import torch
+        >>> from snn_lightning import calibrate
+        >>> from snn_lightning.models import Clipped
+        >>> ann = torch.nn.Sequential(Clipped(cap=2.0))
+        >>> snn = calibrate(ann, [torch.rand(8, 2)], Opt(timesteps=4), progress=False)
+        >>> [(neuron.v_th, neuron.bias) for neuron in snn.neurons.values()]
+        [(tensor(2.), tensor(0.2500))]
     """
 
     threshold: Threshold = field(default_factory=Cap)
@@ -122,6 +180,15 @@ class QCFS(Baseline):
     Bu et al., "Optimal ANN-SNN conversion for high-accuracy and ultra-low-latency spiking neural networks",
     ICLR 2022, arXiv:2303.04347. Needs an ANN with `models.QuantizedClip`, whose quantiser is left behind: the
     ANN that is converted clips at λ, and at T = L a neuron's expected rate is the quantised activation.
+
+    Example:
+        >>> import torch
+        >>> from snn_lightning import calibrate
+        >>> from snn_lightning.models import QuantizedClip
+        >>> ann = torch.nn.Sequential(QuantizedClip(levels=4, cap=2.0))
+        >>> snn = calibrate(ann, [torch.rand(8, 2)], QCFS(timesteps=4), progress=False)
+        >>> [(neuron.v_th, neuron.v_init) for neuron in snn.neurons.values()]
+        [(tensor(2.), tensor(1.))]
     """
 
     threshold: Threshold = field(default_factory=Cap)

@@ -32,6 +32,14 @@ class Pipeline(Conversion):
         cache_budget_gb: memory for the sweep's cache in GB; what is more goes to disk. None for no limit.
         cache_place: "device", "host" (the host's memory) or "disk".
         seed: of the private generators; the same seed gives the same SNN.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class BiasTwice(Pipeline):
+        ...     first: Bias | None = field(default_factory=Bias)
+        ...     second: Bias | None = field(default_factory=Bias)
+        >>> len(BiasTwice(timesteps=4).steps)
+        2
     """
 
     threshold: Threshold = field(default_factory=MMSE)
@@ -129,7 +137,12 @@ def _step_fields(pipeline: type) -> dict[str, tuple[type[AnyStep], ...]]:
 
 @dataclass(frozen=True)
 class Baseline(Pipeline):
-    """Thresholds and rounding, nothing calibrated."""
+    """Thresholds and rounding, nothing calibrated.
+
+    Example:
+        >>> Baseline(timesteps=4, rounding="floor").steps
+        ()
+    """
 
 
 @dataclass(frozen=True)
@@ -139,6 +152,10 @@ class LCP(Pipeline):
     Args:
         search: `NeuronSearch()` chooses thresholds and initial potentials by simulation first; None does not.
         bias: settings of the step; None leaves it out.
+
+    Example:
+        >>> [type(step).__name__ for step in LCP(timesteps=4, search=NeuronSearch()).steps]
+        ['NeuronSearch', 'Bias']
     """
 
     search: NeuronSearch | None = None
@@ -153,6 +170,10 @@ class ACP(Pipeline):
         weights: settings of the step, `Weights` (SGD) or `LeastSquares`; None leaves it out.
         search: `NeuronSearch()` chooses thresholds and initial potentials by simulation then; None does not.
         potential: settings of the step; None leaves it out.
+
+    Example:
+        >>> [type(step).__name__ for step in ACP(timesteps=16, weights=LeastSquares()).steps]
+        ['LeastSquares', 'Potential']
     """
 
     weights: Weights | LeastSquares | None = field(default_factory=Weights)
@@ -169,6 +190,11 @@ class Best(ACP):
         search: see `ACP`.
         potential: see `ACP`.
         distillation: settings of the last step; None leaves it out.
+
+    Example:
+        >>> pipeline = Best(timesteps=2, distillation=Distillation(iterations=500))
+        >>> [type(step).__name__ for step in (*pipeline.steps, *pipeline.final_steps)]
+        ['LeastSquares', 'Potential', 'Distillation']
     """
 
     weights: Weights | LeastSquares | None = field(default_factory=LeastSquares)

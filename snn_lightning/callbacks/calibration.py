@@ -81,6 +81,21 @@ class CalibrationCallback(Callback):
             lost if the SNN can't be saved.
         automatic: calibrate at the end of `fit` and before evaluations. If not, that is left to `convert` and
             `calibrate`, called between two runs of the Trainer, and evaluations take what network there is.
+
+    Example:
+        >>> from snn_lightning import LCP
+        >>> class Lit(LightningModule):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.net = torch.nn.ReLU()
+        ...     def forward(self, x):
+        ...         return self.net(x)
+        >>> loader = torch.utils.data.DataLoader(torch.rand(8, 2), batch_size=4)
+        >>> callback = CalibrationCallback(LCP(timesteps=4), calibration_dataloader=loader)
+        >>> trainer, lit = Trainer(callbacks=[callback], logger=False, enable_progress_bar=False), Lit()
+        >>> readouts = trainer.predict(lit, loader)
+        >>> lit.net.status
+        'calibrated'
     """
 
     def __init__(

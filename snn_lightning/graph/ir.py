@@ -23,6 +23,10 @@ class Node:
         settings: plain keyword arguments of the operator.
         path: the qualified module in which the user's code makes the call.
         line: the user's source line, or "".
+
+    Example:
+        >>> Node("relu", "Activation", inputs=("conv",), settings={"cap": 6.0}).inputs
+        ('conv',)
     """
 
     name: str
@@ -47,6 +51,13 @@ class Stage:
         inputs: names of earlier values the operators (or the unit) read.
         exports: names of operator values that later stages read.
         window: the number of the window of T time steps in which its unit runs.
+
+    Example:
+        >>> import torch
+        >>> from snn_lightning.graph import normalise
+        >>> ann = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+        >>> [(stage.kind, stage.operators) for stage in normalise(ann, torch.rand(8, 2)).stages]
+        [('neuron', ('_0',)), ('readout', ('_2',))]
     """
 
     name: str

@@ -32,6 +32,12 @@ class StageNetwork(nn.Module):
         precision: in which the temporal synapses compute; see `graph.precision`.
         shapes: of the input and of each site's value, `[C, ...]` without the batch, on the conversion's
             sample; empty where that is not known.
+
+    Example:
+        >>> half = Node("half_of_it", "Scale", (INPUT,), {"factor": 0.5})
+        >>> network = StageNetwork([half, Node("site", "Activation", ("half_of_it",))], output="site")
+        >>> network.sites, network(torch.tensor([[-4.0, 4.0]]))
+        (('site',), tensor([[0., 2.]]))
     """
 
     precision: str = "float32"

@@ -46,6 +46,12 @@ def normalise(
 
     Raises:
         ConversionError: lists every operator that can't be converted, or names what differs.
+
+    Example:
+        >>> ann = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU()).eval()
+        >>> network = normalise(ann, torch.rand(2, 1, 4, 4))
+        >>> [node.op for node in network.nodes.values()]
+        ['Conv2d', 'Activation']
     """
     if isinstance(sample, Tensor) and sample.is_meta:
         raise ConversionError(
@@ -126,6 +132,12 @@ def prepare(network: StageNetwork, sample: Tensor, settings: GraphSettings | Non
 
     Returns:
         A network with the same parameters (shared, not copied).
+
+    Example:
+        >>> sample = torch.rand(2, 1, 4, 4)
+        >>> network = normalise(nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)), sample)
+        >>> [node.op for node in prepare(network, sample, Pooling(max_pooling="average")).nodes.values()]
+        ['Activation', 'AvgPool2d']
     """
     settings = settings or GraphSettings()
     nodes, modules, gates = dict(network.nodes), dict(network.operators.items()), set()

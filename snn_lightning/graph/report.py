@@ -134,6 +134,15 @@ def conversion_report(
         sample: a batch of inputs `[N, ...]` on the ANN's device.
         settings: what the graph becomes, such as a pipeline says it.
         options: its fields by name, `max_pooling`, `convert_avg_pool` and `analog`.
+
+    Example:
+        >>> import torch
+        >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> report = conversion_report(ann, torch.rand(8, 2))
+        >>> report.convertible, report.neurons
+        (True, {'_1': 3})
+        >>> conversion_report(nn.Sigmoid(), torch.rand(8, 2)).convertible
+        False
     """
     settings = replace(settings or GraphSettings(), **options)
     try:

@@ -25,6 +25,13 @@ class GraphSettings(Settings):
             (FL appendix B, eq. 24).
         analog: what is left as it is: globs on qualified names of modules, such as "*.se", or names of
             operators as the report prints them, such as "softmax"; "auto" for all that has no spiking form.
+
+    Example:
+        >>> import torch
+        >>> from snn_lightning import convert
+        >>> ann = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Linear(4, 1), torch.nn.Sigmoid())
+        >>> convert(ann, torch.rand(2, 4), timesteps=4, analog="Sigmoid").conversion.analog
+        ('Sigmoid',)
     """
 
     max_pooling: str = "gated"

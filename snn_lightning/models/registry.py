@@ -31,6 +31,13 @@ def register_model(builder: Builder) -> Builder:
 
     Raises:
         SettingsError: the name is taken, or a common keyword is missing.
+
+    Example:
+        >>> @register_model
+        ... def perceptron(*, num_classes, in_channels, image_size):
+        ...     return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size**2, num_classes))
+        >>> create_model("perceptron", num_classes=10, in_channels=1, image_size=8)[1]
+        Linear(in_features=64, out_features=10, bias=True)
     """
     missing = [field for field in _COMMON if field not in inspect.signature(builder).parameters]
     if missing:
@@ -45,6 +52,10 @@ def list_models(source: str = "snn_lightning") -> list[str]:
 
     Args:
         source: `"snn_lightning"`, `"torchvision"` or `"timm"`.
+
+    Example:
+        >>> "resnet20" in list_models()
+        True
     """
     if source == "snn_lightning":
         return sorted(MODELS)
@@ -83,6 +94,12 @@ def create_model(
 
     Raises:
         SettingsError: an unknown name, source or setting, or a value out of range; it names the field.
+
+    Example:
+        >>> import torch
+        >>> net = create_model("resnet20", num_classes=10, in_channels=1, image_size=8, width=4)
+        >>> net(torch.rand(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
     """
     if source not in _SOURCES:
         raise SettingsError(unknown("model.source", source, _SOURCES))

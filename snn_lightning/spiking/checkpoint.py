@@ -114,7 +114,18 @@ def _ann_in(module: nn.Module, entry: Any) -> nn.Module | None:
 
 
 class SpikingCheckpoint:
-    """Mix in front of LightningModule, so that `load_from_checkpoint` gives back a calibrated SNN."""
+    """Mix in front of LightningModule, so that `load_from_checkpoint` gives back a calibrated SNN.
+
+    Example:
+        >>> from lightning.pytorch import LightningModule
+        >>> from snn_lightning import convert
+        >>> class Lit(SpikingCheckpoint, LightningModule): ...
+        >>> lit, checkpoint = Lit(), {}
+        >>> lit.net = convert(nn.ReLU(), torch.rand(8, 2), timesteps=4)
+        >>> lit.on_save_checkpoint(checkpoint)
+        >>> checkpoint["snn_lightning"]["attribute"]
+        'net'
+    """
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write the conversion spec."""
@@ -139,6 +150,23 @@ def load_from_checkpoint(cls: type[Module], path: str | Path, **settings: Any) -
 
     Raises:
         CheckpointError: the file is missing or damaged, holds no SNN, or is of another class.
+
+    Example:
+        >>> from lightning.pytorch import LightningModule, Trainer
+        >>> from snn_lightning import Baseline, CalibrationCallback
+        >>> class Lit(LightningModule):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.net = nn.ReLU()
+        ...     def forward(self, x):
+        ...         return self.net(x)
+        >>> loader = torch.utils.data.DataLoader(torch.rand(8, 2), batch_size=4)
+        >>> callback = CalibrationCallback(Baseline(timesteps=4), loader)
+        >>> trainer = Trainer(callbacks=[callback], logger=False, enable_progress_bar=False)
+        >>> readouts = trainer.predict(Lit(), loader)
+        >>> trainer.save_checkpoint("snn.ckpt")
+        >>> load_from_checkpoint(Lit, "snn.ckpt").net.timesteps
+        4
     """
     if KEY not in read_checkpoint(path):
         raise _no_snn(path)
@@ -169,7 +197,14 @@ def _no_snn(path: str | Path) -> CheckpointError:
 
 
 def save_converted(model: SpikingModel, path: str | Path) -> None:
-    """Save a spiking network so that `load_converted` gives it back bit for bit."""
+    """Save a spiking network so that `load_converted` gives it back bit for bit.
+
+    Example:
+        >>> from snn_lightning import convert
+        >>> save_converted(convert(nn.ReLU(), torch.rand(8, 2), timesteps=4), "snn.ckpt")
+        >>> Path("snn.ckpt").exists()
+        True
+    """
     state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
     save_checkpoint(path, {KEY: _entry(model, "", model, state), "state_dict": state})
 
@@ -186,6 +221,13 @@ def load_converted(
 
     Raises:
         CheckpointError: the file is missing, damaged, or of an ANN; or a module of the user's own is missing.
+
+    Example:
+        >>> from snn_lightning import convert
+        >>> snn, x = convert(nn.ReLU(), torch.rand(8, 2), timesteps=4), torch.rand(3, 2)
+        >>> save_converted(snn, "snn.ckpt")
+        >>> torch.equal(load_converted("snn.ckpt")(x), snn(x))
+        True
     """
     checkpoint = read_checkpoint(path)
     if KEY not in checkpoint:

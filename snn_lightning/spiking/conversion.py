@@ -40,6 +40,12 @@ class Conversion(GraphSettings):
         rounding: "potential", "bias" or "floor"; see `IFNeuron`.
         precision: in which the synapses compute, "float32", "tf32" or "bf16"; see `graph.precision`.
             Potentials, thresholds and biases stay float32.
+
+    Example:
+        >>> from snn_lightning.spiking import Signed
+        >>> conversion = Conversion(timesteps=4, neuron=Signed(), max_pooling="average")
+        >>> Conversion.from_spec(conversion.spec()) == conversion
+        True
     """
 
     timesteps: int

@@ -51,6 +51,13 @@ class SpikingModel(nn.Module):
         status: "uncalibrated", "partial" or "calibrated".
         listener: called with every batch of inputs before it is simulated, in whatever way; None as a rule.
         records: what the calibration did to each stage, see `StageRecord`; empty in a loaded model.
+
+    Example:
+        >>> from snn_lightning import convert
+        >>> snn = convert(nn.ReLU(), torch.tensor([[1.0]]), timesteps=4)
+        >>> snn(torch.tensor([[0.5], [0.25]]))
+        tensor([[0.5000],
+                [0.2500]])
     """
 
     def __init__(self, network: StageNetwork, conversion: Conversion) -> None:
@@ -162,6 +169,12 @@ class SpikingModel(nn.Module):
 
         Returns:
             The ANN's output structure; tensors `[T, N, ...]`.
+
+        Example:
+            >>> from snn_lightning import convert
+            >>> snn = convert(nn.ReLU(), torch.tensor([[1.0]]), timesteps=4)
+            >>> snn.running_mean(torch.tensor([[0.25]])).flatten()
+            tensor([0.0000, 0.5000, 0.3333, 0.2500])
         """
         parts: list[dict[str, Tensor]] = []
         for chunk in self._image_chunks(x):
@@ -176,7 +189,14 @@ class SpikingModel(nn.Module):
         return self.network.arrange(means, over_time=True)
 
     def spikes(self, x: Tensor) -> dict[str, Tensor]:
-        """Return every neuron's spike train `[T, N, C, ...]`, by site; meant for small batches."""
+        """Return every neuron's spike train `[T, N, C, ...]`, by site; meant for small batches.
+
+        Example:
+            >>> from snn_lightning import convert
+            >>> snn = convert(nn.ReLU(), torch.tensor([[1.0]]), timesteps=4)
+            >>> {site: train.flatten() for site, train in snn.spikes(torch.tensor([[0.5]])).items()}
+            {'relu': tensor([1., 0., 1., 0.])}
+        """
         record: dict[str, Tensor] = {}
         self._check_input(x)
         self._advance(self._begin(x, record), self.timesteps, record)
@@ -202,6 +222,14 @@ class SpikingModel(nn.Module):
 
         Raises:
             SettingsError: the neurons wait for all time steps of their input.
+
+        Example:
+            >>> from snn_lightning import convert
+            >>> snn = convert(nn.ReLU(), torch.tensor([[1.0]]), timesteps=4)
+            >>> state = snn.initial_state(torch.tensor([[0.5]]))
+            >>> output, state = snn.step(state)
+            >>> output, state.t
+            (tensor([[1.]]), 1)
         """
         if self._windowed:
             raise SettingsError(

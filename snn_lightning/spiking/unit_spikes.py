@@ -28,6 +28,13 @@ def rescale_to_unit_spikes(model: SpikingModel) -> SpikingModel:
 
     Returns:
         A new SpikingModel with the same spikes (up to float rounding at the threshold) and the same output.
+
+    Example:
+        >>> from snn_lightning import convert
+        >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> snn = rescale_to_unit_spikes(convert(ann, torch.rand(8, 2), timesteps=4))
+        >>> snn.neurons["_1"].v_th
+        tensor([1., 1., 1.])
     """
     model = copy.deepcopy(model)
     rescaling = _Rescaling(model)

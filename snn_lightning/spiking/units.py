@@ -77,6 +77,12 @@ class Readout(Unit):
 
     Attributes:
         bias: added at every step, `[]` or `[C]`, activation units.
+
+    Example:
+        >>> readout = Readout()
+        >>> readout.bias = torch.tensor(0.5)
+        >>> readout(torch.ones(2, 1, 3), None, steps=2)[0][0]
+        tensor([[1.5000, 1.5000, 1.5000]])
     """
 
     bias: Tensor
@@ -110,6 +116,11 @@ class GatedMaxPool(Unit):
 
     Args:
         pool: the ANN's max pool; only its window is used.
+
+    Example:
+        >>> spikes = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).view(3, 1, 1, 2)
+        >>> GatedMaxPool(nn.MaxPool1d(2))(spikes, None, steps=3)[0].flatten()
+        tensor([1., 0., 1.])
     """
 
     def __init__(self, pool: nn.Module) -> None:

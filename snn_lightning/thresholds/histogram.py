@@ -23,6 +23,11 @@ class Histogram:
             below it, `[R, BINS, 2]`, float64.
         second: sum of squares of each row, `[R]`, float64.
         total: all activations of each row, zeros included, `[R]`, float64.
+
+    Example:
+        >>> counts = histogram([torch.tensor([[1.0], [3.0]])], torch.tensor([3.0]), channelwise=True, bins=3)
+        >>> counts.total.tolist(), counts.second.tolist(), counts.count.sum().item()
+        ([2.0], [10.0], 2.0)
     """
 
     maximum: Tensor
@@ -46,7 +51,13 @@ class Histogram:
 
 
 def row_maximum(chunks: Iterable[Tensor], channelwise: bool) -> Tensor:
-    """Return the largest activation of each row, `[R]`, never below 0."""
+    """Return the largest activation of each row, `[R]`, never below 0.
+
+    Example:
+        >>> chunks = [torch.tensor([[1.0, 5.0]]), torch.tensor([[2.0, -4.0]])]
+        >>> row_maximum(chunks, channelwise=True), row_maximum(chunks, channelwise=False)
+        (tensor([2., 5.]), tensor([5.]))
+    """
     largest = torch.stack([kernels.maxima_and_squares(x)[0] for x in chunks]).amax(0)
     return largest if channelwise else largest.amax().view(1)
 
@@ -71,6 +82,12 @@ def histogram(chunks: Iterable[Tensor], maximum: Tensor, channelwise: bool, bins
         maximum: `[R]`, from `row_maximum`.
         channelwise: a row a channel, or one row.
         bins: number of bins between 0 and the maximum.
+
+    Example:
+        >>> chunks = [torch.tensor([[1.0, 5.0]]), torch.tensor([[2.0, -4.0]])]
+        >>> counts = histogram(chunks, row_maximum(chunks, channelwise=True), channelwise=True)
+        >>> counts.count.sum(1)  # -4 is not positive
+        tensor([2., 1.], dtype=torch.float64)
     """
     size, device = maximum.numel(), maximum.device
     table = torch.zeros(size, bins, 2, dtype=torch.float64, device=device)

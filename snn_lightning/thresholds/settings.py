@@ -25,6 +25,13 @@ class Threshold(Settings):
 
     Args:
         granularity: "channel" finds one threshold a channel, "layer" one for the whole site.
+
+    Example:
+        >>> class Half(Threshold):
+        ...     def find(self, histogram, timesteps, half_step):
+        ...         return histogram.maximum / 2
+        >>> Half("layer").channelwise
+        False
     """
 
     granularity: str = "channel"
@@ -69,7 +76,14 @@ class Threshold(Settings):
 @register_threshold
 @dataclass(frozen=True)
 class Max(Threshold):
-    """The largest activation (MaxAct, Diehl et al. 2015): nothing is clipped."""
+    """The largest activation (MaxAct, Diehl et al. 2015): nothing is clipped.
+
+    Example:
+        >>> from snn_lightning import convert
+        >>> snn = convert(torch.nn.ReLU(), torch.tensor([[0.5, 2.0]]), timesteps=4, threshold=Max("layer"))
+        >>> snn.neurons["relu"].v_th
+        tensor(2.)
+    """
 
     def find(self, histogram: Histogram, timesteps: int, half_step: bool) -> Tensor:
         """Return the maximum of each row."""
@@ -83,6 +97,13 @@ class Percentile(Threshold):
 
     Args:
         percentile: in (0, 100].
+
+    Example:
+        >>> from snn_lightning import convert
+        >>> sample = torch.arange(101.0)[:, None]
+        >>> snn = convert(torch.nn.ReLU(), sample, timesteps=4, threshold=Percentile(percentile=90))
+        >>> snn.neurons["relu"].v_th.round()
+        tensor([90.])
     """
 
     percentile: float = 99.99
@@ -119,6 +140,12 @@ class Cap(Threshold):
 
     `v_th = cap` of the site `min(max(x, 0), cap)`, for activations that were trained to stay within the
     neuron's range (Ding et al. 2021, Deng & Gu 2021, Bu et al. 2022).
+
+    Example:
+        >>> from snn_lightning import convert
+        >>> snn = convert(torch.nn.ReLU6(), torch.rand(8, 2), timesteps=4, threshold=Cap())
+        >>> [neuron.v_th for neuron in snn.neurons.values()]
+        [tensor(6.)]
     """
 
     granularity: str = "layer"
@@ -150,6 +177,13 @@ class MMSE(Threshold):
 
     Args:
         grid: number of candidates N.
+
+    Example:
+        >>> from snn_lightning import convert
+        >>> sample = torch.cat([torch.full((999, 1), 0.25), torch.tensor([[4.0]])])
+        >>> snn = convert(torch.nn.ReLU(), sample, timesteps=4, threshold=MMSE())
+        >>> bool(snn.neurons["relu"].v_th < 4)  # clipping the largest costs less than rounding the others
+        True
     """
 
     grid: int = 100
@@ -190,6 +224,13 @@ def squared_errors(histogram: Histogram, fractions: Tensor, timesteps: int, half
 
     Returns:
         Sums of squared errors `[R, G]`, float64, activation units squared.
+
+    Example:
+        >>> from snn_lightning.thresholds import histogram
+        >>> counts = histogram([torch.tensor([[1.0], [4.0]])], torch.tensor([4.0]), channelwise=True)
+        >>> fractions = torch.tensor([0.25, 1.0], dtype=torch.float64)
+        >>> squared_errors(counts, fractions, timesteps=1, half_step=True).tolist()
+        [[9.0, 1.0]]
     """
     levels = torch.arange(1, timesteps + 1, dtype=torch.float64, device=fractions.device)
     boundaries = (levels - (0.5 if half_step else 0.0)) * (fractions[..., None] / timesteps)
@@ -211,6 +252,10 @@ def positive(v_th: Tensor, cap: float | None = None) -> Tensor:
     """Give every row a positive finite threshold, no more than the site's cap.
 
     A row whose activation is never positive gets the layer's largest threshold, or 1.
+
+    Example:
+        >>> positive(torch.tensor([0.0, 2.0]))
+        tensor([2., 2.])
     """
     largest = v_th.amax()
     v_th = torch.where(v_th > 0, v_th, torch.where(largest > 0, largest, torch.ones_like(largest)))

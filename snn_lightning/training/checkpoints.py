@@ -23,6 +23,15 @@ def load_weights(target: nn.Module, path: str | PathLike[str]) -> None:
 
     Raises:
         CheckpointError: the file is missing or damaged, or of another network; `target` is then unchanged.
+
+    Example:
+        >>> import torch
+        >>> weights = {"net.weight": torch.ones(1, 2), "net.bias": torch.zeros(1)}
+        >>> torch.save({"state_dict": weights}, "ann.ckpt")
+        >>> net = nn.Linear(2, 1)
+        >>> load_weights(net, "ann.ckpt")
+        >>> net(torch.tensor([[2.0, 3.0]])).item()
+        5.0
     """
     content = read_checkpoint(path)
     inner = content.get("state_dict", content)

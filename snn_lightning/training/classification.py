@@ -57,6 +57,12 @@ class ClassificationModule(SpikingCheckpoint, LightningModule):
         warmup_epochs: epochs of linear warm-up.
         channels_last: keep images and filters with their channels innermost, mostly the faster way; left out
             for networks whose training that could break, see `graph.pointwise.overruns`.
+
+    Example:
+        >>> model = {"name": "resnet20", "width": 4}
+        >>> module = ClassificationModule(model, num_classes=10, in_channels=1, image_size=8)
+        >>> module(torch.rand(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
     """
 
     accuracy_over_time: list[float] | None

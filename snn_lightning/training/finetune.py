@@ -18,6 +18,10 @@ class FineTuning:
     Args:
         epochs: of the labelled training images; 0 leaves it out.
         learning_rate: at the top of the cosine schedule; momentum and weight decay are the module's.
+
+    Example:
+        >>> FineTuning(epochs=2).learning_rate
+        0.001
     """
 
     epochs: int = 0

@@ -10,6 +10,12 @@ class AccuracyOverTime(Metric):
 
     Args:
         timesteps: T.
+
+    Example:
+        >>> metric = AccuracyOverTime(timesteps=2)
+        >>> metric.update(torch.tensor([[[1.0, 0.0]], [[0.2, 0.4]]]), torch.tensor([1]))
+        >>> metric.compute().tolist()  # wrong after one time step, right after two
+        [0.0, 1.0]
     """
 
     full_state_update = False

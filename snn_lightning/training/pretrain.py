@@ -18,7 +18,12 @@ log = logging.getLogger(__name__)
 
 
 class Pretrained(NamedTuple):
-    """A finished checkpoint, and whether this call trained it."""
+    """A finished checkpoint, and whether this call trained it.
+
+    Example:
+        >>> Pretrained(Path("ann.ckpt"), trained=True).path.name
+        'ann.ckpt'
+    """
 
     path: Path
     trained: bool
@@ -32,13 +37,22 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
 
     Raises:
         SettingsError: a value is not plain.
+
+    Example:
+        >>> fingerprint({"seed": 0, "model": "vgg16"}) == fingerprint({"model": "vgg16", "seed": 0})
+        True
     """
     text = json.dumps(plain(settings), sort_keys=True, separators=(",", ":"))
     return files.fingerprint([text.encode()])
 
 
 def pretrained_path(cache_dir: str | PathLike[str], key: str) -> Path:
-    """Where the checkpoint with a fingerprint lies, or will lie."""
+    """Where the checkpoint with a fingerprint lies, or will lie.
+
+    Example:
+        >>> pretrained_path("cache", fingerprint({"seed": 0})).suffix
+        '.ckpt'
+    """
     return Path(cache_dir) / f"{key}.ckpt"
 
 
@@ -69,6 +83,13 @@ def load_or_train(
 
     Raises:
         CheckpointError: the kept checkpoint is damaged, or `train` saved none.
+
+    Example:
+        >>> from snn_lightning.files import save_checkpoint
+        >>> def train(path):
+        ...     save_checkpoint(path, {"state_dict": {}})
+        >>> [load_or_train("cache", {"seed": 0}, train).trained for _ in range(2)]
+        [True, False]
     """
     key = fingerprint(settings)
     path = pretrained_path(cache_dir, key)

@@ -264,6 +264,14 @@ def estimate_cost(network: StageNetwork, shape: Sequence[int], work: Work) -> Co
             of zeros runs through it.
         shape: of one input, without the batch, `[C, ...]`.
         work: what is to be done.
+
+    Example:
+        >>> from snn_lightning import LCP
+        >>> from snn_lightning.graph import normalise
+        >>> network = normalise(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)), torch.rand(1, 2))
+        >>> cost = estimate_cost(network, (2,), LCP(timesteps=4).work(images=100))
+        >>> cost.macs, cost.neurons
+        (9, 3)
     """
     like = next(network.parameters(), torch.zeros(()))
     image = torch.zeros(1, *shape, dtype=like.dtype, device=like.device)

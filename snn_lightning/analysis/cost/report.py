@@ -20,6 +20,15 @@ def cost_report(network: StageNetwork, sample: Tensor, work: Work, tested: int, 
         work: what is to be done.
         tested: test images of this process.
         neuron: the kind of neurons.
+
+    Example:
+        >>> import torch
+        >>> from snn_lightning import IF, LCP
+        >>> from snn_lightning.graph import normalise
+        >>> sample, work = torch.rand(1, 2), LCP(timesteps=4).work(images=100)
+        >>> report = cost_report(normalise(torch.nn.ReLU(), sample), sample, work, tested=10, neuron=IF())
+        >>> "Estimated seconds on this machine" in report
+        True
     """
     cost = estimate_cost(network, sample.shape[1:], work)
     seconds = estimate_seconds(cost, measure_prices(network, sample, work, neuron=neuron))

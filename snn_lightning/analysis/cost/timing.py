@@ -129,6 +129,16 @@ def estimate_seconds(cost: CostEstimate, prices: Sequence[Prices]) -> Seconds:
     Args:
         cost: from `estimate_cost`.
         prices: of each stage, from `measure_prices` or `Machine.prices`.
+
+    Example:
+        >>> from snn_lightning import LCP
+        >>> from snn_lightning.analysis.cost.operations import estimate_cost
+        >>> from snn_lightning.graph import normalise
+        >>> network = normalise(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)), torch.rand(1, 2))
+        >>> cost = estimate_cost(network, (2,), LCP(timesteps=4).work(images=100))
+        >>> seconds = estimate_seconds(cost, NOMINAL["cpu"].prices(cost))
+        >>> len(seconds.stages), seconds.calibration > 0
+        (2, True)
     """
     work = cost.work
     pairs = list(zip(cost.stages, prices, strict=True))
@@ -195,6 +205,13 @@ def measure_prices(
         seconds: about how long to measure.
         clock: gives seconds.
         neuron: the kind of neurons, `IF()` by default.
+
+    Example:
+        >>> from snn_lightning.graph import normalise
+        >>> sample = torch.rand(1, 2)
+        >>> prices = measure_prices(normalise(nn.ReLU(), sample), sample, Work(images=100, timesteps=4))
+        >>> all(price.forward >= 0 for price in prices)
+        True
     """
     watch = _Stopwatch(clock, sample.device)
     with torch.no_grad():
@@ -222,7 +239,12 @@ def measure_prices(
 
 
 def spread(count: int) -> list[int]:
-    """Return 0...count-1, so that any number of the first are spread evenly: the ends, then the middles."""
+    """Return 0...count-1, so that any number of the first are spread evenly: the ends, then the middles.
+
+    Example:
+        >>> spread(5)
+        [4, 0, 2, 1, 3]
+    """
     order, gaps = [count - 1, 0][: min(count, 2)], [(0, count - 1)]
     for low, high in gaps:
         if high - low > 1:
@@ -233,7 +255,12 @@ def spread(count: int) -> list[int]:
 
 
 def interpolate(x: float, points: Sequence[tuple[float, float]]) -> float:
-    """Return y at `x` on the line through the nearest points (x, y) on both sides; constant beyond them."""
+    """Return y at `x` on the line through the nearest points (x, y) on both sides; constant beyond them.
+
+    Example:
+        >>> interpolate(1.5, [(1.0, 10.0), (2.0, 20.0)])
+        15.0
+    """
     below = max((p for p in points if p[0] <= x), default=None)
     above = min((p for p in points if p[0] >= x), default=None)
     if below is None or above is None:

@@ -36,7 +36,16 @@ class AnyStep(ABC):
 
 
 class Step(AnyStep):
-    """Base of every step in a stage; a frozen dataclass of its settings."""
+    """Base of every step in a stage; a frozen dataclass of its settings.
+
+    Example:
+        >>> class HalfBias(Step):
+        ...     def run(self, context):
+        ...         context.unit.bias = context.unit.bias / 2
+        ...         return StepReport(before=float("nan"))
+        >>> record_keys([HalfBias()])
+        ['halfbias']
+    """
 
     @abstractmethod
     def run(self, context: StageContext) -> StepReport:
@@ -44,7 +53,17 @@ class Step(AnyStep):
 
 
 class FinalStep(AnyStep):
-    """Base of every step on the whole network after the walk; a frozen dataclass of its settings."""
+    """Base of every step on the whole network after the walk; a frozen dataclass of its settings.
+
+    Example:
+        >>> class HalfTheThresholds(FinalStep):
+        ...     def run(self, context):
+        ...         for neuron in context.snn.neurons.values():
+        ...             neuron.v_th = neuron.v_th / 2
+        ...         return StepReport(before=float("nan"))
+        >>> HalfTheThresholds().needs_surrogate
+        False
+    """
 
     @abstractmethod
     def run(self, context: NetworkContext) -> StepReport:

@@ -25,6 +25,14 @@ class Bias(Step):
     Args:
         images: how many calibration images it uses; None for all (the paper: 128).
         repeats: how often it simulates and corrects (the paper: once).
+
+    Example:
+        >>> import torch
+        >>> from snn_lightning import LCP, calibrate
+        >>> pipeline = LCP(timesteps=4, bias=Bias(repeats=2))
+        >>> snn = calibrate(torch.nn.ReLU(), [torch.rand(8, 2)], pipeline, progress=False)
+        >>> sorted(snn.records[0]["steps"]["bias"])
+        ['after', 'before', 'largest']
     """
 
     images: int | None = None

@@ -40,6 +40,15 @@ class Distillation(FinalStep):
         step_size: how far a step moves a weight, in units of its tensor's mean size; the neurons' parameters
             move a fifth of it, in thresholds.
         images: how many calibration images it uses; None for all.
+
+    Example:
+        >>> from snn_lightning import Best, calibrate
+        >>> ann = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU())
+        >>> pipeline = Best(timesteps=2, distillation=Distillation(iterations=5, batch_size=4))
+        >>> snn = calibrate(ann, [torch.rand(8, 2)], pipeline, progress=False)
+        >>> step = snn.records[-1]["steps"]["distillation"]
+        >>> step["after"] <= step["before"]
+        True
     """
 
     needs_surrogate = True

@@ -83,6 +83,14 @@ class LeastSquares(Step):
         iterations: solutions in all; those after the first are of the clipped form. Each runs over the
             images once, and only the first makes the Gram matrix.
         images: how many calibration images it uses; None for all.
+
+    Example:
+        >>> from snn_lightning import ACP, calibrate
+        >>> ann, loader = nn.Sequential(nn.Linear(2, 3), nn.ReLU()), [torch.rand(8, 2)]
+        >>> pipeline = ACP(timesteps=4, weights=LeastSquares(ridge=0.2))
+        >>> snn = calibrate(ann, loader, pipeline, progress=False)
+        >>> list(snn.records[0]["steps"])
+        ['threshold', 'leastsquares', 'potential']
     """
 
     ridge: float = 0.1

@@ -25,6 +25,13 @@ class Potential(Step):
     Args:
         images: how many calibration images it uses; None for all (the paper: 128).
         granularity: "neuron", or "channel" where the input size varies (PC B.4).
+
+    Example:
+        >>> from snn_lightning import ACP, calibrate
+        >>> pipeline = ACP(timesteps=4, weights=None, potential=Potential(granularity="channel"))
+        >>> snn = calibrate(torch.nn.ReLU(), [torch.rand(8, 3, 2, 2)], pipeline, progress=False)
+        >>> snn.neurons["relu"].v_init.shape
+        torch.Size([3])
     """
 
     images: int | None = None

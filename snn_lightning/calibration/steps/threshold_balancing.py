@@ -28,6 +28,13 @@ class Balance(Step):
 
     Args:
         scale: factor on the largest current.
+
+    Example:
+        >>> from snn_lightning import SpikeNorm, calibrate
+        >>> pipeline = SpikeNorm(timesteps=4, balance=Balance(scale=0.75))
+        >>> snn = calibrate(torch.nn.ReLU(), [torch.tensor([[0.5, 2.0]])], pipeline, progress=False)
+        >>> snn.neurons["relu"].v_th
+        tensor(1.5000)
     """
 
     scale: float = 1.0

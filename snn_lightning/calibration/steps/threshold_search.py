@@ -42,6 +42,14 @@ class NeuronSearch(Step):
         factors: on the threshold that was found before; the site's cap stays an upper bound.
         potentials: initial potentials as fractions of the candidate threshold.
         images: how many calibration images it uses; None for all.
+
+    Example:
+        >>> from snn_lightning import LCP, calibrate
+        >>> pipeline = LCP(timesteps=4, search=NeuronSearch(factors=(0.8, 1.0, 1.2), potentials=(0.4, 0.5)))
+        >>> snn = calibrate(torch.nn.ReLU(), [torch.rand(8, 2)], pipeline, progress=False)
+        >>> step = snn.records[0]["steps"]["neuronsearch"]
+        >>> step["after"] <= step["before"]
+        True
     """
 
     factors: tuple[float, ...] = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.5)

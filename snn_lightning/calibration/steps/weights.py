@@ -35,6 +35,14 @@ class Weights(Step):
         momentum: of SGD.
         batch_size: images a step, over all processes.
         images: how many calibration images it uses; None for all.
+
+    Example:
+        >>> from snn_lightning import ACP, calibrate
+        >>> ann, loader = nn.Sequential(nn.Linear(2, 3), nn.ReLU()), [torch.rand(8, 2)]
+        >>> pipeline = ACP(timesteps=4, weights=Weights(iterations=5, batch_size=4))
+        >>> step = calibrate(ann, loader, pipeline, progress=False).records[0]["steps"]["weights"]
+        >>> step["after"] <= step["before"]
+        True
     """
 
     iterations: int = 100

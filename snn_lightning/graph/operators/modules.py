@@ -25,6 +25,10 @@ class PositionwiseLinear(nn.Linear):
     """A linear layer on `[B, C, ..., features]`, whose channels C are not its features.
 
     A threshold or a batch norm of the channels is not a factor of its weight's rows or columns.
+
+    Example:
+        >>> PositionwiseLinear(4, 2)(torch.rand(8, 3, 4)).shape
+        torch.Size([8, 3, 2])
     """
 
     traits = replace(LINEAR, channels_lead=False)
@@ -36,6 +40,10 @@ class Activation(nn.Module):
 
     Args:
         cap: upper bound in activation units (6 for ReLU6), or None for ReLU.
+
+    Example:
+        >>> Activation(cap=6.0)(torch.tensor([-1.0, 3.0, 9.0]))
+        tensor([0., 3., 6.])
     """
 
     traits = Traits(linear=False, fresh=True)
@@ -55,6 +63,12 @@ class Affine(nn.Module):
 
     Args:
         channels: C of the inputs `[B, C, ...]`.
+
+    Example:
+        >>> affine = Affine(channels=2)
+        >>> affine.bias = torch.tensor([1.0, 2.0])
+        >>> affine(torch.zeros(1, 2))
+        tensor([[1., 2.]])
     """
 
     traits = Shifting(fresh=True)
@@ -79,6 +93,13 @@ class Elementwise(nn.Module):
 
     Args:
         weight_shape, bias_shape: shapes that broadcast against `[B, ...]`; `()` where there is nothing to do.
+
+    Example:
+        >>> positions = Elementwise(bias_shape=(2, 2))
+        >>> positions.bias = torch.eye(2)
+        >>> positions(torch.zeros(1, 2, 2))
+        tensor([[[1., 0.],
+                 [0., 1.]]])
     """
 
     traits = Shifting(fresh=True)
@@ -97,7 +118,12 @@ class Elementwise(nn.Module):
 
 @register_operator
 class Add(nn.Module):
-    """Sum of its inputs, broadcast as torch does; `alpha` scales the second."""
+    """Sum of its inputs, broadcast as torch does; `alpha` scales the second.
+
+    Example:
+        >>> Add(alpha=-1.0)(torch.tensor([[3.0]]), torch.tensor([[1.0]]))
+        tensor([[2.]])
+    """
 
     traits = Adding(fresh=True)
 
@@ -112,7 +138,12 @@ class Add(nn.Module):
 
 @register_operator
 class Scale(nn.Module):
-    """`factor * x + offset` with plain numbers."""
+    """`factor * x + offset` with plain numbers.
+
+    Example:
+        >>> Scale(factor=2.0, offset=1.0)(torch.tensor([[3.0]]))
+        tensor([[7.]])
+    """
 
     traits = Shifting()
 
@@ -189,7 +220,12 @@ class Narrow(nn.Module):
 
 @register_operator
 class Mean(nn.Module):
-    """Mean over `dims`: global average pooling written by hand."""
+    """Mean over `dims`: global average pooling written by hand.
+
+    Example:
+        >>> Mean(dims=(2, 3))(torch.ones(8, 3, 4, 4)).shape
+        torch.Size([8, 3])
+    """
 
     traits: Traits = Averaging()
 
@@ -204,7 +240,12 @@ class Mean(nn.Module):
 
 @register_operator
 class Sum(Mean):
-    """Sum over `dims`."""
+    """Sum over `dims`.
+
+    Example:
+        >>> Sum(dims=(1,))(torch.tensor([[1.0, 2.0]]))
+        tensor([3.])
+    """
 
     traits = Traits()
 

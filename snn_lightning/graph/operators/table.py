@@ -29,6 +29,15 @@ def register_operator(operator: Operator) -> Operator:
 
     Raises:
         SettingsError: its name is taken.
+
+    Example:
+        >>> @register_operator
+        ... class Flip(nn.Module):
+        ...     traits = Traits(moves=True)
+        ...     def forward(self, x):
+        ...         return x.flip(1)
+        >>> traits_of(Flip).moves
+        True
     """
     _TRAITS[OPERATORS.register(operator)] = getattr(operator, "traits", Traits())
     return operator
@@ -40,12 +49,23 @@ def add_operator(operator: type[nn.Module], traits: Traits) -> None:
 
 
 def known_class(module: nn.Module) -> type[nn.Module]:
-    """Return the registered class that `module` is, or is a subclass of."""
+    """Return the registered class that `module` is, or is a subclass of.
+
+    Example:
+        >>> class MyLinear(nn.Linear): ...
+        >>> known_class(MyLinear(2, 3)).__name__
+        'Linear'
+    """
     return next(cls for cls in type(module).__mro__ if cls in _TRAITS)
 
 
 def traits_of(module: nn.Module | type[nn.Module]) -> Traits:
-    """Return what an operator says of itself; of one that is not registered, nothing is particular."""
+    """Return what an operator says of itself; of one that is not registered, nothing is particular.
+
+    Example:
+        >>> traits_of(nn.Linear).weighted, traits_of(nn.MaxPool2d).pools
+        (True, 'max')
+    """
     kind = module if isinstance(module, type) else type(module)
     return next((_TRAITS[cls] for cls in kind.__mro__ if cls in _TRAITS), Traits())
 
@@ -56,7 +76,12 @@ def traits_named(op: str) -> Traits:
 
 
 def settings_of(module: nn.Module) -> dict[str, Any]:
-    """Return the plain settings that rebuild a known `module` through `build`."""
+    """Return the plain settings that rebuild a known `module` through `build`.
+
+    Example:
+        >>> settings_of(nn.Linear(2, 3))
+        {'in_features': 2, 'out_features': 3, 'bias': True}
+    """
     traits = traits_of(module)
     settings = {key: getattr(module, key) for key in traits.settings}
     if traits.weighted:
@@ -65,5 +90,10 @@ def settings_of(module: nn.Module) -> dict[str, Any]:
 
 
 def build(op: str, settings: dict[str, Any]) -> nn.Module:
-    """Build the operator called `op`, with fresh parameters where it has any."""
+    """Build the operator called `op`, with fresh parameters where it has any.
+
+    Example:
+        >>> build("Linear", {"in_features": 2, "out_features": 3, "bias": False})
+        Linear(in_features=2, out_features=3, bias=False)
+    """
     return OPERATORS.get(op)(**settings)

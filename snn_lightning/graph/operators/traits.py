@@ -29,6 +29,10 @@ class Traits:
         fresh: whether its result is always memory of its own.
         pools: "max" or "average" if it takes one value of a window, or their mean.
         average: of a max pooling, the average pooling of the same windows.
+
+    Example:
+        >>> Traits(moves=True).keeps_sign
+        True
     """
 
     settings: tuple[str, ...] = ()

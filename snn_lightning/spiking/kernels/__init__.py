@@ -62,6 +62,12 @@ def simulate(
 
     Returns:
         Spikes `[T, N, C, ...]` with values `n * v_th`, and the state after the last step.
+
+    Example:
+        >>> current, zero = torch.tensor([[0.5]]), torch.zeros(1)
+        >>> spikes, potential = simulate(current, zero[None], torch.ones(1), zero, steps=4, static=True)
+        >>> spikes.flatten(), potential
+        (tensor([0., 1., 0., 1.]), tensor([[0.]]))
     """
     inputs, settings = (current, state, v_th, bias), (steps, static, lowest, highest)
     # What isn't traced, transformed or differentiated needs no operator, and may be overwritten.
@@ -92,6 +98,11 @@ def count(
     Returns:
         Counts `[N, C, ...]` in the dtype of the currents, the bits `[T, rows, bytes]` (see `Layout`) or None,
         and the potential after the last step.
+
+    Example:
+        >>> current, zero = torch.tensor([[0.5]]), torch.zeros(1)
+        >>> count(current, zero[None], torch.ones(1), zero, steps=4, static=True)
+        (tensor([[2.]]), None, tensor([[0.]]))
     """
     return fastest(current).count(current, start, v_th, bias, steps, static, pack)
 
@@ -103,6 +114,12 @@ def unpack(bits: Tensor, v_th: Tensor, layout: Layout) -> Tensor:
         bits: from `count`, `[T, rows, bytes]`, uint8.
         v_th: threshold `[C, ...]`; its dtype is that of the spikes.
         layout: of the currents that the bits came from.
+
+    Example:
+        >>> current, v_th, zero = torch.tensor([[0.5]]), torch.tensor([2.0]), torch.zeros(1)
+        >>> _, bits, _ = count(current, zero[None], v_th, zero, steps=4, static=True, pack=True)
+        >>> unpack(bits, v_th, Layout.of(current)).flatten()
+        tensor([0., 0., 0., 2.])
     """
     return fastest(bits, v_th).unpack(bits, v_th, layout)
 
@@ -115,6 +132,12 @@ def histogram(x: Tensor, line: Tensor, scale: Tensor, table: Tensor) -> None:
         line: the histogram of each channel, `[C]`, int32.
         scale: number of bins over the largest activation of each channel, `[C]`.
         table: `[lines, bins, 2]`, float64: how many activations are in the bin, and their sum.
+
+    Example:
+        >>> x, table = torch.tensor([[0.5], [1.0]]), torch.zeros(1, 4, 2, dtype=torch.float64)
+        >>> histogram(x, torch.zeros(1, dtype=torch.int32), torch.tensor([4.0]), table)
+        >>> table.sum((0, 1))
+        tensor([2.0000, 1.5000], dtype=torch.float64)
     """
     _statistics(x).histogram(x, line, scale, table)
 
@@ -124,6 +147,10 @@ def error_sums(x: Tensor, y: Tensor) -> Tensor:
 
     Args:
         x, y: `[N, C, ...]`, of equal shape.
+
+    Example:
+        >>> error_sums(torch.tensor([[3.0], [1.0]]), torch.ones(2, 1)).flatten()
+        tensor([ 2.,  4., 10.], dtype=torch.float64)
     """
     return (_statistics(x, y) if x.dtype == y.dtype else reference).error_sums(x, y)
 
@@ -133,12 +160,23 @@ def maxima_and_squares(x: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         x: `[N, C, ...]`.
+
+    Example:
+        >>> maxima_and_squares(torch.tensor([[3.0, -1.0], [1.0, -2.0]]))
+        (tensor([3., 0.]), tensor([10.,  5.], dtype=torch.float64))
     """
     return _statistics(x).maxima_and_squares(x)
 
 
 def cumulate(table: Tensor) -> None:
-    """Cumulate histograms over their bins, in place; `table`: `[lines, bins, 2]`, float64, contiguous."""
+    """Cumulate histograms over their bins, in place; `table`: `[lines, bins, 2]`, float64, contiguous.
+
+    Example:
+        >>> table = torch.ones(1, 3, 2, dtype=torch.float64)
+        >>> cumulate(table)
+        >>> table[0, :, 0]
+        tensor([1., 2., 3.], dtype=torch.float64)
+    """
     _statistics(table).cumulate(table)
 
 
@@ -153,6 +191,11 @@ def sums_below(table: Tensor, position: Tensor, weight: Tensor) -> Tensor:
 
     Returns:
         `[lines, groups, 2]`, float64.
+
+    Example:
+        >>> table = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]], dtype=torch.float64)
+        >>> sums_below(table, torch.tensor([[1.5]]).double(), torch.tensor([1.0]).double())
+        tensor([[[2., 3.]]], dtype=torch.float64)
     """
     return _statistics(table).sums_below(table, position, weight)
 

@@ -24,6 +24,11 @@ def chosen_kernel() -> str:
 
     Raises:
         SettingsError: it is no kernel.
+
+    Example:
+        >>> with use_kernel("reference"):
+        ...     chosen_kernel()
+        'reference'
     """
     name = _chosen.get() or os.environ.get("SNN_LIGHTNING_KERNEL") or "auto"
     if name not in KERNELS:
@@ -39,6 +44,15 @@ def use_kernel(name: str) -> Iterator[None]:
 
     Args:
         name: "auto" takes the fastest that this device, type and machine have, "reference" plain PyTorch.
+
+    Example:
+        >>> import torch
+        >>> from snn_lightning import convert
+        >>> snn = convert(torch.nn.ReLU(), torch.rand(8, 2), timesteps=4)
+        >>> with use_kernel("reference"):
+        ...     slowly = snn(torch.ones(1, 2))
+        >>> torch.equal(snn(torch.ones(1, 2)), slowly)
+        True
     """
     token = _chosen.set(name)
     try:

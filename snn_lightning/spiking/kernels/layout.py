@@ -18,6 +18,11 @@ class Layout:
     Args:
         shape: `[N, C, ...]`.
         order: the dimensions of `[C, ...]` from the largest stride to the smallest, counted from 1.
+
+    Example:
+        >>> layout = Layout.of(torch.rand(2, 3, 4, 4))
+        >>> layout.shape, layout.order
+        ((2, 3, 4, 4), (1, 2, 3))
     """
 
     shape: tuple[int, ...]

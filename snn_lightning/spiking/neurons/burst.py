@@ -21,6 +21,12 @@ class BurstNeuron(StaircaseNeuron):
     Args:
         highest: spikes a time step.
         v_th, rounding, timesteps: see `IFNeuron`.
+
+    Example:
+        >>> import torch
+        >>> neuron = BurstNeuron(highest=3, rounding="floor")
+        >>> neuron(torch.tensor([[2.5]]), None, steps=2, static=True)[0].flatten()
+        tensor([2., 3.])
     """
 
     def __init__(

@@ -21,6 +21,13 @@ class Neuron(Settings):
 
     Attributes:
         surrogate: whether gradients pass its units; see `spiking.surrogate`.
+
+    Example:
+        >>> class Fast(Neuron):
+        ...     def build(self):
+        ...         return BurstNeuron(highest=8)
+        >>> Fast().build().highest
+        8
     """
 
     surrogate: ClassVar[bool] = False
@@ -37,7 +44,13 @@ register_neuron, neuron_spec = NEURONS.register, NEURONS.describe
 @register_neuron
 @dataclass(frozen=True)
 class IF(Neuron):
-    """Integrate-and-fire: at most one spike a time step; see `IFNeuron`."""
+    """Integrate-and-fire: at most one spike a time step; see `IFNeuron`.
+
+    Example:
+        >>> from snn_lightning import LCP
+        >>> LCP(timesteps=4).neuron
+        IF()
+    """
 
     surrogate = True
 
@@ -49,7 +62,13 @@ class IF(Neuron):
 @register_neuron
 @dataclass(frozen=True)
 class Signed(Neuron):
-    """Spikes {-1, 0, 1}: a neuron can take back what it has fired; see `SignedNeuron`."""
+    """Spikes {-1, 0, 1}: a neuron can take back what it has fired; see `SignedNeuron`.
+
+    Example:
+        >>> from snn_lightning import LCP
+        >>> LCP(timesteps=4, neuron=Signed()).neuron.build().lowest
+        -1
+    """
 
     surrogate = True
 
@@ -65,6 +84,11 @@ class Burst(Neuron):
 
     Args:
         spikes: most spikes a time step, from 1 (the same as `IF`) to 127.
+
+    Example:
+        >>> from snn_lightning import LCP
+        >>> LCP(timesteps=4, neuron=Burst(spikes=3)).neuron.build().highest
+        3
     """
 
     surrogate = True
@@ -81,7 +105,13 @@ class Burst(Neuron):
 @register_neuron
 @dataclass(frozen=True)
 class Switch(Neuron):
-    """Two spikes an inference, the further apart the higher the rate; see `SwitchNeuron`."""
+    """Two spikes an inference, the further apart the higher the rate; see `SwitchNeuron`.
+
+    Example:
+        >>> from snn_lightning import LCP
+        >>> LCP(timesteps=4, neuron=Switch(), rounding="floor").neuron.build().windowed
+        True
+    """
 
     def build(self) -> IFNeuron:
         """Return a `SwitchNeuron`."""

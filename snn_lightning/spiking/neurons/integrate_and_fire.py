@@ -27,6 +27,12 @@ class IFNeuron(Unit):
         v_th, v_init, bias: buffers; v_init is `[]`, `[C]` or one value a neuron, bias is `[]` or `[C]`.
         lowest, highest: fewest and most spikes in one time step; below 0 where spikes can be taken back.
         windowed: whether they wait for all time steps of their input, and so can't be simulated in parts.
+
+    Example:
+        >>> neuron = IFNeuron(v_th=torch.tensor(1.0), rounding="floor")
+        >>> spikes, potential = neuron(torch.tensor([[0.5]]), None, steps=4, static=True)
+        >>> spikes.flatten()
+        tensor([0., 1., 0., 1.])
     """
 
     lowest: int = 0

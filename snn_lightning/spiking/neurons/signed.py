@@ -18,6 +18,11 @@ class SignedNeuron(StaircaseNeuron):
     IJCAI 2022).
 
     Its state is potential and net number of spikes, `[2, N, C, ...]`.
+
+    Example:
+        >>> current = torch.tensor([1.0, -1.0, -1.0]).view(3, 1, 1)
+        >>> SignedNeuron()(current, None, steps=3)[0].flatten()  # it takes back no more than it has fired
+        tensor([ 1., -1.,  0.])
     """
 
     lowest = -1

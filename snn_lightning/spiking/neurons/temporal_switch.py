@@ -27,6 +27,11 @@ class SwitchNeuron(GradedNeuron):
 
     The neuron's output here is `v_th on(t)`, and every layer's time starts anew with its own T steps: an
     inference takes T steps for every layer, one after the other.
+
+    Example:
+        >>> neuron = SwitchNeuron(rounding="floor")
+        >>> neuron(torch.tensor([[0.5]]), None, steps=4, static=True)[0].sum()
+        tensor(2.)
     """
 
     windowed = True
