@@ -26,6 +26,7 @@ class Convert(Protocol):
         ...
 
 
+@torch.inference_mode(False)
 def convert_parts(
     model: nn.Module,
     loader: Iterable[Any],

@@ -207,7 +207,7 @@ class Recorder:
 
 @contextmanager
 def _in_float32(device: torch.device) -> Iterator[None]:
-    with own_precision("float32", device), alone(), torch.inference_mode(False), torch.no_grad():
+    with own_precision("float32", device), alone(), torch.no_grad():
         yield
 
 
