@@ -77,6 +77,28 @@ def test_the_page_on_analog_operators_runs(capsys: pytest.CaptureFixture[str]) -
     assert torch.allclose(names["snn"](names["images"]).sum(1), torch.ones(32))
 
 
+class Detector(nn.Module):
+    """Has a part that `docs/lightning.md` converts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+        self.backbone = nn.ModuleDict({"body": body})
+
+    def forward(self, images: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [self.backbone["body"](image[None]).mean((2, 3)).sigmoid() for image in images]
+
+
+def test_the_parts_of_a_model_in_the_page_on_lightning() -> None:
+    images = [torch.linspace(0, 1, 3 * side * 8).reshape(3, side, 8) for side in (8, 10)]
+    (code,) = [text for text in blocks(ROOT / "docs" / "lightning.md", "python") if "backbone.body" in text]
+    names = {"detector": Detector(), "images": images, "loader": [images, images]}
+    exec(code, names)
+    assert [box.shape for box in names["boxes"]] == [(1, 4), (1, 4)]
+    assert isinstance(names["snn"], snn_lightning.SpikingModel)
+    assert names["uncalibrated"].backbone["body"].status == "uncalibrated"
+
+
 def arrows() -> dict[str, set[str]]:
     """Which rooms each room imports, by the picture in docs/how_it_works.md."""
     _, picture = blocks(ROOT / "docs" / "how_it_works.md", "mermaid")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, overload
 
 import torch
 from torch import Tensor, nn
 
 from snn_lightning.calibration.images import collect_images, shard
+from snn_lightning.calibration.parts import convert_parts
 from snn_lightning.calibration.pipelines import Pipeline
 from snn_lightning.calibration.steps.threshold import set_threshold
 from snn_lightning.calibration.walk.communicator import Communicator
@@ -20,6 +21,7 @@ from snn_lightning.calibration.walk.observer import Observer, RichObserver
 from snn_lightning.calibration.walk.resume import PartialCheckpoint, fingerprint
 from snn_lightning.errors import CalibrationError, SettingsError
 from snn_lightning.graph import INPUT, StageNetwork, normalise, prepare
+from snn_lightning.graph.parts import Run, paths_of
 from snn_lightning.graph.precision import own_precision
 from snn_lightning.graph.threads import alone
 from snn_lightning.spiking.conversion import Conversion
@@ -27,18 +29,47 @@ from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.thresholds import Max, Threshold
 
 
-def convert(ann: nn.Module, sample: Tensor, timesteps: int, **options: Any) -> SpikingModel:
-    """Convert an ANN without calibrating it.
+@overload
+def convert(
+    ann: nn.Module, sample: Tensor, timesteps: int, *, network: None = None, **options: Any
+) -> SpikingModel: ...
+
+
+@overload
+def convert(
+    ann: nn.Module,
+    sample: Any,
+    timesteps: int,
+    *,
+    network: str | Sequence[str],
+    call: Run | None = None,
+    **options: Any,
+) -> nn.Module: ...
+
+
+def convert(
+    ann: nn.Module,
+    sample: Any,
+    timesteps: int,
+    *,
+    network: str | Sequence[str] | None = None,
+    call: Run | None = None,
+    **options: Any,
+) -> nn.Module:
+    """Convert an ANN, or parts of it, without calibrating it.
 
     Args:
         ann: the trained network; left as it is.
-        sample: a batch of inputs `[N, ...]`, from which the thresholds are taken.
+        sample: a batch of inputs `[N, ...]`, from which the thresholds are taken; with `network` a batch of
+            the whole model.
         timesteps: T.
+        network: what becomes spiking, as in `calibrate`.
+        call: how the model is run on a batch, as in `calibrate`.
         options: fields of `Conversion`: `neuron`, `rounding`, `max_pooling`, `convert_avg_pool`, `analog`,
             `precision`, and `threshold`, a channel-wise `Max()` by default. None leaves one at its default.
 
     Returns:
-        A SpikingModel on the ANN's output scale.
+        A SpikingModel on the ANN's output scale; with `network` a copy of the ANN with SpikingModels in it.
 
     Raises:
         ConversionError: lists everything that can't be converted.
@@ -51,7 +82,16 @@ def convert(ann: nn.Module, sample: Tensor, timesteps: int, **options: Any) -> S
     """
     given = {name: value for name, value in options.items() if value is not None}
     conversion = Conversion(timesteps, **{"threshold": Max(), **given})
-    return spiking(prepared(ann, [sample], conversion), sample, conversion)
+    paths = paths_of(network, call)
+    if not paths:
+        return spiking(prepared(ann, [sample], conversion), sample, conversion)
+
+    def converted(part: nn.Module, batches: list[Tensor], device: torch.device) -> SpikingModel:
+        sample, *others = (batch.to(device) for batch in batches)
+        ready = prepared(part, [sample, *samples_of(batches, device)[1:]], conversion)
+        return spiking(ready, sample, conversion, others)
+
+    return convert_parts(ann, [sample], paths, call, converted)
 
 
 def prepared(ann: nn.Module, samples: Sequence[Tensor], conversion: Conversion) -> StageNetwork:
@@ -77,16 +117,52 @@ def samples_of(batches: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     return [x.to(device, copy=True) for x in (batches[0][:8], *others.values())]
 
 
-def spiking(network: StageNetwork, sample: Tensor, conversion: Conversion) -> SpikingModel:
-    """Return a spiking copy of a prepared network, with thresholds from the activations of `sample`."""
+def spiking(
+    network: StageNetwork, sample: Tensor, conversion: Conversion, others: Iterable[Tensor] = ()
+) -> SpikingModel:
+    """Return a spiking copy of a prepared network, with thresholds from its activations.
+
+    Args:
+        network: it.
+        sample: inputs `[N, ...]` on its device.
+        conversion: how it is converted.
+        others: more inputs, whose activations count too.
+    """
     model, threshold = _copy(network, conversion).to(sample.device), cast(Threshold, conversion.threshold)
     rounding, timesteps = conversion.rounding, conversion.timesteps
     with torch.no_grad():
-        values = network.run_operators(network.nodes, {INPUT: sample})
+        values = [network.run_operators(network.nodes, {INPUT: x}) for x in (sample, *others)]
         for name, unit in model.neurons.items():
-            site, chunks = network.nodes[name], [values[name]]
+            site, chunks = network.nodes[name], [part[name] for part in values]
             set_threshold(unit, threshold, rounding, timesteps, site, chunks.__iter__, Communicator())
     return model
+
+
+@overload
+def calibrate(
+    ann: nn.Module,
+    loader: Iterable[Any],
+    pipeline: Pipeline,
+    *,
+    network: None = None,
+    partial: str | Path | None = None,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> SpikingModel: ...
+
+
+@overload
+def calibrate(
+    ann: nn.Module,
+    loader: Iterable[Any],
+    pipeline: Pipeline,
+    *,
+    network: str | Sequence[str],
+    call: Run | None = None,
+    partial: str | Path | None = None,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> nn.Module: ...
 
 
 def calibrate(
@@ -94,28 +170,43 @@ def calibrate(
     loader: Iterable[Any],
     pipeline: Pipeline,
     *,
+    network: str | Sequence[str] | None = None,
+    call: Run | None = None,
     partial: str | Path | None = None,
     device: torch.device | str | None = None,
     progress: bool = True,
-) -> SpikingModel:
-    """Convert an ANN and calibrate the spiking network, stage by stage.
+) -> nn.Module:
+    """Convert an ANN, or parts of it, and calibrate the spiking network, stage by stage.
+
+    A part is calibrated on what it receives, in all its calls, while the whole ANN runs on the batches in
+    eval mode. Several parts are converted one after the other, in the order in which data meets them. A later
+    one receives what the spiking ones before it make of the batches, and its targets are what its own ANN
+    gives for that: it corrects its own error, and not theirs.
 
     Args:
         ann: the trained network; left as it is.
         loader: batches of inputs `[N, ...]` or (inputs, anything); unlabelled training images without
-            augmentation.
+            augmentation. With `network` batches of the whole ANN; lists of images `[C, H, W]` in place of
+            inputs too, such as detectors take.
         pipeline: `Baseline`, `LCP` or `ACP`.
+        network: qualified name of the part that becomes spiking, or a tuple of them; the ANN whole by
+            default.
+        call: runs the ANN on a batch, where batches are of another form or it takes more than one argument:
+            `lambda model, batch: model(batch["image"], batch["size"])`. The batch is on the ANN's device.
         partial: a folder; a killed call goes on there at the first unfinished stage when it is made again.
         device: where to calibrate; the ANN's device by default.
         progress: show a bar and one line a stage.
 
     Returns:
         The calibrated SpikingModel on that device, in eval mode; `model.records` tells what happened to each
-        stage.
+        stage. With `network` a copy of the ANN with calibrated SpikingModels in it, on that device and in
+        eval mode.
 
     Raises:
         ConversionError: lists everything that can't be converted.
-        CalibrationError: the data is empty, of a wrong form or not finite.
+        CalibrationError: the data is empty, of a wrong form or not finite, or a part isn't called or takes
+            something else than one tensor.
+        SettingsError: there is no such part, or one is inside another.
 
     Example:
         >>> from snn_lightning import LCP
@@ -126,10 +217,22 @@ def calibrate(
         'calibrated'
     """
     _check_pipeline(pipeline)
-    observer = RichObserver() if progress else Observer()
-    batches = collect_images(loader, pipeline.seed)
-    model, left = run_calibration(ann, batches, pipeline, Communicator(), observer, partial, device)
-    if left is not None:
+    paths, unfinished = paths_of(network, call), list[PartialCheckpoint]()
+
+    def calibrated(
+        ann: nn.Module, batches: list[Tensor], device: torch.device | str | None = device
+    ) -> SpikingModel:
+        observer = RichObserver() if progress else Observer()
+        model, left = run_calibration(ann, batches, pipeline, Communicator(), observer, partial, device)
+        unfinished.extend([] if left is None else [left])
+        return model
+
+    model: nn.Module
+    if paths:
+        model = convert_parts(ann, loader, paths, call, calibrated, pipeline.seed, device)
+    else:
+        model = calibrated(ann, collect_images(loader, pipeline.seed))
+    for left in unfinished:
         left.remove()
     return model
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from snn_lightning.errors import CalibrationError
 from snn_lightning.graph.threads import alone
 
+EMPTY = "The calibration set is empty: give a loader with at least one image."
+
 
 def inputs_of(batch: Any) -> Tensor:
     """Return the inputs of a batch: the batch itself, or the first of (inputs, anything).
@@ -38,11 +40,28 @@ def collect_images(loader: Iterable[Any], seed: int = 0) -> list[Tensor]:
     Raises:
         CalibrationError: there are none, they hold NaN, or they are of another form.
     """
+    with alone():
+        return check_images(map(inputs_of, batches_of(loader, seed)))
+
+
+def batches_of(loader: Iterable[Any], seed: int) -> Iterator[Any]:
+    """Yield the batches of a loader; to be run `alone`, as it seeds the process' generator.
+
+    Args:
+        loader: of batches.
+        seed: for a loader that shuffles, so that every run and every process gets the same order.
+
+    Raises:
+        CalibrationError: there are none.
+    """
     if isinstance(loader, Tensor):
         raise CalibrationError("The calibration loader is a tensor: pass a loader of batches, or [tensor].")
-    with alone():
-        torch.manual_seed(seed)
-        return check_images(map(inputs_of, loader))
+    torch.manual_seed(seed)
+    batch = None
+    for batch in loader:
+        yield batch
+    if batch is None:
+        raise CalibrationError(EMPTY)
 
 
 def check_images(batches: Iterable[Tensor]) -> list[Tensor]:
@@ -53,7 +72,7 @@ def check_images(batches: Iterable[Tensor]) -> list[Tensor]:
     """
     batches = [batch for batch in batches if len(batch)]
     if not batches:
-        raise CalibrationError("The calibration set is empty: give a loader with at least one image.")
+        raise CalibrationError(EMPTY)
     for batch in batches:
         if batch.is_floating_point() and not torch.isfinite(batch).all():
             raise CalibrationError(

@@ -20,9 +20,10 @@ from snn_lightning.calibration.pipelines import Pipeline
 from snn_lightning.calibration.walk.resume import PartialCheckpoint
 from snn_lightning.callbacks.averaging import WeightAveraging
 from snn_lightning.callbacks.communicator import StrategyCommunicator
-from snn_lightning.callbacks.inputs import Recorder
+from snn_lightning.callbacks.inputs import ModuleRecorder
 from snn_lightning.callbacks.networks import find_network
 from snn_lightning.callbacks.observer import LoggingObserver
+from snn_lightning.callbacks.own_code import batches_on_device
 from snn_lightning.callbacks.refusals import refuse_frozen, refuse_trainer
 from snn_lightning.callbacks.statistics import InputStatistics
 from snn_lightning.errors import CalibrationError, CheckpointError, ConversionError, SettingsError
@@ -49,7 +50,7 @@ class _Prepared:
         snn: what is in its place meanwhile; None for the ANN itself.
     """
 
-    recorder: Recorder
+    recorder: ModuleRecorder
     batches: list[Tensor]
     network: StageNetwork
     snn: SpikingModel | None = None
@@ -336,8 +337,10 @@ class CalibrationCallback(Callback):
             # Batch norm statistics of a training differ from process to process.
             pl_module.load_state_dict(communicator.broadcast(pl_module.state_dict()), strict=False)
         network = find_network(pl_module, self.network)
-        recorder = Recorder(trainer, network, self.inputs, choose_whole=self.network is None)
-        batches = recorder.record(self._calibration_images(trainer)(), self.pipeline.seed)
+        recorder = ModuleRecorder(trainer, network, self.inputs, choose_whole=self.network is None)
+        batches = recorder.record(
+            batches_on_device(trainer, self._calibration_images(trainer)(), self.pipeline.seed)
+        )
         self._statistics = InputStatistics.of(batches)
         self.pipeline.check_images(sum(len(batch) for batch in batches))
         samples = samples_of(batches, trainer.strategy.root_device)
@@ -352,7 +355,7 @@ class CalibrationCallback(Callback):
                 error.obstacles,
             ) from error
 
-    def _place(self, recorder: Recorder, snn: SpikingModel) -> None:
+    def _place(self, recorder: ModuleRecorder, snn: SpikingModel) -> None:
         """Put an SNN into the network's place, if the module's code can do with it."""
         put_back = recorder.network.replace(snn)
         try:

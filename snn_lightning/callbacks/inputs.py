@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, cast
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
-from snn_lightning.calibration.images import check_images
-from snn_lightning.callbacks.networks import Network, noted, whole
-from snn_lightning.callbacks.own_code import Code, batches_on_device, choose
-from snn_lightning.callbacks.recording import (
-    Call,
-    own_copy,
-    recorded,
-    tensors_of,
-    without_trace,
-)
+from snn_lightning.calibration.recording import RERUN_TOLERANCE, Call, Code, Part, Recorder, recorded
+from snn_lightning.callbacks.networks import noted, whole
+from snn_lightning.callbacks.own_code import choose
+from snn_lightning.callbacks.without_trace import without_trace
 from snn_lightning.errors import CalibrationError, SNNLightningError
-from snn_lightning.graph.precision import own_precision
-from snn_lightning.spiking.model import SpikingModel
+from snn_lightning.graph.parts import own_copy
 
-RERUN_TOLERANCE = {"32-true": 1e-3, "64-true": 1e-3}
-"""Relative error between two runs of an ANN by the Trainer's precision."""
+FLOAT32 = ("32-true", "64-true")
 MIXED_TOLERANCE = 0.1
-
-MANY = 100_000
-"""More calibration images than anybody needs."""
+"""In place of `RERUN_TOLERANCE` in the other precisions of a Trainer."""
 
 RUNNING = {
     TrainerFn.VALIDATING: "validation_step",
@@ -40,12 +31,8 @@ RUNNING = {
 }
 
 
-class _Reached(BaseException):
-    """Ends the user's code at the SNN; no Exception, so that it is not caught there."""
-
-
-class Recorder:
-    """Runs a module's own code on calibration batches, and notes what its network receives.
+class ModuleRecorder(Recorder):
+    """Runs a LightningModule's own code on calibration batches, and notes what its network receives.
 
     Args:
         trainer: says where and in which precision.
@@ -60,85 +47,32 @@ class Recorder:
     def __init__(
         self,
         trainer: Trainer,
-        network: Network,
+        network: Part,
         inputs: Callable[[Any], Tensor] | None = None,
         choose_whole: bool = False,
     ) -> None:
-        self.trainer, self.network, self.inputs = trainer, network, inputs
-        self.choose_whole = choose_whole
-        self._code: Code | None = None
-        self._first: tuple[Any, Call] | None = None
+        super().__init__(network)
+        self.trainer, self.inputs, self.choose_whole = trainer, inputs, choose_whole
+        self.tolerance = RERUN_TOLERANCE if str(trainer.precision) in FLOAT32 else MIXED_TOLERANCE
 
-    def record(self, loader: Iterable[Any], seed: int) -> list[Tensor]:
-        """Return what the network receives in each of its calls, `[N, ...]`, on the CPU.
+    @property
+    def device(self) -> torch.device:
+        """The Trainer's."""
+        return self.trainer.strategy.root_device
 
-        Raises:
-            CalibrationError: nothing reaches it, it takes more than one tensor, or values aren't finite.
-        """
-        received: list[Tensor] = []
-        count, warned = 0, False
-        with without_trace(self.trainer, self.network.module):
-            for index, batch in enumerate(batches_on_device(self.trainer, loader, seed)):
-                calls: list[Call] = []
-                if self._code is None:
-                    self._code = self._choose(batch)
-                with recorded(self.network.ann, calls):
-                    self._code(own_copy(batch), index)
-                if self._first is None and calls:
-                    self._first = batch, calls[0]
-                    self._compare(calls[0])
-                received.extend(call.inputs for call in calls)
-                count += sum(len(call.inputs) for call in calls)
-                if count > MANY and not warned:
-                    warned = True
-                    warnings.warn(
-                        f"The calibration loader has given {MANY} images and goes on; all are kept in "
-                        "memory. If it has no end, limit it: some thousand images are enough.",
-                        stacklevel=2,
-                    )
-        return check_images(received)
+    def context(self) -> AbstractContextManager[None]:
+        """Return what the code runs in: nothing is logged, and no state left behind."""
+        return without_trace(self.trainer, self.module)
 
-    def check(self, snn: SpikingModel) -> None:
-        """Run the module's code with the SNN in place, on the first batch and up to it.
+    @property
+    def module(self) -> LightningModule:
+        """The user's."""
+        return cast(LightningModule, self.network.module)
 
-        Raises:
-            CalibrationError: it doesn't get there.
-        """
-        assert self._code is not None
-        assert self._first is not None
-        batch, call = self._first
-        received: list[Tensor] = []
-
-        def stop(x: Tensor) -> None:
-            received.append(x.detach().to("cpu", call.inputs.dtype))
-            raise _Reached
-
-        snn.listener = stop
-        try:
-            with without_trace(self.trainer, self.network.module):
-                code = self._code if self.inputs is None else self._given(snn)
-                code(own_copy(batch), 0)
-        except _Reached:
-            pass
-        except Exception as error:
-            raise CalibrationError(
-                f"The code of {type(self.network.module).__name__} fails with the SNN in place of "
-                f"{self.network.title} ({type(error).__name__}: {error}): let it call that as a whole, with "
-                "one tensor, and not its parts."
-            ) from error
-        finally:
-            snn.listener = None
-        if not received:
-            raise CalibrationError(
-                f"The code of {type(self.network.module).__name__} does not reach the SNN that has replaced "
-                f"{self.network.title}: it gets at the ANN another way. Let it call the attribute itself."
-            )
-        self._warn(relative_error([received[0]], [call.inputs]), "receives something else than the ANN did")
-
-    def _choose(self, batch: Any) -> Code:
+    def choose(self, batch: Any) -> Code:
         """Find out what of the module's code reaches the network, and whether the network is all it uses."""
         if self.inputs is not None:
-            return self._given(self.network.ann)
+            return self._given(self.inputs)
         inside: list[str] = []
         outside: list[str] = []
 
@@ -153,7 +87,7 @@ class Recorder:
         def chosen() -> Code:
             return choose(module, batch, self._running, reached, self.network.title)
 
-        module = self.network.module
+        module = self.module
         if not self.choose_whole or not self.network.path:
             return chosen()
         try:
@@ -186,35 +120,7 @@ class Recorder:
         function = self.trainer.state.fn
         return None if function is None else RUNNING.get(function)
 
-    def _given(self, network: Any) -> Code:
-        inputs = self.inputs
-        assert inputs is not None
-        return lambda batch, index: network(inputs(batch))
-
-    def _compare(self, call: Call) -> None:
-        """Warn if the network by itself gives something else than it gave inside the module."""
-        device = self.trainer.strategy.root_device
-        with own_precision("float32", device):
-            alone = tensors_of(self.network.ann(call.inputs.to(device)))
-        error = relative_error([part.cpu() for part in alone], call.output)
-        self._warn(error, "gives another output inside the module than by itself on the same input")
-
-    def _warn(self, error: float, what: str) -> None:
-        # Not where the error is NaN: what isn't finite is refused by itself.
-        if error > RERUN_TOLERANCE.get(str(self.trainer.precision), MIXED_TOLERANCE):
-            warnings.warn(
-                f"{self.network.title} {what} (relative error {error:.2g}): the module's code depends on "
-                "something besides the network's input, such as a hook, a state or the network's attributes. "
-                "The SNN is calibrated to what was recorded; move that into the network's forward, or in "
-                "front of it.",
-                stacklevel=2,
-            )
-
-
-def relative_error(got: list[Tensor], expected: list[Tensor]) -> float:
-    """Return ||got - expected|| / ||expected|| over all tensors; infinite where their shapes differ."""
-    if [part.shape for part in got] != [part.shape for part in expected]:
-        return float("inf")
-    difference = sum((a.double() - b.double()).square().sum() for a, b in zip(got, expected, strict=True))
-    norm = sum(part.double().square().sum() for part in expected)
-    return float((torch.as_tensor(difference) / torch.as_tensor(norm).clamp(min=1e-24)).sqrt())
+    def _given(self, inputs: Callable[[Any], Tensor]) -> Code:
+        module, path = self.network.module, self.network.path
+        # The ANN, and later what is in its place.
+        return lambda batch, index: module.get_submodule(path)(inputs(batch))

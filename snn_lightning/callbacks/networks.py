@@ -1,60 +1,24 @@
-"""Which part of a LightningModule becomes spiking, and how it is put in its place."""
+"""Which part of a LightningModule becomes spiking."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
+from snn_lightning.calibration.recording import Part
 from snn_lightning.errors import SettingsError
-from snn_lightning.spiking.checkpoint import WHOLE, place
+from snn_lightning.spiking.checkpoint import WHOLE
 from snn_lightning.spiking.model import SpikingModel
 
 NETWORK_NAMES = ("net", "model", "network", "backbone")
 """Attributes in which the network is looked for when it isn't named."""
 
 
-@dataclass(frozen=True)
-class Network:
-    """The ANN of a LightningModule.
-
-    Args:
-        module: the LightningModule.
-        path: qualified name of the part, "" for the module's own `forward`.
-        ann: the part, or the module itself.
-    """
-
-    module: LightningModule
-    path: str
-    ann: nn.Module
-
-    @property
-    def title(self) -> str:
-        """Its name in messages."""
-        return f"the network '{self.path}'" if self.path else f"{type(self.module).__name__}.forward"
-
-    @cached_property
-    def paths(self) -> list[str]:
-        """Every name under which the module holds it; for the module's own `forward` that of the SNN.
-
-        They stay those of the ANN, whatever takes its place.
-        """
-        if not self.path:
-            return [WHOLE]
-        same = [name for name, part in self.module.named_modules(remove_duplicate=False) if part is self.ann]
-        return [self.path, *(name for name in same if name != self.path)]
-
-    def replace(self, snn: SpikingModel) -> Callable[[], None]:
-        """Put the SNN into its place; returns what puts the ANN back."""
-        return place(self.module, snn, self.paths, whole=not self.path)
-
-
-def find_network(module: LightningModule, path: str | None) -> Network:
+def find_network(module: LightningModule, path: str | None) -> Part:
     """Return the network at `path`; without one that in `NETWORK_NAMES`, else the module itself.
 
     Raises:
@@ -70,7 +34,7 @@ def find_network(module: LightningModule, path: str | None) -> Network:
                 f"'{name}' of {type(module).__name__} holds a spiking network that is not calibrated. A "
                 "calibration starts from the ANN: put that there, the callback converts it."
             )
-        return Network(module, name, part)
+        return Part(module, name, part)
     if path is None and is_overridden("forward", module):
         return whole(module)
     names = NETWORK_NAMES if path is None else (path,)
@@ -82,7 +46,7 @@ def find_network(module: LightningModule, path: str | None) -> Network:
     )
 
 
-def whole(module: LightningModule) -> Network:
+def whole(module: LightningModule) -> Part:
     """Return the module's own `forward` as a network.
 
     Raises:
@@ -94,11 +58,11 @@ def whole(module: LightningModule) -> Network:
             "runs in place of its forward. Rename it, or name a part: "
             "CalibrationCallback(..., network='<attribute>')."
         )
-    return Network(module, "", module)
+    return Part(module, "", module)
 
 
 @contextmanager
-def noted(network: Network, inside: list[str], outside: list[str]) -> Iterator[None]:
+def noted(network: Part, inside: list[str], outside: list[str]) -> Iterator[None]:
     """Note which other parameters and submodules with some run, in the module's `forward` or outside it.
 
     Args:

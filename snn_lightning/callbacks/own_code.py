@@ -6,17 +6,15 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
+from snn_lightning.calibration.images import batches_of
+from snn_lightning.calibration.recording import Code
 from snn_lightning.errors import CalibrationError
 
 STEPS = ("validation_step", "test_step", "predict_step")
-
-Code = Callable[[Any, int], object]
-"""Called with a batch and its number."""
 
 
 def batches_on_device(trainer: Trainer, loader: Iterable[Any], seed: int) -> Iterator[Any]:
@@ -25,22 +23,16 @@ def batches_on_device(trainer: Trainer, loader: Iterable[Any], seed: int) -> Ite
     Args:
         trainer: its strategy says where they go, and its precision in which type.
         loader: of batches.
-        seed: for a loader that shuffles, so that every run and every process gets the same order.
+        seed: see `batches_of`.
 
     Raises:
         CalibrationError: it gives nothing.
     """
-    if isinstance(loader, Tensor):
-        raise CalibrationError("The calibration loader is a tensor: pass a loader of batches, or [tensor].")
-    torch.manual_seed(seed)
-    batch = None
-    for batch in loader:
+    for batch in batches_of(loader, seed):
         batch = trainer.precision_plugin.convert_input(batch)
         # As in the Trainer's loops, which call this hook themselves.
         batch = trainer.lightning_module._on_before_batch_transfer(batch)
         yield trainer.strategy.batch_to_device(batch)
-    if batch is None:
-        raise CalibrationError("The calibration set is empty: give a loader with at least one image.")
 
 
 def candidates(module: LightningModule, batch: Any, running: str | None) -> Iterator[tuple[str, Code]]:

@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from snn_lightning.errors import ConversionError
+from snn_lightning.errors import ConversionError, SettingsError
 from snn_lightning.graph.capture.lowering import Obstacle
 from snn_lightning.graph.ir import INPUT
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.normalise import lower, normalise, prepare
+from snn_lightning.graph.parts import Run, first_received, paths_of
 from snn_lightning.graph.settings import GraphSettings
 from snn_lightning.tables import aligned
 
@@ -122,7 +123,13 @@ def site_caps(network: StageNetwork) -> dict[str, float]:
 
 
 def conversion_report(
-    ann: nn.Module, sample: Tensor, settings: GraphSettings | None = None, **options: Any
+    ann: nn.Module,
+    sample: Any,
+    settings: GraphSettings | None = None,
+    *,
+    network: str | None = None,
+    call: Run | None = None,
+    **options: Any,
 ) -> ConversionReport:
     """Say what would convert and what stands in the way, without converting.
 
@@ -131,9 +138,15 @@ def conversion_report(
 
     Args:
         ann: the network; it may be on the meta device, without weights.
-        sample: a batch of inputs `[N, ...]` on the ANN's device.
+        sample: a batch of inputs `[N, ...]` on the ANN's device; with `network` a batch of the whole model.
         settings: what the graph becomes, such as a pipeline says it.
+        network: qualified name of the part of `ann` that the report is about; the whole by default.
+        call: how the model is run on a batch, as in `calibrate`.
         options: its fields by name, `max_pooling`, `convert_avg_pool` and `analog`.
+
+    Raises:
+        SettingsError: there is no such part, or more than one is named.
+        CalibrationError: the part isn't called, or with something else than one tensor.
 
     Example:
         >>> import torch
@@ -144,7 +157,16 @@ def conversion_report(
         >>> conversion_report(nn.Sigmoid(), torch.rand(8, 2)).convertible
         False
     """
-    settings = replace(settings or GraphSettings(), **options)
+    if paths := paths_of(network, call):
+        if len(paths) > 1:
+            raise SettingsError(
+                f"A report is about one part: conversion_report(..., network={paths[0]!r}), then the others"
+            )
+        ann, sample = first_received(ann, sample, paths[0], call)
+    return _report(ann, sample, replace(settings or GraphSettings(), **options))
+
+
+def _report(ann: nn.Module, sample: Tensor, settings: GraphSettings) -> ConversionReport:
     try:
         on_meta = isinstance(sample, Tensor) and sample.is_meta
         capture = lower if on_meta else normalise

@@ -14,13 +14,11 @@ from snn_lightning.thresholds.settings import (
 
 __all__ = [
     "MMSE",
-    "THRESHOLDS",
     "Cap",
     "Histogram",
     "Max",
     "Percentile",
     "Threshold",
-    "check_threshold",
     "histogram",
     "positive",
     "register_threshold",

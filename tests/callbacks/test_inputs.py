@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from snn_lightning import CalibrationCallback
-from snn_lightning.callbacks.inputs import relative_error
+from snn_lightning.calibration.recording import relative_error
 from snn_lightning.errors import CalibrationError, ConversionError, SettingsError
 from tests.calibration.support import same_bits
 from tests.callbacks.modules import Classifier, make_trainer, pairs

@@ -71,7 +71,12 @@ def traits_of(module: nn.Module | type[nn.Module]) -> Traits:
 
 
 def traits_named(op: str) -> Traits:
-    """Return what the operator that is called `op` says of itself."""
+    """Return what the operator that is called `op` says of itself.
+
+    Example:
+        >>> traits_named("MaxPool2d").pools
+        'max'
+    """
     return traits_of(OPERATORS.get(op)) if op in OPERATORS else Traits()
 
 
