@@ -136,7 +136,8 @@ def prepare(network: StageNetwork, sample: Tensor, settings: GraphSettings | Non
     Example:
         >>> sample = torch.rand(2, 1, 4, 4)
         >>> network = normalise(nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)), sample)
-        >>> [node.op for node in prepare(network, sample, GraphSettings(max_pooling="average")).nodes.values()]
+        >>> averaged = prepare(network, sample, GraphSettings(max_pooling="average"))
+        >>> [node.op for node in averaged.nodes.values()]
         ['Activation', 'AvgPool2d']
     """
     settings = settings or GraphSettings()
