@@ -12,13 +12,13 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from snn_lightning import conversion_report
 from snn_lightning.graph.capture.lowering import FUNCTION_RULES, MODULE_RULES
 from snn_lightning.graph.capture.remedies import REMEDIES, REMEDY_BY_NAME
 from snn_lightning.graph.report import ConversionReport
 
-from .nets import images, net
+from .nets import net
 from .test_refusals import OPERATORS as REFUSED
+from .test_refusals import refused
 
 CONVERTS, REFUSES = "| classifier | sites | gates | stages |", "| classifier | obstacles | what they are |"
 SECTIONS = {
@@ -175,7 +175,7 @@ def _named_refusals() -> str:
 def _refusals() -> str:
     lines = []
     for _, _, body in REFUSED.values():
-        (obstacle,) = conversion_report(net(body), images()).obstacles
+        (obstacle,) = refused(net(body)).value.obstacles
         if obstacle.remedy not in REMEDIES.values() and "in a form" not in obstacle.remedy:
             lines.append(f"| {obstacle.operator} | {re.sub(r'[|]', '&#124;', obstacle.remedy)} |")
     return _table("| call | remedy |", sorted(set(lines)))

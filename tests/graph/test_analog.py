@@ -109,6 +109,12 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
         ("scaled_dot_product_attention",),
         lambda s, x: F.scaled_dot_product_attention(y := s.conv(x).relu(), y, y, scale=0.5),
     ),
+    "class token": (
+        ("cat",),
+        lambda s, x: torch.cat(
+            [s.conv.bias.view(1, 4, 1, 1).expand(x.shape[0], 4, 6, 6), F.relu(s.conv(x))], 1
+        ),
+    ),
     "static": (("std", "truediv"), lambda s, x: s.conv(x / x.std((1, 2, 3), keepdim=True)).relu()),
     "type": (("cumsum",), lambda s, x: s.conv(x).relu().cumsum(1, dtype=torch.float32)),
     "tuple of sizes": (("expand_as",), lambda s, x: s.conv(x).relu().mean((2, 3), True).expand_as(s.conv(x))),
@@ -358,6 +364,12 @@ def test_what_can_not_be_left_analog(part: nn.Module, body: Callable[..., Any], 
         normalise(together(part, body), torch.randn(2, 3, 8, 8), analog=("part",))
 
 
+def test_a_size_of_the_batch_is_no_setting() -> None:
+    ann = net(lambda s, x: s.conv(x).relu().mean(1, keepdim=True).expand(x.shape[0], 4, 6, 6))
+    with pytest.raises(ConversionError, match=r"does not reproduce the ANN: .* the batch size"):
+        normalise(ann, images(5), analog=("auto",))
+
+
 def test_an_analog_result_without_batch_is_no_output() -> None:
     ann = together(nn.LSTM(6, 3, 3, batch_first=True), lambda part, x: part(x.mean(1)))
     with pytest.raises(ConversionError, match=r"returns an analog result of shape \(3, 2, 3\), whose first"):
@@ -515,3 +527,26 @@ def test_the_functions_are_those_on_tensors() -> None:
     assert function_name("sigmoid_") == function_name(torch.sigmoid_) == "torch.Tensor.sigmoid_"
     assert function_name(operator.mul) == "operator.mul"
     assert function_name(operator.attrgetter) is None
+
+
+def test_a_tail_needs_no_setting() -> None:
+    """What only reads the network's means is left as it is; the report lists it."""
+    ann, x = (
+        net(lambda s, x: F.softmax(s.linear(s.conv(x).relu().mean((2, 3))), 1) * 2),
+        torch.rand(4, 3, 8, 8),
+    )
+    report = conversion_report(ann, x)
+    assert report.summary == "Convertible: 1 sites become neurons, 1 operator left analog"
+    assert report.stages[-1] == ("tail", "analog", "", ["analog softmax", "Scale"])
+    snn = convert(ann, x, 256)
+    assert snn.windows == 1
+    with torch.no_grad():
+        torch.testing.assert_close(snn(x), ann(x), rtol=0.02, atol=0.02)
+        torch.testing.assert_close(snn.running_mean(x).sum(2), torch.full((256, 4), 2.0))
+
+
+def test_nothing_in_front_of_a_site_is_a_tail() -> None:
+    ann = net(lambda s, x: torch.sigmoid(s.second(torch.tanh(s.conv(x)).relu())))
+    with pytest.raises(ConversionError) as caught:
+        normalise(ann, torch.rand(4, 3, 8, 8))
+    assert [obstacle.operator for obstacle in caught.value.obstacles] == ["tanh", "sigmoid"]

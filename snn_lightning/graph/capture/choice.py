@@ -20,12 +20,14 @@ class Choice:
     Attributes:
         auto: whether all that has no spiking form is left analog.
         leaves: qualified names of the modules that are left analog as a whole.
+        tail: names of the traced calls that are left analog because nothing but the output is behind them.
     """
 
     def __init__(self, analog: str | Sequence[str] = ()) -> None:
         given = patterns(analog)
         self.patterns, self.auto = [p for p in given if p != AUTO], AUTO in given
         self.leaves: set[str] = set()
+        self.tail: set[str] = set()
         self._opaque: set[str] = set()
         self._met: set[str] = set()
         self._names: dict[int, list[str]] = {}

@@ -18,7 +18,7 @@ from snn_lightning.graph.capture.remedies import DEFAULT, REMEDIES, remedy
 from snn_lightning.graph.capture.trace import describe_path, module_path, source_line, surrounding
 from snn_lightning.graph.capture.values import Mask, Unbatched, Unsupported, Value
 from snn_lightning.graph.description import TAKEN
-from snn_lightning.graph.ir import INPUT, Node, tree_leaves
+from snn_lightning.graph.ir import ACTIVATION, INPUT, Node, tree_leaves
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import OPERATORS
 
@@ -86,6 +86,8 @@ class Lowering(fx.Interpreter):
         self.values: dict[fx.Node, Any] = {}
         self.batch = 0
         self._current: fx.Node | None = None
+        self.sites: set[fx.Node] = set()
+        self.refused: list[fx.Node] = []
 
     def lower(self, sample: Tensor) -> StageNetwork:
         """Return the network in plain operators.
@@ -113,6 +115,16 @@ class Lowering(fx.Interpreter):
             lines = "\n".join(f"  {i}. {obstacle}" for i, obstacle in enumerate(obstacles, 1))
             raise ConversionError(f"The network can't be converted; obstacles:\n{lines}", obstacles)
         return StageNetwork(self._live_nodes(tree), tree, self.modules)
+
+    def tail(self) -> set[str]:
+        """Return the names of the refused calls, if all stand behind the last site; else none."""
+        behind, stack = set[fx.Node](), list(self.refused)
+        while stack:
+            node = stack.pop()
+            if node not in behind:
+                behind.add(node)
+                stack.extend(node.users)
+        return {node.name for node in self.refused} if self.sites and behind.isdisjoint(self.sites) else set()
 
     def _live_nodes(self, tree: Any) -> list[Node]:
         live, stack = set(), tree_leaves(tree)
@@ -145,6 +157,8 @@ class Lowering(fx.Interpreter):
         op = op if isinstance(op, str) else OPERATORS.name_of(op)
         node = self._current
         assert node is not None
+        if op == ACTIVATION:
+            self.sites.add(node)
         name = node.name if self._free(node.name) else f"{node.name}_{len(self.nodes)}"
         names = tuple(value.name for value in inputs)
         self.nodes[name] = Node(name, op, names, settings, module_path(node), source_line(node))
@@ -231,10 +245,11 @@ class Lowering(fx.Interpreter):
             try:
                 return self._written(node, name, rule, (*leading, *args), kwargs)
             except Unsupported:
-                if self.choice.auto:
+                if self.choice.auto or node.name in self.choice.tail:
                     return leave_analog(self, node)
                 raise
         except Unsupported as reason:
+            self.refused.append(node)
             pattern = name if describable(self, node) else surrounding(node)
             self.obstacles.append(Obstacle(name, module_path(node), source_line(node), str(reason), pattern))
         return _stand_in(node.name, result)
