@@ -1,8 +1,6 @@
 import contextlib
 import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ import torch
 from snn_lightning import files
 from snn_lightning.errors import CheckpointError
 from snn_lightning.files import fingerprint, read_checkpoint, replacing, save_checkpoint, write_atomically
+from tests.commands import full_disk
 
 
 def test_a_file_is_written_and_replaced(tmp_path: Path) -> None:
@@ -21,29 +20,13 @@ def test_a_file_is_written_and_replaced(tmp_path: Path) -> None:
     assert os.listdir(path.parent) == ["file"]
 
 
-FULL_DISK = """
-import resource, signal, sys
-from snn_lightning.errors import CheckpointError
-from snn_lightning.files import write_atomically
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-try:
-    write_atomically(sys.argv[1], b"x" * 100_000)
-except CheckpointError as error:
-    print(error)
-    sys.exit(3)
-"""
-
-
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 3, done.stderr
-    assert f"Could not write '{path}'" in done.stdout
-    assert "What was there before is unchanged. Free some space" in done.stdout
+    with full_disk(10_000), pytest.raises(CheckpointError) as raised:
+        write_atomically(path, b"x" * 100_000)
+    assert f"Could not write '{path}'" in str(raised.value)
+    assert "What was there before is unchanged. Free some space" in str(raised.value)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
 

@@ -190,10 +190,10 @@ def capped() -> nn.Module:
 def test_neither_chunks_nor_the_cache_nor_parts_of_time_change_the_result(neuron: Neuron) -> None:
     ann, images = toy(MaxPooled), inputs(MaxPooled, 20)
     pipeline = {"first": FEW, "second": Bias(), "neuron": neuron}
-    plain = run(ann, images, Custom(64, **pipeline))
+    plain = run(ann, images, Custom(32, **pipeline))
     for settings in ({"cache_place": "disk"}, {"cache_budget_gb": 1e-5}, {"seed": 1}):
-        assert same_bits(plain, run(ann, images, Custom(64, **pipeline, **settings)))
-    loop = make_loop(ann, images, Custom(64, **pipeline))
+        assert same_bits(plain, run(ann, images, Custom(32, **pipeline, **settings)))
+    loop = make_loop(ann, images, Custom(32, **pipeline))
     loop.snn.rows = 10**6
     loop.run()
     for name, value in parameters(loop.snn).items():
