@@ -16,6 +16,7 @@ from snn_lightning.graph.capture import rules as _rules  # noqa: F401  (register
 from snn_lightning.graph.capture.bounded import plain_activations
 from snn_lightning.graph.capture.choice import Choice
 from snn_lightning.graph.capture.lowering import Lowering, Obstacle
+from snn_lightning.graph.capture.rules.vision import register_torchvision
 from snn_lightning.graph.capture.trace import copied, trace, unwrap
 from snn_lightning.graph.ir import INPUT
 from snn_lightning.graph.network import StageNetwork, require_sites
@@ -113,6 +114,7 @@ def lower(ann: nn.Module, sample: Tensor, analog: str | Sequence[str] = ()) -> S
         ConversionError: lists every operator that can't be converted.
     """
     load_plugins()
+    register_torchvision()
     ann = unwrap(ann)
     _check_sample(ann, sample)
     network = fold_batch_norms(_lowered(ann, sample[:2], Choice(analog)))

@@ -53,7 +53,7 @@ def rescale_to_unit_spikes(model: SpikingModel) -> SpikingModel:
         unit = model.units[model.network.schedule.outputs[before]]
         if isinstance(unit, Readout):
             result.units[network.schedule.outputs[after]] = unit
-    return result.to(next(model.parameters()).device)
+    return result.to(next(model.buffers()).device)
 
 
 class _Rescaling:

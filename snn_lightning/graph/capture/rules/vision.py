@@ -1,17 +1,31 @@
-"""torchvision's own operators, where it is installed."""
+"""torchvision's own operators, where it is in use."""
 
 from __future__ import annotations
+
+import sys
+from functools import cache
 
 from snn_lightning.graph.capture.lowering import Lowering, Value
 from snn_lightning.graph.capture.registry import function_rule
 from snn_lightning.graph.capture.rules.identity import identity
 from snn_lightning.graph.capture.rules.shapes import narrow
 
-try:
+
+def register_torchvision() -> None:
+    """Register its rules if it has been imported, which takes a second: else no network has its operators."""
+    if sys.modules.get("torchvision") is not None:
+        _register()
+
+
+@cache
+def _register() -> None:
     from torchvision import ops
     from torchvision.models import swin_transformer
-except ImportError:  # a network that is built without it has none of them
-    ops = swin_transformer = None
+
+    function_rule(ops.stochastic_depth)(identity)
+    # Hidden from torch.fx, not public, and so perhaps not there in another version of torchvision.
+    if (function := getattr(swin_transformer, "_patch_merging_pad", None)) is not None:
+        function_rule(function)(_patch_merging)
 
 
 def _patch_merging(low: Lowering, x: Value) -> Value:
@@ -25,10 +39,3 @@ def _patch_merging(low: Lowering, x: Value) -> Value:
         part = narrow(low, x, 1, row, size[0] - row, 2)
         parts.append(narrow(low, part, 2, column, size[1] - column, 2))
     return low.add("Cat", parts, {"dim": 3})
-
-
-if ops is not None:
-    function_rule(ops.stochastic_depth)(identity)
-# Hidden from torch.fx, not public, and so perhaps not there in another version of torchvision.
-if (_function := getattr(swin_transformer, "_patch_merging_pad", None)) is not None:
-    function_rule(_function)(_patch_merging)
