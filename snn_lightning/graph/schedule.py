@@ -35,9 +35,15 @@ class Schedule:
     windows: Mapping[str, int]
     lifetimes: Mapping[str, int]
 
-    def changes(self, key: str, window: int) -> bool:
-        """Whether a value changes in time in a window where it is read or computed; else it is one number."""
-        return key in self.temporal and self.windows.get(key, window) == window
+    @cached_property
+    def changing(self) -> dict[int, frozenset[str]]:
+        """For each window the values that change in time there; all others are static or means."""
+        return {
+            region.window: frozenset(
+                key for key in self.temporal if self.windows.get(key, region.window) == region.window
+            )
+            for region in self.regions
+        }
 
     @cached_property
     def runs(self) -> dict[str, tuple[Run, ...]]:

@@ -54,7 +54,7 @@ class TimeInterpreter(Interpreter[Tensor]):
         self, network: StageNetwork, values: Mapping[str, Tensor], steps: int, window: int = 0
     ) -> None:
         super().__init__(network, values)
-        self.steps, self.window = steps, window
+        self.steps, self.changing = steps, network.schedule.changing[window]
 
     def run_node(self, node: Node, stage: Stage) -> None:
         """Run an operator whose value is not known."""
@@ -63,17 +63,14 @@ class TimeInterpreter(Interpreter[Tensor]):
 
     def operator(self, node: Node, *inputs: Tensor) -> Tensor:
         """Return an operator's value over time, `[T, N, ...]`; a static one `[N, ...]`."""
-        steps, pairs = self.steps, zip(node.inputs, inputs, strict=True)
-        if not self._changes(node.name):
+        steps, changing = self.steps, self.changing
+        if node.name not in changing:
             return self.network.run_operator(node.name, *inputs)
         flat = [
-            (value if self._changes(key) else value.expand(steps, *value.shape)).flatten(0, 1)
-            for key, value in pairs
+            (value if key in changing else value.expand(steps, *value.shape)).flatten(0, 1)
+            for key, value in zip(node.inputs, inputs, strict=True)
         ]
         return self.network.run_operator(node.name, *flat).unflatten(0, (steps, flat[0].shape[0] // steps))
-
-    def _changes(self, key: str) -> bool:
-        return self.network.schedule.changes(key, self.window)
 
 
 class Simulation(TimeInterpreter):
@@ -102,7 +99,7 @@ class Simulation(TimeInterpreter):
 
     def unit(self, stage: Stage, current: Tensor) -> Tensor:
         """Return a unit's output over time, `[T, N, ...]`."""
-        static = not self._changes(stage.current)
+        static = stage.current not in self.changing
         output, self.state.units[stage.name] = cast(Unit, self.units[stage.name])(
             current, self.state.units.get(stage.name), self.steps, static, overwrite=self._alone(stage)
         )
@@ -114,4 +111,4 @@ class Simulation(TimeInterpreter):
         """Whether nothing else reads the memory of the stage's current."""
         name = stage.current
         inside = name in stage.operators and name not in self.network.schedule.lifetimes
-        return inside and self._changes(name) and traits_of(self.network.operators[name]).fresh
+        return inside and name in self.changing and traits_of(self.network.operators[name]).fresh

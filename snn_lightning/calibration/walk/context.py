@@ -97,7 +97,7 @@ class StageContext:
 
     def changes(self, key: str) -> bool:
         """Whether a value that the stage reads or computes changes in time; else it is static."""
-        return self.snn.network.schedule.changes(key, self.stage.window)
+        return key in self.snn.network.schedule.changing[self.stage.window]
 
     def count(self, images: int | None) -> int:
         """Return how many images a step uses over all processes, given its setting; None for all."""

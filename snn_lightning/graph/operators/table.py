@@ -13,6 +13,7 @@ OPERATORS: Registry[type[nn.Module]] = Registry("operator")
 """The operators by the names that descriptions of networks call them by."""
 
 _TRAITS: dict[type[nn.Module], Traits] = {}
+_UNKNOWN = Traits()
 
 Operator = TypeVar("Operator", bound=type[nn.Module])
 
@@ -67,7 +68,9 @@ def traits_of(module: nn.Module | type[nn.Module]) -> Traits:
         (True, 'max')
     """
     kind = module if isinstance(module, type) else type(module)
-    return next((_TRAITS[cls] for cls in kind.__mro__ if cls in _TRAITS), Traits())
+    if kind in _TRAITS:
+        return _TRAITS[kind]
+    return next((_TRAITS[cls] for cls in kind.__mro__ if cls in _TRAITS), _UNKNOWN)
 
 
 def traits_named(op: str) -> Traits:
