@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.hooks import RemovableHandle
 
+from snn_lightning.analysis.cost.operations import counted
 from snn_lightning.analysis.format import si
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph.interpreter import Interpreter
@@ -237,12 +237,12 @@ class _Counter(Interpreter[_Flow]):
     def operator(self, node: Node, *inputs: _Flow) -> _Flow:
         """Count what a synapse receives; pass on what another operator does."""
         module = self.network.operators[node.name]
-        traits = traits_of(module)
-        with FlopCounterMode(display=False) as flops:
-            value = self.network.run_operator(node.name, *(x.value for x in inputs))
+        traits, values = traits_of(module), [x.value for x in inputs]
         if traits.analog:
-            self._count_analog(flops.get_total_flops() // 2)
+            value, macs = counted(self.network.run_operator, node.name, *values)
+            self._count_analog(macs)
             return _Flow(value)
+        value = self.network.run_operator(node.name, *values)
         if traits.weighted:
             self._count(node, module, *inputs)
             return _Flow(value)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -282,6 +282,18 @@ def estimate_cost(network: StageNetwork, shape: Sequence[int], work: Work) -> Co
     return CostEstimate(tuple(counter.stages), HeldValue(image.numel(), "static", until), work)
 
 
+def counted(run: Callable[..., Tensor], *arguments: Any) -> tuple[Tensor, int]:
+    """Return what `run` gives, and the multiply-accumulates that it does, by torch's count.
+
+    Example:
+        >>> counted(nn.Linear(3, 2), torch.ones(1, 3))[1]
+        6
+    """
+    with FlopCounterMode(display=False) as flops:
+        result = run(*arguments)
+    return result, flops.get_total_flops() // 2
+
+
 class _Counter(ANNInterpreter):
     """Runs one image through the ANN and notes the sizes of each stage.
 
@@ -305,13 +317,13 @@ class _Counter(ANNInterpreter):
 
     def operator(self, node: Node, *inputs: Tensor) -> Tensor:
         """Run an operator and count its multiply-accumulates."""
-        with FlopCounterMode(display=False) as flops:
-            value = super().operator(node, *inputs)
-        macs = flops.get_total_flops() // 2
+        module = self.network.operators[node.name]
+        traits, run = traits_of(module), super().operator
+        costs = traits.weighted or traits.analog
+        value, macs = counted(run, node, *inputs) if costs else (run(node, *inputs), 0)
         self.macs += macs
         self.static += macs if node.name not in self.network.temporal else 0
-        module = self.network.operators[node.name]
-        upstream, weighted = not self.learning.isdisjoint(node.inputs), traits_of(module).weighted
+        upstream, weighted = not self.learning.isdisjoint(node.inputs), traits.weighted
         if weighted:
             self._weights(module, macs, upstream)
         if upstream or weighted:
