@@ -136,7 +136,7 @@ for _dims in (1, 2, 3):
 
 
 @function_rule(F.batch_norm)
-def _batch_norm(
+def batch_norm(
     low: Lowering,
     x: Value,
     mean: Tensor | None,
@@ -147,6 +147,7 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Value:
+    """Write `(x - mean) / sqrt(var + eps) * weight + bias` with constants `[C]`."""
     if training or mean is None or var is None:
         raise Unsupported("it normalises by the statistics of the batch; use running statistics in eval mode")
     module = nn.BatchNorm1d(mean.numel(), eps, affine=False)
@@ -203,4 +204,9 @@ def _interpolate(
     **ignored: Any,
 ) -> Value:
     size = tuple(size) if isinstance(size, Sequence) else size
+    if low.is_computed(1, "size"):
+        # From shapes, which a network of any size keeps the ratio of.
+        factors = {a / b for a, b in zip(low.result().shape[2:], x.shape[2:], strict=True)}
+        if len(factors) == 1 and (factor := factors.pop()).is_integer():
+            size, scale_factor = None, factor
     return _known_module(low, nn.Upsample(size, scale_factor, mode, align_corners), x)

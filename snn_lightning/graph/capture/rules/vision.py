@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
+from torch import Tensor, nn
+
 from snn_lightning.graph.capture.lowering import Lowering, Value
-from snn_lightning.graph.capture.registry import function_rule
+from snn_lightning.graph.capture.registry import function_rule, module_rule
 from snn_lightning.graph.capture.rules.identity import identity
 from snn_lightning.graph.capture.rules.shapes import narrow
+from snn_lightning.graph.capture.rules.synapses import batch_norm
 
 try:
     from torchvision import ops
@@ -27,8 +32,16 @@ def _patch_merging(low: Lowering, x: Value) -> Value:
     return low.add("Cat", parts, {"dim": 3})
 
 
+def _frozen_batch_norm(low: Lowering, module: nn.Module, x: Value) -> Value:
+    mean, var, weight, bias = (
+        cast(Tensor, part) for part in (module.running_mean, module.running_var, module.weight, module.bias)
+    )
+    return batch_norm(low, x, mean, var, weight, bias, eps=cast(float, module.eps))
+
+
 if ops is not None:
     function_rule(ops.stochastic_depth)(identity)
+    module_rule(ops.FrozenBatchNorm2d)(_frozen_batch_norm)
 # Hidden from torch.fx, not public, and so perhaps not there in another version of torchvision.
 if (_function := getattr(swin_transformer, "_patch_merging_pad", None)) is not None:
     function_rule(_function)(_patch_merging)
