@@ -211,6 +211,8 @@ FORMS: dict[str, Callable[..., Any]] = {
     "F.avg_pool2d": lambda s, x: F.avg_pool2d(F.relu(s.conv(x)), 3, 2, 1, count_include_pad=False),
     "F.adaptive_max_pool2d": lambda s, x: F.adaptive_max_pool2d(F.relu(s.conv(x)), (2, 3)),
     "F.interpolate": lambda s, x: F.interpolate(F.relu(s.conv(x)), scale_factor=2, mode="bilinear"),
+    "F.interpolate to a size": lambda s, x: F.interpolate(F.relu(s.conv(x)), x.shape[-2:]),
+    "F.max_pool2d of one value": lambda s, x: F.max_pool2d(F.relu(s.conv(x)), 1, 2, ceil_mode=True),
     "F.pad": lambda s, x: F.pad(F.relu(s.conv(x)), (1, 2, 0, 1), value=0.5),
     "F.dropout": lambda s, x: F.dropout(F.relu(s.conv(x)), 0.5, s.training),
     "tuple": lambda s, x: (F.relu(s.conv(x)), s.conv(x)),

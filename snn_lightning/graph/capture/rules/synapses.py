@@ -29,12 +29,15 @@ BATCH_NORM = "BatchNorm"
 
 @module_rule(*MODULES)
 def _known_module(low: Lowering, module: nn.Module, x: Value) -> Value:
-    settings = settings_of(module)
     if isinstance(module, nn.Flatten):
-        return flatten(low, x, settings["start_dim"], settings["end_dim"])
+        return flatten(low, x, module.start_dim, module.end_dim)
     if getattr(module, "return_indices", False):
         raise Unsupported("the indices of a max pool can't be used; set return_indices=False")
-    name = known_class(module).__name__
+    if traits_of(module).pools == "max" and getattr(module, "kernel_size", 0) in (1, (1,), (1, 1), (1, 1, 1)):
+        # It compares nothing, and so needs no gate: the "mean" of each value by itself is the same.
+        average: Any = traits_of(module).average
+        module = average(1, module.stride, ceil_mode=module.ceil_mode)
+    name, settings = known_class(module).__name__, settings_of(module)
     if isinstance(module, nn.Linear) and len(x.shape) > 2:
         name = PositionwiseLinear.__name__
     # Built anew: a subclass, a parametrisation or a hook of the user's stays behind, its weight does not.
