@@ -229,6 +229,18 @@ def test_every_form_of_operator_computes_the_same(form: str) -> None:
     assert_equal(ann, network, images(5))
 
 
+@torch.no_grad()
+def test_upsampling_adapts_to_a_size_that_is_computed_and_not_to_a_constant() -> None:
+    def up(size: Callable[[torch.Tensor], Any]) -> tuple[nn.Module, nn.Module]:
+        ann = net(lambda s, x: F.interpolate(F.max_pool2d(F.relu(s.conv(x)), 2), size(x)))
+        return ann, normalise(ann, torch.rand(2, 3, 8, 8))
+
+    x = torch.rand(2, 3, 12, 16)
+    for size in (lambda x: x.shape[-2:], lambda x: (x.shape[2], x.size(3)), lambda x: (8, 8)):
+        ann, network = up(size)
+        torch.testing.assert_close(network(x), ann(x))
+
+
 def test_nested_outputs_keep_their_structure() -> None:
     ann = net(lambda s, x: {"a": (F.relu(s.conv(x)), [x, None]), "b": {"c": s.conv(x)}})
     got = normalise(ann, images())(images(2))
