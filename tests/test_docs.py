@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import snn_lightning
+from tests.detectors import detector, images
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -75,6 +76,16 @@ def test_the_page_on_analog_operators_runs(capsys: pytest.CaptureFixture[str]) -
     exec(blocks(ROOT / "docs" / "analog.md", "python")[0], names)
     assert "3 operators left analog, 2 windows" in capsys.readouterr().out
     assert torch.allclose(names["snn"](names["images"]).sum(1), torch.ones(32))
+
+
+def test_the_detector_of_the_page_on_analog_operators_is_calibrated() -> None:
+    code = blocks(ROOT / "docs" / "analog.md", "python")[1]
+    ann, pictures = detector("retinanet"), images(32)
+    names = {"detector": ann, "loader": [pictures[i : i + 2] for i in range(0, 32, 2)], "images": pictures}
+    exec(code, {"calibrate": snn_lightning.calibrate, **names}, names)
+    with torch.no_grad():
+        assert [set(boxes) for boxes in names["boxes"]] == [set(boxes) for boxes in ann(pictures)]
+    assert names["spiking"].backbone.body.records[0]["steps"]["potential"]["channelwise"] == 1
 
 
 class Detector(nn.Module):

@@ -120,8 +120,8 @@ def shard(
         size: images a chunk.
 
     Returns:
-        Chunks `[n <= size, ...]`, each made when it is asked for, and the numbers of each chunk's images in
-        the whole set.
+        Chunks `[n <= size, ...]` of images of one size, each made when it is asked for, and the numbers of
+        each chunk's images in the whole set.
 
     Raises:
         CalibrationError: there are fewer images than processes.
@@ -134,10 +134,12 @@ def shard(
         )
     mine = range(rank, len(images), world_size)
     chunks: list[list[int]] = []
+    last: dict[torch.Size, list[int]] = {}
     for i in mine:
-        if chunks and len(chunks[-1]) < size and images[chunks[-1][0]].shape == images[i].shape:
-            chunks[-1].append(i)
-        else:
-            chunks.append([i])
+        chunk = last.get(images[i].shape, [])
+        if len(chunk) in (0, size):
+            last[images[i].shape] = chunk = []
+            chunks.append(chunk)
+        chunk.append(i)
     stacked = (torch.stack([images[i] for i in chunk]) for chunk in chunks)
     return stacked, [torch.tensor(chunk) for chunk in chunks]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snn_lightning.calibration.api import run_calibration
 from snn_lightning.calibration.images import shard
 from snn_lightning.calibration.pipelines import Pipeline
 from snn_lightning.calibration.steps.base import Step, register_step
@@ -65,6 +67,51 @@ def run(ann: nn.Module, images: Tensor, pipeline: Pipeline) -> SpikingModel:
     loop = make_loop(ann, images, pipeline)
     loop.snn.records = loop.run()
     return loop.snn
+
+
+class Threads(Communicator):
+    """Two "processes" that are threads of this one."""
+
+    def __init__(self, rank: int, world_size: int, barrier: threading.Barrier, board: list[Any]) -> None:
+        self.rank, self.world_size, self._barrier, self._board = rank, world_size, barrier, board
+
+    def _all(self, value: Any) -> list[Any]:
+        self._board[self.rank] = value
+        self._barrier.wait()
+        values = list(self._board)
+        self._barrier.wait()
+        return values
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        return torch.stack(self._all(tensor.clone())).sum(0)
+
+    sum_unchecked = sum
+
+    def max(self, tensor: Tensor) -> Tensor:
+        return torch.stack(self._all(tensor.clone())).amax(0)
+
+    def broadcast(self, value: Any) -> Any:
+        return self._all(value)[0]
+
+    def barrier(self) -> None:
+        self._barrier.wait()
+
+
+def in_two_threads(ann: nn.Module, batches: list[Tensor], pipeline: Pipeline) -> list[SpikingModel]:
+    """Calibrate in two "processes"; returns the model of each."""
+    barrier, board, models = threading.Barrier(2, timeout=60), [None, None], list[Any]([None, None])
+
+    def calibrate(rank: int) -> None:
+        connected = Threads(rank, 2, barrier, board)
+        models[rank], _ = run_calibration(ann, list(batches), pipeline, connected, Observer())
+
+    threads = [threading.Thread(target=calibrate, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(model.status == "calibrated" for model in models)
+    return models
 
 
 def by_channel(values: Tensor, like: Tensor) -> Tensor:

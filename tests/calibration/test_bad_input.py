@@ -92,6 +92,13 @@ def test_shares_are_complete_and_without_padding(rank, world_size, size):
     assert all(torch.equal(chunk, images[index]) for chunk, index in zip(chunks, indices, strict=True))
 
 
+def test_images_of_one_size_share_chunks_wherever_they_stand():
+    images = [torch.full((1, 1 + i % 2), float(i)) for i in range(7)]
+    parts, indices = shard(images, 0, 1, 3)
+    assert [index.tolist() for index in indices] == [[0, 2, 4], [1, 3, 5], [6]]
+    assert [part[:, 0].tolist() for part in parts] == [index.tolist() for index in indices]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
 def test_weights_that_are_not_finite(value):
     ann = toy(PlainConv)

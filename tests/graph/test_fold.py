@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torchvision.ops import FrozenBatchNorm2d
 
 from snn_lightning.graph import normalise
 from snn_lightning.graph.passes.fold import fold_into, scale_and_shift
@@ -82,6 +83,19 @@ def test_every_kind_of_batch_norm_folds(
 ) -> None:
     ann = nn.Sequential(conv(3, 6, 3, groups=groups, bias=groups == 1), norm(6), nn.ReLU())
     assert operators(randomise_batch_norms(ann).eval(), torch.randn(shape)) == [conv.__name__, "Activation"]
+
+
+@pytest.mark.parametrize("conv", [nn.Conv2d(3, 6, 3, bias=False), nn.ConvTranspose2d(3, 6, 3)])
+def test_a_frozen_batch_norm_folds_as_any_other(conv: nn.Module) -> None:
+    norm = randomise_batch_norms(nn.BatchNorm2d(6))
+    frozen = FrozenBatchNorm2d(6)
+    frozen.load_state_dict({k: v for k, v in norm.state_dict().items() if "num_batches" not in k})
+    x = torch.randn(4, 3, 7, 7)
+    anns = [nn.Sequential(conv, part, nn.ReLU()).eval() for part in (norm, frozen)]
+    assert [operators(ann, x) for ann in anns] == [[type(conv).__name__, "Activation"]] * 2
+    assert torch.equal(*(normalise(ann, x)(x) for ann in anns))
+    alone = nn.Sequential(nn.ReLU(), frozen)
+    assert operators(alone, torch.randn(4, 6, 7, 7)) == ["Activation", "Affine"]
 
 
 def test_a_linear_layers_batch_norm_folds() -> None:

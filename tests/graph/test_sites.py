@@ -211,6 +211,8 @@ FORMS: dict[str, Callable[..., Any]] = {
     "F.avg_pool2d": lambda s, x: F.avg_pool2d(F.relu(s.conv(x)), 3, 2, 1, count_include_pad=False),
     "F.adaptive_max_pool2d": lambda s, x: F.adaptive_max_pool2d(F.relu(s.conv(x)), (2, 3)),
     "F.interpolate": lambda s, x: F.interpolate(F.relu(s.conv(x)), scale_factor=2, mode="bilinear"),
+    "F.interpolate to a size": lambda s, x: F.interpolate(F.relu(s.conv(x)), x.shape[-2:]),
+    "F.max_pool2d of one value": lambda s, x: F.max_pool2d(F.relu(s.conv(x)), 1, 2, ceil_mode=True),
     "F.pad": lambda s, x: F.pad(F.relu(s.conv(x)), (1, 2, 0, 1), value=0.5),
     "F.dropout": lambda s, x: F.dropout(F.relu(s.conv(x)), 0.5, s.training),
     "tuple": lambda s, x: (F.relu(s.conv(x)), s.conv(x)),
@@ -225,6 +227,18 @@ def test_every_form_of_operator_computes_the_same(form: str) -> None:
     assert len(network.sites) >= 1
     assert {node.op for node in network.nodes.values()} <= set(OPERATORS)
     assert_equal(ann, network, images(5))
+
+
+@torch.no_grad()
+def test_upsampling_adapts_to_a_size_that_is_computed_and_not_to_a_constant() -> None:
+    def up(size: Callable[[torch.Tensor], Any]) -> tuple[nn.Module, nn.Module]:
+        ann = net(lambda s, x: F.interpolate(F.max_pool2d(F.relu(s.conv(x)), 2), size(x)))
+        return ann, normalise(ann, torch.rand(2, 3, 8, 8))
+
+    x = torch.rand(2, 3, 12, 16)
+    for size in (lambda x: x.shape[-2:], lambda x: (x.shape[2], x.size(3)), lambda x: (8, 8)):
+        ann, network = up(size)
+        torch.testing.assert_close(network(x), ann(x))
 
 
 def test_nested_outputs_keep_their_structure() -> None:

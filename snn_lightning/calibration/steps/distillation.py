@@ -16,7 +16,7 @@ from snn_lightning.calibration.steps.base import FinalStep, register_step
 from snn_lightning.calibration.steps.minibatch_sgd import MinibatchDescent
 from snn_lightning.calibration.walk.context import StepReport
 from snn_lightning.calibration.walk.network_context import NetworkContext
-from snn_lightning.errors import CalibrationError
+from snn_lightning.calibration.walk.places import alike
 from snn_lightning.graph.ir import INPUT
 from snn_lightning.settings import check_positive, check_whole
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
@@ -97,19 +97,16 @@ class NetworkLoop:
     Args:
         settings: of the step.
         context: the network.
-
-    Raises:
-        CalibrationError: the images differ in size.
     """
 
     def __init__(self, settings: Distillation, context: NetworkContext) -> None:
         self.settings, self.context = settings, context
         self.leaves = list(context.ann.schedule.outputs)
-        shapes: set[torch.Size] = set()
         with torch.no_grad():
-            parts = [self._ann(entry.get(), shapes) for entry in context.images]
-        self.targets = [torch.cat(leaf) for leaf in zip(*parts, strict=True)]
-        squares = [torch.linalg.vector_norm(t, dtype=torch.float64).square() for t in self.targets]
+            parts = [self._ann(entry.get()) for entry in context.images]
+        # A tuple of chunks for each output.
+        self.targets = list(zip(*parts, strict=True))
+        squares = [_squared_norm(target) for target in self.targets]
         # The mean square of an image's outputs, so that the loss is a relative error.
         norm = context.communicator.sum(torch.stack(squares)) / context.total
         self.norms = [max(n, torch.finfo(torch.float32).tiny) for n in norm.tolist()]
@@ -137,7 +134,7 @@ class NetworkLoop:
     def error(self) -> float:
         """Return the relative squared error of the outputs, a mean over them, on all images."""
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        for rows in torch.arange(len(self.targets[0]), device=self.device).split(self._at_once):
+        for rows in self._parts(torch.arange(sum(map(len, self.context.indices)))):
             loss += self._loss(rows)
         return self.context.communicator.sum(loss).item() / self.context.total
 
@@ -191,33 +188,36 @@ class NetworkLoop:
         """Images whose gradients are in memory at the same time."""
         return max(1, self.context.snn.rows // self.context.snn.timesteps)
 
-    def _loss_and_gradients(self, rows: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
-        total, gradients = torch.zeros((), device=self.device), list[Tensor]()
+    def _loss_and_gradients(self, rows: Tensor) -> Iterator[tuple[Tensor, Sequence[Tensor]]]:
         parameters = [p for group in self.groups for p in group["params"]]
-        for part in rows.split(self._at_once):
+        for part in self._parts(rows):
             loss = self._loss(part) / self.settings.batch_size
-            new = torch.autograd.grad(loss, parameters)
-            gradients = [a + b for a, b in zip(gradients, new, strict=True)] if gradients else list(new)
-            total = total + loss.detach()
-        return total, gradients
+            yield loss, torch.autograd.grad(loss, parameters)
+
+    def _parts(self, rows: Tensor) -> Iterator[Tensor]:
+        for same in self.context.of_one_size(rows):
+            yield from same.split(self._at_once)
 
     def _loss(self, rows: Tensor) -> Tensor:
-        """Return the sum of the images' squared errors, each over the mean square of the ANN's outputs."""
+        """Return the sum of the squared errors of images of one size, over an image's mean square."""
         snn = self.context.snn
         readouts = snn.readouts(self.context.take(rows))
         losses = [
-            (readouts[snn.network.schedule.outputs[leaf]] - target[rows]).square().sum() / norm
+            (readouts[snn.network.schedule.outputs[leaf]] - self.context.take(rows, target)).square().sum()
+            / norm
             for leaf, target, norm in zip(self.leaves, self.targets, self.norms, strict=True)
         ]
         return torch.stack(losses).mean()
 
-    def _ann(self, x: Tensor, shapes: set[torch.Size]) -> list[Tensor]:
-        """Return the ANN's outputs on a chunk of images of the same size as those in `shapes`."""
-        shapes.add(x.shape[1:])
-        if len(shapes) > 1:
-            raise CalibrationError(
-                "The calibration images differ in size: distillation needs images of one size. Crop them, or "
-                "leave it out with distillation=None."
-            )
+    def _ann(self, x: Tensor) -> list[Tensor]:
         values = self.context.ann.run_operators(self.context.ann.nodes, {INPUT: x})
         return [values[leaf] for leaf in self.leaves]
+
+
+def _squared_norm(chunks: Sequence[Tensor]) -> Tensor:
+    """Return the sum of all squares, float64."""
+    sizes = alike([chunk.shape[1:] for chunk in chunks])
+    norms = [
+        torch.linalg.vector_norm(torch.cat([chunks[i] for i in size]), dtype=torch.float64) for size in sizes
+    ]
+    return torch.stack(norms).square().sum()

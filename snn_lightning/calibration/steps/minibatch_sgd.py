@@ -10,8 +10,9 @@ from torch import Tensor
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.errors import CalibrationError
 
-LossAndGradients = Callable[[Tensor], tuple[Tensor, Sequence[Tensor]]]
-"""From the rows of this process's images in a mini-batch: its share of the loss, and of the gradients."""
+LossAndGradients = Callable[[Tensor], Iterator[tuple[Tensor, Sequence[Tensor]]]]
+"""From the rows of this process's images in a mini-batch, on the CPU: parts of the loss and of the gradients,
+which add up to its share."""
 
 
 class MinibatchDescent:
@@ -80,9 +81,8 @@ class MinibatchDescent:
         try:
             if failure is not None:
                 raise failure
-            if len(rows):
-                loss, gradients = self.loss_and_gradients(rows.to(like.device))
-                torch.cat([*(g.reshape(-1) for g in gradients), loss.detach()[None]], out=flat[:-1])
+            for loss, gradients in self.loss_and_gradients(rows):
+                flat[:-1] += torch.cat([*(g.reshape(-1) for g in gradients), loss.detach()[None]])
         except Exception as error:
             flat.zero_()
             flat[-1], failure = 1.0, error

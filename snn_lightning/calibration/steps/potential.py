@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.calibration.steps.base import Step, register_step
 from snn_lightning.calibration.steps.bias import Bias
 from snn_lightning.calibration.walk.context import RelativeError, StageContext, StepReport
-from snn_lightning.errors import CalibrationError
 from snn_lightning.settings import check_choice, check_whole
 from snn_lightning.spiking.neurons.dynamics import per_channel
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
@@ -24,7 +22,7 @@ class Potential(Step):
 
     Args:
         images: how many calibration images it uses; None for all (the paper: 128).
-        granularity: "neuron", or "channel" where the input size varies (PC B.4).
+        granularity: "neuron" or "channel". Where the input size varies it is "channel" by itself (PC B.4).
 
     Example:
         >>> from snn_lightning import ACP, calibrate
@@ -53,25 +51,14 @@ class Potential(Step):
         neuron = context.unit
         if not isinstance(neuron, IFNeuron):
             return Bias(self.images).run(context)
-        error, total = RelativeError(context.device), None
+        sizes = self.granularity == "neuron" and not context.one_size()
+        channelwise = self.granularity == "channel" or sizes
+        error, total = RelativeError(context.device), torch.zeros((), dtype=torch.float64)
         for x, rate in context.simulate(self.images, hold=True):
             part = error.add(x, rate)
-            if self.granularity == "neuron":
-                part = (x - rate).sum(0, dtype=torch.float64)
-            if total is not None and total.shape != part.shape:
-                raise _sizes_differ(context, part)
-            total = part if total is None else total + part
-        assert total is not None
-        if context.communicator.broadcast(tuple(total.shape)) != tuple(total.shape):
-            raise _sizes_differ(context, total)
+            total = total + (part if channelwise else (x - rate).sum(0, dtype=torch.float64))
         mean = context.communicator.sum(total) / context.count(self.images)
         shift = (context.timesteps * mean).to(neuron.v_init.dtype)
         neuron.v_init = per_channel(neuron.v_init, shift[None]) + shift
-        return StepReport(error.value(context.communicator), details={"largest": shift.abs().max().item()})
-
-
-def _sizes_differ(context: StageContext, part: Tensor) -> CalibrationError:
-    return CalibrationError(
-        f"The activation at '{context.stage.name}' has shape {tuple(part.shape)} on some images and another "
-        "on others: the calibration images differ in size. Use potential.granularity=channel."
-    )
+        details = {"largest": shift.abs().max().item(), **({"channelwise": 1.0} if sizes else {})}
+        return StepReport(error.value(context.communicator), details=details)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -14,6 +15,7 @@ from snn_lightning.calibration.images import count_images
 from snn_lightning.calibration.steps.base import Step, register_step
 from snn_lightning.calibration.steps.minibatch_sgd import MinibatchDescent, own_rows
 from snn_lightning.calibration.walk.context import RelativeError, StageContext, StepReport
+from snn_lightning.calibration.walk.places import Places
 from snn_lightning.graph.operators import traits_of
 from snn_lightning.settings import check_interval, check_positive, check_whole
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
@@ -108,7 +110,8 @@ class LayerLoop:
         self.weights = [cast(nn.Parameter, m.weight) for m in synapses if traits_of(m).weighted]
         self.unit = cast("IFNeuron | Readout", context.unit)
         if self.weights:
-            self.targets, self.inputs = context.targets(), context.input_rates()
+            self.gathered = context.gathered()
+            self.places = Places([part.indices for part in self.gathered])
 
     def run(self) -> list[tuple[int, float]]:
         """Run all iterations; returns the loss curve as some twenty (iteration, loss) pairs."""
@@ -137,11 +140,11 @@ class LayerLoop:
 
     def error(self) -> float:
         """Return the relative error of the expected rate over the whole calibration set."""
-        total = RelativeError(self.targets.device)
-        size = max(self.settings.batch_size, 1)
-        for start in range(0, len(self.targets), size):
-            rows = slice(start, start + size)
-            total.add(self.targets[rows], self._predict({k: v[rows] for k, v in self.inputs.items()}))
+        total = RelativeError(self.context.device)
+        for part in self.gathered:
+            for start in range(0, len(part.targets), self.settings.batch_size):
+                rows = slice(start, start + self.settings.batch_size)
+                total.add(part.targets[rows], self._predict({k: v[rows] for k, v in part.inputs.items()}))
         return total.value(self.context.communicator)
 
     def curvature(self, images: int) -> float:
@@ -150,42 +153,51 @@ class LayerLoop:
         The current is linear in the weights, so that `J v` is a difference of two currents.
         """
         communicator = self.context.communicator
-        inputs, _ = self._batch(own_rows(torch.arange(images), communicator).to(self.targets.device))
+        batches = [inputs for inputs, _ in self._batches(own_rows(torch.arange(images), communicator))]
         generator = torch.Generator().manual_seed(self.context.seed)
         direction = [torch.randn(w.shape, generator=generator).to(w) for w in self.weights]
         eigenvalue = 0.0
         with torch.no_grad():
-            before = self._current(inputs)
-        positions = before.shape[2:].numel()
+            before = [self._current(inputs) for inputs in batches]
         size = 1e-2 * torch.cat([w.flatten() for w in self.weights]).norm().item() or 1.0
         for _ in range(POWER_ITERATIONS):
-            norm = torch.cat([d.flatten() for d in direction]).norm()
-            direction = [d / norm.clamp(min=1e-30) for d in direction]
-            with torch.no_grad():
-                kept = [w.clone() for w in self.weights]
-                for weight, part in zip(self.weights, direction, strict=True):
-                    weight.add_(part, alpha=size)
-                moved = (self._current(inputs) - before) / size
-                for weight, old in zip(self.weights, kept, strict=True):
-                    weight.copy_(old)
-            current = self._current(inputs)
-            gradients = torch.autograd.grad(current, self.weights, grad_outputs=moved)
-            scale = 2.0 / (images * positions)
-            flat = communicator.sum(torch.cat([g.flatten() for g in gradients]) * scale)
+            flat = torch.cat([d.flatten() for d in direction])
+            direction = [d / flat.norm().clamp(min=1e-30) for d in direction]
+            with torch.no_grad(), self._moved(direction, size):
+                moved = [
+                    (self._current(inputs) - old) / size for inputs, old in zip(batches, before, strict=True)
+                ]
+            flat = torch.zeros_like(flat)
+            for inputs, part in zip(batches, moved, strict=True):
+                gradients = torch.autograd.grad(self._current(inputs), self.weights, grad_outputs=part)
+                flat += torch.cat([g.flatten() for g in gradients]) * (2.0 / (images * _positions(part)))
+            flat = communicator.sum(flat)
             parts = flat.split([w.numel() for w in self.weights])
             direction = [part.view_as(w) for part, w in zip(parts, self.weights, strict=True)]
             eigenvalue = flat.norm().item()
         return max(eigenvalue, 1e-12)
 
-    def _loss_and_gradients(self, rows: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
-        inputs, target = self._batch(rows)
-        difference = (self._predict(inputs) - target).square()
-        loss = difference.sum() / (self.settings.batch_size * difference.shape[2:].numel())
-        return loss, torch.autograd.grad(loss, self.weights)
+    @contextmanager
+    def _moved(self, direction: Sequence[Tensor], size: float) -> Iterator[None]:
+        """Move the weights for a while."""
+        kept = [w.clone() for w in self.weights]
+        for weight, part in zip(self.weights, direction, strict=True):
+            weight.add_(part, alpha=size)
+        yield
+        for weight, old in zip(self.weights, kept, strict=True):
+            weight.copy_(old)
 
-    def _batch(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the inputs and targets of some images."""
-        return {key: value[rows] for key, value in self.inputs.items()}, self.targets[rows]
+    def _loss_and_gradients(self, rows: Tensor) -> Iterator[tuple[Tensor, Sequence[Tensor]]]:
+        for inputs, target in self._batches(rows):
+            difference = (self._predict(inputs) - target).square()
+            loss = difference.sum() / (self.settings.batch_size * _positions(difference))
+            yield loss, torch.autograd.grad(loss, self.weights)
+
+    def _batches(self, rows: Tensor) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """Yield the inputs and targets of some images, those of each size together."""
+        for number, _, positions in self.places.split(rows):
+            part, positions = self.gathered[number], positions.to(self.context.device)
+            yield {key: value[positions] for key, value in part.inputs.items()}, part.targets[positions]
 
     def _current(self, inputs: Mapping[str, Tensor]) -> Tensor:
         stage = self.context.stage
@@ -193,3 +205,7 @@ class LayerLoop:
 
     def _predict(self, inputs: Mapping[str, Tensor]) -> Tensor:
         return self.unit.expected_rate(self._current(inputs), self.context.timesteps)
+
+
+def _positions(current: Tensor) -> int:
+    return current.shape[2:].numel()

@@ -146,12 +146,16 @@ class Entry:
         cache: that it belongs to.
         device: where `get` gives it.
         tensor: what is stored.
+
+    Attributes:
+        size: in bytes.
+        shape: of the tensor.
     """
 
     def __init__(self, cache: Cache, device: torch.device, tensor: Tensor) -> None:
         self.cache, self.device = cache, device
         self.tensor: Tensor | None = tensor
-        self.size = _size(tensor)
+        self.size, self.shape = _size(tensor), tensor.shape
         self.path: Path | None = None
 
     def get(self) -> Tensor:

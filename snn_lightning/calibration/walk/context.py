@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from snn_lightning.calibration.walk.cache import Cache, Entry, StoredSpikes
 from snn_lightning.calibration.walk.communicator import Communicator
-from snn_lightning.errors import CalibrationError
+from snn_lightning.calibration.walk.places import alike
 from snn_lightning.graph.ir import Stage
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.spiking import kernels
@@ -38,6 +39,21 @@ class StepReport:
     before: float
     after: float = float("nan")
     details: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Calibration images of one size.
+
+    Args:
+        indices: their numbers in the whole set, `[N]`.
+        targets: the ANN's activations, `[N, C, ...]`.
+        inputs: means over time of everything the stage reads, `[N, ...]`, by name.
+    """
+
+    indices: Tensor
+    targets: Tensor
+    inputs: dict[str, Tensor]
 
 
 @dataclass
@@ -195,14 +211,6 @@ class StageContext:
 
         return self._once(("mean", key, i), lambda: mean_over_time(parts, self.timesteps))
 
-    def input_rates(self) -> dict[str, Tensor]:
-        """Return the mean over time of everything the stage reads, all images of this process, `[N, ...]`.
-
-        They lie in the cache's workspace.
-        """
-        chunks = range(len(self.indices))
-        return {key: self._gather(self.input_rate(key, i) for i in chunks) for key in self.inputs}
-
     @torch.no_grad()
     def ann_value(self, key: str, i: int) -> Tensor:
         """Return what the ANN's operators of the stage give at `key` on chunk `i`, `[n, ...]`."""
@@ -243,28 +251,39 @@ class StageContext:
             self._remembered[key] = self.cache.put(value)
         return value
 
-    def targets(self) -> Tensor:
-        """Return the ANN's activations, all images of this process, `[N, C, ...]`, in the cache's workspace.
+    def gathered(self) -> list[Gathered]:
+        """Return all images of this process, those of each size together, in the cache's workspace."""
+        return [
+            Gathered(
+                torch.cat([self.indices[i] for i in chunks]),
+                self._gather(chunks, lambda i: self.activations[i].get()),
+                {key: self._gather(chunks, partial(self.input_rate, key)) for key in self.inputs},
+            )
+            for chunks in alike([self._shapes(i) for i in range(len(self.indices))])
+        ]
 
-        Raises:
-            CalibrationError: the images differ in size.
-        """
-        return self._gather(entry.get() for entry in self.activations)
+    def _shapes(self, i: int) -> tuple[torch.Size, ...]:
+        """Return the shapes, without the images, of what the stage reads and gives on chunk `i`."""
+        entries = [self.activations[i], *(stored[i] for stored in self.ann_inputs.values())]
+        return tuple(entry.shape[1:] for entry in entries)
 
-    def _gather(self, chunks: Iterator[Tensor]) -> Tensor:
+    def _gather(self, chunks: Sequence[int], get: Callable[[int], Tensor]) -> Tensor:
         result, start = torch.empty(0), 0
-        for chunk in chunks:
+        for i in chunks:
+            chunk = get(i)
             if start == 0:
-                count = sum(len(index) for index in self.indices)
+                count = sum(len(self.indices[i]) for i in chunks)
                 result = self.cache.workspace((count, *chunk.shape[1:]), chunk)
-            if chunk.shape[1:] != result.shape[1:]:
-                raise CalibrationError(
-                    f"The activations at '{self.stage.name}' differ in size, and so do the calibration "
-                    "images: weight calibration needs images of one size. Crop them, or use LCP."
-                )
             result[start : start + len(chunk)] = chunk
             start += len(chunk)
         return result
+
+    def one_size(self) -> bool:
+        """Whether the activation has one shape on all images, over all processes."""
+        mine = {tuple(entry.shape[1:]) for entry in self.activations}
+        first = self.communicator.broadcast(min(mine))
+        differ = torch.tensor(float(mine != {first}), device=self.device)
+        return self.communicator.sum(differ).item() == 0
 
     def forget_chunk(self, i: int) -> None:
         """Free the held currents of chunk `i`."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from snn_lightning.calibration.walk.cache import Entry
 from snn_lightning.calibration.walk.communicator import Communicator
+from snn_lightning.calibration.walk.places import Places, alike
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.spiking.model import SpikingModel
 
@@ -21,7 +23,7 @@ class NetworkContext:
     Args:
         ann: the normalised ANN.
         snn: the spiking model; calibrated in place.
-        images: chunks `[n, ...]` in the cache, all but the last of one length.
+        images: chunks `[n, ...]` in the cache, the images of each of one size.
         indices: numbers of each chunk's images in the whole calibration set, `[n]`.
         total: number of images of the whole set, over all processes.
         communicator: connects the processes.
@@ -38,15 +40,30 @@ class NetworkContext:
     seed: int
     iteration: Callable[[int, int, float], None]
 
-    def take(self, rows: Tensor) -> Tensor:
-        """Return some of this process's images, `[n, ...]`; a chunk of which none is wanted is not read.
+    def of_one_size(self, rows: Tensor) -> Iterator[Tensor]:
+        """Yield parts of `rows`, numbers among this process's images, `[n]`: the images of each size."""
+        for _, where, _ in self._sizes.split(rows):
+            yield rows[where]
+
+    def take(self, rows: Tensor, chunks: Sequence[Tensor] | None = None) -> Tensor:
+        """Return something of some images, `[n, ...]`; a chunk of which none is wanted is not read.
 
         Args:
-            rows: their numbers among this process's images, `[n]`, all different.
+            rows: their numbers among this process's images, `[n]`, all different; of one size.
+            chunks: what is returned of them, chunk by chunk; the images themselves by default.
         """
-        size, rows = len(self.indices[0]), rows.cpu()
-        order = rows.argsort()
-        chunks, counts = (rows[order] // size).unique_consecutive(return_counts=True)
-        wanted = (rows[order] % size).split(counts.tolist())
-        parts = [self.images[i].get()[part] for i, part in zip(chunks.tolist(), wanted, strict=True)]
-        return torch.cat(parts)[order.argsort()]
+        parts, order = [], []
+        for i, where, positions in self._chunks.split(rows):
+            chunk = self.images[i].get() if chunks is None else chunks[i]
+            parts.append(chunk[positions])
+            order.append(where)
+        return torch.cat(parts)[torch.cat(order).argsort()]
+
+    @cached_property
+    def _chunks(self) -> Places:
+        return Places(self.indices)
+
+    @cached_property
+    def _sizes(self) -> Places:
+        sizes = alike([image.shape[1:] for image in self.images])
+        return Places([torch.cat([self.indices[i] for i in chunks]) for chunks in sizes])

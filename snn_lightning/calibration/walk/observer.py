@@ -139,7 +139,8 @@ def _stage_line(record: StageRecord, total: int) -> str:
         parts.append(f"threshold {record.threshold[0]:.3g}-{record.threshold[1]:.3g}")
     for step, numbers in record.steps.items():
         if step != "threshold":
-            parts.append(f"{step} {numbers['before']:.3f}->{numbers['after']:.3f}")
+            word = " channelwise" if numbers.get("channelwise") else ""
+            parts.append(f"{step}{word} {numbers['before']:.3f}->{numbers['after']:.3f}")
     parts.append(f"error {record.error:.3f}")
     if record.firing_rate is not None:
         parts.append(f"rate {record.firing_rate:.3f}")

@@ -179,6 +179,13 @@ class Lowering(fx.Interpreter):
         assert self._current is not None
         return self.env[self._current]
 
+    def is_computed(self, position: int, name: str) -> bool:
+        """Whether an argument of the present call, or a part of it, is the result of other calls."""
+        node, found = self._current, list[fx.Node]()
+        assert node is not None
+        fx.node.map_arg((node.args[position : position + 1], node.kwargs.get(name)), found.append)
+        return bool(found)
+
     def result_shape(self) -> tuple[int, ...]:
         """Return the shape of the present call's result behind the batch; the batch must be first."""
         shape = tuple(self.result().shape)

@@ -94,6 +94,12 @@ class IFNeuron(Unit):
 
     def _shaped(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return initial potential, threshold and bias so that they broadcast over `like`, in its dtype."""
+        if self.v_init.dim() > 1 and self.v_init.shape != like.shape[1:]:
+            raise SettingsError(
+                f"Neurons with initial potentials of shape {tuple(self.v_init.shape)} get a current of "
+                f"{tuple(like.shape[1:])}: the input has another size than the calibration images. For "
+                "inputs of any size calibrate with potential.granularity=channel, or on images of several."
+            )
         start, v_th, bias = (per_channel(p, like).to(like.dtype) for p in (self.v_init, self.v_th, self.bias))
         return start, v_th, bias
 

@@ -166,10 +166,16 @@ def test_images_of_different_sizes():
     torch.manual_seed(0)
     layers = (nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     ann = nn.Sequential(*layers).eval()
-    sizes = [torch.randn(40, 3, size, size) for size in (8, 10)]
-    pipeline = Best(4, weights=None, potential=None)
-    with pytest.raises(CalibrationError, match="distillation needs images of one size"):
-        calibrate(ann, sizes, pipeline, progress=False)
+    sizes = [torch.randn(20, 3, size, size) for size in (8, 10)]
+    pipeline = Best(4, weights=None, potential=None, distillation=Distillation(40, batch_size=16))
+    model = calibrate(ann, sizes, pipeline, progress=False)
+    numbers = model.records[-1]["steps"]["distillation"]
+    assert numbers["kept"] == 1.0
+    assert numbers["after"] < 0.8 * numbers["before"]
+    with torch.no_grad():
+        target, output = (torch.cat([net(x) for x in sizes]) for net in (ann, model))
+    expected = ((output - target).square().sum() / target.square().sum()).item()
+    assert numbers["after"] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(

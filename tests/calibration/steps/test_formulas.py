@@ -4,11 +4,21 @@ import pytest
 import torch
 from torch import nn
 
-from snn_lightning import ACP, LCP, Bias, Max, Potential, Weights, calibrate
+from snn_lightning import ACP, LCP, Best, Bias, Distillation, Max, Potential, Weights, calibrate
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.calibration.walk.context import RelativeError
-from snn_lightning.errors import CalibrationError, SettingsError
-from tests.calibration.support import Custom, Probe, activations, literal_simulation, make_loop
+from snn_lightning.errors import SettingsError
+from tests.calibration.support import (
+    Custom,
+    Probe,
+    activations,
+    in_two_threads,
+    largest_difference,
+    literal_simulation,
+    make_loop,
+    parameters,
+    same_bits,
+)
 from tests.toys import PlainConv, Residual, Vector, inputs, toy
 
 
@@ -175,14 +185,43 @@ def test_images_of_two_sizes(pipeline):
     assert next(iter(model.neurons.values())).v_init.shape == (4,)
 
 
-def test_potential_of_each_neuron_needs_images_of_one_size():
-    with pytest.raises(CalibrationError, match=r"images differ in size\. Use potential\.granularity=channel"):
-        calibrate(Pooled(), two_sizes(), Custom(4, first=Potential()), progress=False)
+def test_potentials_are_those_of_channels_where_sizes_vary():
+    torch.manual_seed(0)
+    ann = Pooled()
+    neuron, channel, one_size = (
+        calibrate(ann, sizes, Custom(4, first=Potential(granularity=granularity)), progress=False)
+        for granularity, sizes in (
+            ("neuron", two_sizes()),
+            ("channel", two_sizes()),
+            ("neuron", two_sizes()[:1]),
+        )
+    )
+    assert same_bits(neuron, channel)
+    # The readout behind the mean has one size all the same.
+    models = (neuron, channel, one_size)
+    words = [[r["steps"]["potential"].get("channelwise") for r in model.records] for model in models]
+    assert words == [[1.0, None], [None, None], [None, None]]
+    assert one_size.neurons["relu"].v_init.shape == (4, 8, 8)
 
 
-def test_weights_need_images_of_one_size():
-    with pytest.raises(CalibrationError, match="weight calibration needs images of one size"):
-        calibrate(Pooled(), two_sizes(), ACP(4, weights=Weights(2, batch_size=4)), progress=False)
+@pytest.mark.parametrize("order", ["one after the other", "mixed"])
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        Custom(4, first=Potential()),
+        ACP(4, weights=Weights(5, batch_size=4, images=9)),
+        Best(4, distillation=Distillation(5, batch_size=4, images=9)),
+    ],
+    ids=["potential", "acp", "best"],
+)
+def test_two_processes_equal_one_on_images_of_two_sizes(order, pipeline):
+    torch.manual_seed(0)
+    ann, batches = Pooled(), two_sizes()
+    if order == "mixed":
+        batches = [x[i : i + 1] for i in range(5) for x in batches]
+    one, two = calibrate(ann, batches, pipeline, progress=False), in_two_threads(ann, batches, pipeline)
+    assert same_bits(*two)
+    assert largest_difference(parameters(one), parameters(two[0])) < 1e-4
 
 
 def test_repeats_of_the_bias_are_so_many_bias_steps():

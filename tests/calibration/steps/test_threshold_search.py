@@ -1,6 +1,5 @@
 """Threshold and initial potential by simulation: what is chosen, and that nothing else matters."""
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,21 @@ from snn_lightning.analysis.cost.operations import estimate_cost
 from snn_lightning.analysis.cost.timing import Prices, estimate_seconds
 from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.calibration.api import run_calibration
-from snn_lightning.calibration.images import shard
 from snn_lightning.calibration.walk.communicator import Communicator
-from snn_lightning.calibration.walk.loop import CalibrationLoop
 from snn_lightning.calibration.walk.observer import Observer
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph import normalise
 from snn_lightning.spiking import Neuron
-from tests.calibration.support import Custom, Probe, largest_difference, make_loop, parameters, run, same_bits
+from tests.calibration.support import (
+    Custom,
+    Probe,
+    in_two_threads,
+    largest_difference,
+    make_loop,
+    parameters,
+    run,
+    same_bits,
+)
 from tests.toys import Bottleneck, MaxPooled, PlainConv, Residual, inputs, toy
 
 FEW = NeuronSearch(factors=(0.7, 1.0, 1.4), potentials=(0.3, 0.5, 0.7))
@@ -268,56 +274,14 @@ def test_the_cost_model_counts_repeats_and_candidates() -> None:
     assert twice.peak_bytes == costs[0].peak_bytes
 
 
-class Threads(Communicator):
-    """Two "processes" that are threads of this one."""
-
-    def __init__(self, rank: int, world_size: int, barrier: threading.Barrier, board: list[Any]) -> None:
-        self.rank, self.world_size, self._barrier, self._board = rank, world_size, barrier, board
-
-    def _all(self, value: Any) -> list[Any]:
-        self._board[self.rank] = value
-        self._barrier.wait()
-        values = list(self._board)
-        self._barrier.wait()
-        return values
-
-    def sum(self, tensor: Tensor) -> Tensor:
-        return torch.stack(self._all(tensor)).sum(0)
-
-    def max(self, tensor: Tensor) -> Tensor:
-        return torch.stack(self._all(tensor)).amax(0)
-
-    def broadcast(self, value: Any) -> Any:
-        return self._all(value)[0]
-
-    def barrier(self) -> None:
-        self._barrier.wait()
-
-
 @pytest.mark.parametrize("images", [33, 2])
 def test_two_processes_equal_one(images: int) -> None:
     ann, data = toy(Residual), inputs(Residual, images)
     steps = {"first": NeuronSearch((0.8, 1.0, 1.2), (0.4, 0.6), images=min(images - 1, 20))}
     pipeline = Custom(4, **steps, second=Bias(repeats=2))
-    one, barrier, board = run(ann, data, pipeline), threading.Barrier(2, timeout=60), [None, None]
-    loops = []
-    for rank in range(2):
-        loop = make_loop(ann, data, pipeline)
-        chunks, indices = shard([data], rank, 2, 8)
-        connected = Threads(rank, 2, barrier, board)
-        loops.append(
-            CalibrationLoop(
-                loop.ann, loop.snn, pipeline, chunks, indices, images, connected, Observer(), None
-            )
-        )
-    threads = [threading.Thread(target=loop.run) for loop in loops]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(loop.snn.status == "calibrated" for loop in loops)
-    assert same_bits(loops[0].snn, loops[1].snn)
-    assert largest_difference(parameters(loops[0].snn), parameters(one)) < 1e-5
+    one, two = run(ann, data, pipeline), in_two_threads(ann, [data], pipeline)
+    assert same_bits(*two)
+    assert largest_difference(parameters(two[0]), parameters(one)) < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -50,10 +50,11 @@ def test_equals_a_literal_loop():
         name = context.stage.operators[-1]
         linear = context.snn.network.operators[name]
         loop = LayerLoop(Weights(batch_size=BATCH), context)
-        (inputs_,) = loop.inputs.values()
+        (gathered,) = loop.gathered
+        (inputs_,) = gathered.inputs.values()
         unit, seed = context.unit, 7 * 100_003 + len(expected)
         if context.stage.kind == "neuron":
-            weight = literal_sgd(linear.weight, linear.bias, unit, inputs_, loop.targets, seed, rate)
+            weight = literal_sgd(linear.weight, linear.bias, unit, inputs_, gathered.targets, seed, rate)
             expected[name], units[name] = weight, linear.weight.clone()
 
     settings = Weights(ITERATIONS, learning_rate=rate, batch_size=BATCH)
@@ -64,6 +65,32 @@ def test_equals_a_literal_loop():
     for name, weight in expected.items():
         torch.testing.assert_close(loop.snn.network.operators[name].weight, weight, atol=1e-6, rtol=1e-5)
         assert (weight - units[name]).abs().max() > 1e-4
+
+
+def test_a_mini_batch_of_two_sizes_is_the_mean_over_its_images():
+    ann = toy(PlainConv)
+    batches = [torch.randn(5, 3, size, 8) for size in (8, 6)]
+    chosen, losses = torch.tensor([7, 1, 9, 4]), []
+
+    def compare(context):
+        damage(context)
+        if not (loop := LayerLoop(Weights(batch_size=4), context)).weights:
+            return
+        for weight in loop.weights:
+            weight.requires_grad_(True)
+        images = [next(loop._batches(row)) for row in chosen.split(1)]
+        errors = [(loop._predict(inputs_) - x).square() for inputs_, x in images]
+        expected = torch.stack([error[..., None].flatten(2).mean(2).sum() for error in errors]).mean()
+        parts = list(loop._loss_and_gradients(chosen))
+        losses.append(len(parts))
+        torch.testing.assert_close(sum(loss for loss, _ in parts), expected)
+        sums = [sum(got) for got in zip(*(gradients for _, gradients in parts), strict=True)]
+        torch.testing.assert_close(sums, list(torch.autograd.grad(expected, loop.weights)))
+        for weight in loop.weights:
+            weight.requires_grad_(False)
+
+    calibrate(ann, batches, Custom(4, first=Probe(compare)), progress=False)
+    assert losses == [2, 2, 2]
 
 
 @pytest.mark.parametrize("cls", [PlainConv, Residual, Bottleneck])
@@ -121,7 +148,7 @@ def test_curvature_is_the_largest_eigenvalue_of_the_hessian():
 
     def measure(context):
         loop = LayerLoop(Weights(batch_size=BATCH), context)
-        (rates,), (weight,) = loop.inputs.values(), loop.weights
+        (rates,), (weight,) = loop.gathered[0].inputs.values(), loop.weights
         weight.requires_grad_(True)
         hessian = 2 / COUNT * rates.T @ rates
         found[context.stage.name] = loop.curvature(COUNT), torch.linalg.eigvalsh(hessian)[-1].item()

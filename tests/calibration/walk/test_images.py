@@ -6,7 +6,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from snn_lightning import LCP, Best, Distillation
 from snn_lightning.calibration.api import run_calibration
-from snn_lightning.calibration.images import collect_images
+from snn_lightning.calibration.images import collect_images, shard
+from snn_lightning.calibration.walk.cache import Cache
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.calibration.walk.network_context import NetworkContext
 from snn_lightning.calibration.walk.observer import Observer
@@ -85,3 +86,18 @@ def test_images_are_taken_by_their_numbers_in_any_order():
     context = NetworkContext(loop.ann, loop.snn, loop.values[INPUT].ann, loop.indices, **rest)
     for rows in ([7], [39, 0, 32, 31, 5], list(range(40))[::-1]):
         assert torch.equal(context.take(torch.tensor(rows)), images[rows])
+
+
+def test_images_of_several_sizes_are_taken_by_size():
+    images = [torch.full((1, 3, 8 + i % 3, 8), float(i)) for i in range(20)]
+    chunks, indices = shard(images, 1, 2, 3)
+    rest = {"total": 20, "communicator": Communicator(), "seed": 0, "iteration": lambda *args: None}
+    context = NetworkContext(None, None, [Cache().put(chunk) for chunk in chunks], indices, **rest)
+    rows = torch.tensor([9, 2, 0, 5, 1])
+    parts = list(context.of_one_size(rows))
+    assert sorted(torch.cat(parts).tolist()) == [0, 1, 2, 5, 9]
+    for part in parts:
+        got = context.take(part)
+        # Row k is image 2 k + 1 of the set.
+        assert got[:, 0, 0, 0].tolist() == (2 * part + 1).tolist()
+        assert torch.equal(context.take(part, [index.float() for index in indices]), got[:, 0, 0, 0])

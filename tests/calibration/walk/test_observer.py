@@ -51,6 +51,14 @@ def test_the_bar_shows_stages_and_the_time_left(clock: Clock) -> None:
     assert (bar.completed, bar.total) == (22.0, 40.0)
 
 
+def test_the_line_says_where_potentials_are_those_of_channels() -> None:
+    console = Console(file=io.StringIO())
+    record = StageRecord(0, "one", "neuron", "", error=0.1)
+    record.steps = {"potential": {"before": 0.2, "after": 0.1, "channelwise": 1.0}}
+    RichObserver(console).stage_finished(record, 1)
+    assert "potential channelwise 0.200->0.100" in console.file.getvalue()
+
+
 def test_without_costs_all_stages_count_the_same(clock: Clock) -> None:
     observer = RichObserver(Console(file=io.StringIO()), clock)
     observer.stage_started(0, 4, "one", False)

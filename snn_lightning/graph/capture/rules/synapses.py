@@ -29,12 +29,15 @@ BATCH_NORM = "BatchNorm"
 
 @module_rule(*MODULES)
 def _known_module(low: Lowering, module: nn.Module, x: Value) -> Value:
-    settings = settings_of(module)
     if isinstance(module, nn.Flatten):
-        return flatten(low, x, settings["start_dim"], settings["end_dim"])
+        return flatten(low, x, module.start_dim, module.end_dim)
     if getattr(module, "return_indices", False):
         raise Unsupported("the indices of a max pool can't be used; set return_indices=False")
-    name = known_class(module).__name__
+    if traits_of(module).pools == "max" and getattr(module, "kernel_size", 0) in (1, (1,), (1, 1), (1, 1, 1)):
+        # It compares nothing, and so needs no gate: the "mean" of each value by itself is the same.
+        average: Any = traits_of(module).average
+        module = average(1, module.stride, ceil_mode=module.ceil_mode)
+    name, settings = known_class(module).__name__, settings_of(module)
     if isinstance(module, nn.Linear) and len(x.shape) > 2:
         name = PositionwiseLinear.__name__
     # Built anew: a subclass, a parametrisation or a hook of the user's stays behind, its weight does not.
@@ -136,7 +139,7 @@ for _dims in (1, 2, 3):
 
 
 @function_rule(F.batch_norm)
-def _batch_norm(
+def batch_norm(
     low: Lowering,
     x: Value,
     mean: Tensor | None,
@@ -147,6 +150,7 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Value:
+    """Write `(x - mean) / sqrt(var + eps) * weight + bias` with constants `[C]`."""
     if training or mean is None or var is None:
         raise Unsupported("it normalises by the statistics of the batch; use running statistics in eval mode")
     module = nn.BatchNorm1d(mean.numel(), eps, affine=False)
@@ -203,4 +207,9 @@ def _interpolate(
     **ignored: Any,
 ) -> Value:
     size = tuple(size) if isinstance(size, Sequence) else size
+    if low.is_computed(1, "size"):
+        # From shapes, which a network of any size keeps the ratio of.
+        factors = {a / b for a, b in zip(low.result().shape[2:], x.shape[2:], strict=True)}
+        if len(factors) == 1 and (factor := factors.pop()).is_integer():
+            size, scale_factor = None, factor
     return _known_module(low, nn.Upsample(size, scale_factor, mode, align_corners), x)

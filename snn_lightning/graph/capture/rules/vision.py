@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from functools import cache
+from typing import cast
+
+from torch import Tensor, nn
 
 from snn_lightning.graph.capture.lowering import Lowering, Value
-from snn_lightning.graph.capture.registry import function_rule
+from snn_lightning.graph.capture.registry import function_rule, module_rule
 from snn_lightning.graph.capture.rules.identity import identity
 from snn_lightning.graph.capture.rules.shapes import narrow
+from snn_lightning.graph.capture.rules.synapses import batch_norm
 
 
 def register_torchvision() -> None:
@@ -23,6 +27,7 @@ def _register() -> None:
     from torchvision.models import swin_transformer
 
     function_rule(ops.stochastic_depth)(identity)
+    module_rule(ops.FrozenBatchNorm2d)(_frozen_batch_norm)
     # Hidden from torch.fx, not public, and so perhaps not there in another version of torchvision.
     if (function := getattr(swin_transformer, "_patch_merging_pad", None)) is not None:
         function_rule(function)(_patch_merging)
@@ -39,3 +44,10 @@ def _patch_merging(low: Lowering, x: Value) -> Value:
         part = narrow(low, x, 1, row, size[0] - row, 2)
         parts.append(narrow(low, part, 2, column, size[1] - column, 2))
     return low.add("Cat", parts, {"dim": 3})
+
+
+def _frozen_batch_norm(low: Lowering, module: nn.Module, x: Value) -> Value:
+    mean, var, weight, bias = (
+        cast(Tensor, part) for part in (module.running_mean, module.running_var, module.weight, module.bias)
+    )
+    return batch_norm(low, x, mean, var, weight, bias, eps=cast(float, module.eps))
