@@ -258,7 +258,8 @@ class _Counter(Interpreter[_Flow]):
 
     def average(self, name: str) -> None:
         """Let later windows read numbers instead of spikes."""
-        self.values[name] = _Flow(self.values[name].value)
+        if name in self.values:
+            self.values[name] = _Flow(self.values[name].value)
 
     def _count(self, node: Node, synapses: nn.Module, x: _Flow) -> None:
         macs = operations(synapses, torch.ones_like(x.value))

@@ -17,7 +17,7 @@ from snn_lightning.graph.capture.bounded import plain_activations
 from snn_lightning.graph.capture.choice import Choice
 from snn_lightning.graph.capture.lowering import Lowering, Obstacle
 from snn_lightning.graph.capture.rules.vision import register_torchvision
-from snn_lightning.graph.capture.trace import copied, trace, unwrap
+from snn_lightning.graph.capture.trace import copied, describe_path, trace, unwrap
 from snn_lightning.graph.ir import INPUT
 from snn_lightning.graph.network import StageNetwork, require_sites
 from snn_lightning.graph.operators import traits_of
@@ -73,9 +73,27 @@ def normalise(
         ):
             for part in (sample[:1], sample):
                 _check_equal(ann(part.clone()), _run(network, part), "output")
+            _check_apart(network, sample)
             for part in others:
                 _check_size(ann, network, part, sample)
     return network
+
+
+def _check_apart(network: StageNetwork, sample: Tensor) -> None:
+    """Refuse analog operators that mix images: a spiking network cuts batches as it likes."""
+    analog = [name for name, operator in network.operators.items() if traits_of(operator).analog]
+    if not analog or len(sample) < 2:
+        return
+    beside, alone_ = (network.run_operators(network.nodes, {INPUT: x}) for x in (sample, sample[:1]))
+    for name in analog:
+        first, by_itself = beside[name][:1].double(), alone_[name].double()
+        if not (first - by_itself).norm() <= LARGEST_ERROR * by_itself.norm().clamp(min=1e-12):
+            node = network.nodes[name]
+            raise ConversionError(
+                f"{network.title(name).removeprefix('analog ')} in {describe_path(node.path)} gives an image "
+                "something else where other images are beside it; keep the images of a batch apart (an RNN: "
+                "batch_first=True)."
+            )
 
 
 def _run(network: StageNetwork, x: Tensor) -> Any:

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from snn_lightning.graph.ir import INPUT, Fire, Free, Instruction, Node, Region, Run, Stage, tree_leaves
-from snn_lightning.graph.passes.partition import changing, partition, tail_of, units_of
+from snn_lightning.graph.passes.partition import partition, tail_of, temporal_values, units_of
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Schedule:
         windows: for each value that another stage reads, the window in which it is computed.
         lifetimes: for each of them, the index of the last stage that reads it; of one that no stage reads,
             of its own stage.
+        changing: for each window the values that change in time there; all others are static or means.
     """
 
     stages: tuple[Stage, ...]
@@ -34,16 +35,7 @@ class Schedule:
     temporal: frozenset[str]
     windows: Mapping[str, int]
     lifetimes: Mapping[str, int]
-
-    @cached_property
-    def changing(self) -> dict[int, frozenset[str]]:
-        """For each window the values that change in time there; all others are static or means."""
-        return {
-            region.window: frozenset(
-                key for key in self.temporal if self.windows.get(key, region.window) == region.window
-            )
-            for region in self.regions
-        }
+    changing: Mapping[int, frozenset[str]]
 
     @cached_property
     def runs(self) -> dict[str, tuple[Run, ...]]:
@@ -67,7 +59,7 @@ def make_schedule(nodes: Mapping[str, Node], output: Any, gates: Collection[str]
     read = [*tree_leaves(output), *(key for name in tail for key in nodes[name].inputs)]
     leaves = [key for key in dict.fromkeys(read) if key not in tail]
     stages = partition({name: node for name, node in nodes.items() if name not in tail}, leaves, gates)
-    temporal, outputs = changing(nodes, stages), {leaf: _unit(stages, leaf) for leaf in leaves}
+    temporal, outputs = temporal_values(nodes, stages), {leaf: _unit(stages, leaf) for leaf in leaves}
     lifetimes, windows = dict[str, int](), {INPUT: 0}
     for index, stage in enumerate(stages):
         lifetimes |= dict.fromkeys((*stage.inputs, stage.name, *stage.exports), index)
@@ -82,7 +74,11 @@ def make_schedule(nodes: Mapping[str, Node], output: Any, gates: Collection[str]
         means = (key for key, own in windows.items() if own == window and read_by.get(key, 0) > window)
         units = {stage.name for stage in stages}
         regions.append(Region(window, once, parts, tuple(k for k in means if k in temporal or k in units)))
-    return Schedule(stages, outputs, tail, tuple(regions), temporal, windows, lifetimes)
+    changing = {
+        region.window: frozenset(key for key in temporal if windows.get(key, region.window) == region.window)
+        for region in regions
+    }
+    return Schedule(stages, outputs, tail, tuple(regions), temporal, windows, lifetimes, changing)
 
 
 def _part(

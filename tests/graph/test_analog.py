@@ -550,3 +550,23 @@ def test_nothing_in_front_of_a_site_is_a_tail() -> None:
     with pytest.raises(ConversionError) as caught:
         normalise(ann, torch.rand(4, 3, 8, 8))
     assert [obstacle.operator for obstacle in caught.value.obstacles] == ["tanh", "sigmoid"]
+
+
+def test_what_changes_something_in_place_in_front_of_a_site_is_no_tail() -> None:
+    def changed(s: Any, x: Tensor) -> Tensor:
+        h = s.conv(x).relu()
+        torch.sigmoid_(h)
+        return s.second(h).relu()
+
+    with pytest.raises(ConversionError, match="sigmoid_ in the top module"):
+        normalise(net(changed), torch.rand(4, 3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "body", [lambda s, x: F.softmax(s.conv(x).relu(), 0), lambda s, x: s.conv(x).relu().softmax(0)]
+)
+def test_an_operator_that_mixes_images_is_refused(body: Any) -> None:
+    with pytest.raises(
+        ConversionError, match="softmax in the top module gives an image something else where"
+    ):
+        normalise(net(body), torch.rand(4, 3, 8, 8))

@@ -22,6 +22,8 @@ from snn_lightning import (
 from snn_lightning.analysis.energy import measure_energy
 from snn_lightning.analysis.mismatch import measure_mismatch
 from snn_lightning.calibration.pipelines import Pipeline
+from snn_lightning.calibration.walk.resume import fingerprint
+from snn_lightning.graph import normalise, prepare
 from snn_lightning.spiking.units import Unit
 
 X = torch.rand(12, 3, 6, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -172,7 +174,7 @@ def test_the_walk_fires_every_stage_on_what_a_simulation_delivers(name: str, pip
 @pytest.mark.parametrize("name", ["excited", "pooled"])
 def test_distillation_goes_through_the_windows(name: str) -> None:
     ann, x = ann_of(name).float(), X.float()
-    pipeline = Best(4, distillation=Distillation(60, batch_size=12, step_size=0.003), analog=CASES[name][1])
+    pipeline = Best(4, distillation=Distillation(150, batch_size=12, step_size=0.003), analog=CASES[name][1])
     steps = calibrate(ann, [x], pipeline, progress=False).records[-1]["steps"]
     assert steps["distillation"]["after"] < steps["distillation"]["before"]
 
@@ -193,3 +195,83 @@ def test_analog_multiplications_are_counted_once() -> None:
     assert second.analog == second.ann == second.multiplications == 5 * 3 + 3 * 4
     assert (second.accumulates, first.analog, last.analog) == (0, 0, 0)
     assert last.accumulates > 0
+
+
+class Tailed(nn.Module):
+    """A norm in between, and a norm at the end."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.a, self.b, self.own = nn.Linear(3, 5), nn.Linear(5, 4), Scaled(scale)
+        self.norm, self.last = nn.LayerNorm(5), nn.LayerNorm(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.b(F.relu(self.own(self.norm(F.relu(self.a(x.mean((2, 3)))))))))
+
+
+class Scaled(nn.Module):
+    """Has a number that no state says."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+TAILED = ("norm", "own")
+
+
+def test_distillation_leaves_analog_operators_as_they_are() -> None:
+    torch.manual_seed(0)
+    ann, x = Tailed().eval(), torch.randn(24, 3, 2, 2)
+    pipeline = Best(2, weights=None, distillation=Distillation(100, batch_size=12), analog=TAILED)
+    snn = calibrate(ann, [x], pipeline, progress=False)
+    assert snn.records[-1]["steps"]["distillation"]["kept"] == 1
+    for name, operator in snn.network.operators.items():
+        changed = [not torch.equal(p, q) for p, q in zip(*both(ann, snn, name), strict=True)]
+        assert any(changed) == isinstance(operator, nn.Linear), name
+
+
+def both(ann: nn.Module, snn: SpikingModel, name: str) -> tuple[list[Tensor], list[Tensor]]:
+    plain = convert(ann, X.float(), 4, analog=TAILED).network.operators[name]
+    return list(plain.parameters()), list(snn.network.operators[name].parameters())
+
+
+@pytest.mark.parametrize("pipeline", ["acp", "best"])
+def test_weights_that_no_gradient_reaches_stay(pipeline: str) -> None:
+    class Chosen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            chosen = self.b(F.relu(self.a(x.mean((2, 3))))).argmax(1)
+            return F.relu(F.embedding(chosen, self.b.weight))
+
+    settings: dict[str, Pipeline] = {
+        "acp": ACP(4, weights=Weights(3, batch_size=8), analog="auto"),
+        "best": Best(4, distillation=Distillation(3, batch_size=8), analog="auto"),
+    }
+    assert calibrate(Chosen().eval(), [X.float()], settings[pipeline], progress=False).status == "calibrated"
+
+
+def test_an_output_of_an_early_window_is_counted() -> None:
+    report = measure_energy(spiking("twice", 4), X)
+    assert all(stage.spikes > 0 for stage in report.stages if stage.kind == "neuron")
+
+
+def test_compiled_before_it_ever_ran() -> None:
+    snn = spiking("excited", 3)
+    compiled = torch.compile(snn, fullgraph=True, backend="eager")(X)
+    assert torch.allclose(compiled, snn(X), atol=1e-12)
+
+
+def test_what_a_module_of_ones_own_computes_tells_calibrations_apart() -> None:
+    x, keys = X.float(), set()
+    for scale in (1.0, 9.0):
+        torch.manual_seed(0)
+        network = prepare(normalise(Tailed(scale).eval(), x, analog=TAILED), x)
+        keys.add(fingerprint(network, LCP(4, analog=TAILED), [x]))
+    assert len(keys) == 2

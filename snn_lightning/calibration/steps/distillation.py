@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.calibration.images import count_images
 from snn_lightning.calibration.steps.base import FinalStep, register_step
-from snn_lightning.calibration.steps.minibatch_sgd import MinibatchDescent
+from snn_lightning.calibration.steps.minibatch_sgd import MinibatchDescent, gradients
 from snn_lightning.calibration.walk.context import StepReport
 from snn_lightning.calibration.walk.network_context import NetworkContext
 from snn_lightning.calibration.walk.places import alike
 from snn_lightning.graph.ir import INPUT
+from snn_lightning.graph.operators import traits_of
 from snn_lightning.settings import check_positive, check_whole
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 
@@ -150,7 +151,7 @@ class NetworkLoop:
         self.groups: list[dict[str, Any]] = []
         buffers: list[tuple[IFNeuron, str]] = []
         self.limits: list[tuple[Tensor, Tensor, float | None]] = []
-        for parameter in snn.parameters():
+        for parameter in self._synapses():
             self._train(parameter, step * parameter.detach().abs().mean().item())
         for name, unit in snn.neurons.items():
             scale = unit.v_th.mean().item()
@@ -169,6 +170,13 @@ class NetworkLoop:
                 neuron._buffers[key] = getattr(neuron, key).detach()
             for parameter in snn.parameters():
                 parameter.grad = None
+
+    def _synapses(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters of what spikes; analog operators, and what is behind the last unit, stay."""
+        network = self.context.snn.network
+        for name, operator in network.operators.items():
+            if not traits_of(operator).analog and name not in network.schedule.tail:
+                yield from operator.parameters()
 
     def _train(self, tensor: Tensor, rate: float) -> None:
         self.groups.append({"params": [tensor.requires_grad_(True)], "lr": rate})
@@ -192,7 +200,7 @@ class NetworkLoop:
         parameters = [p for group in self.groups for p in group["params"]]
         for part in self._parts(rows):
             loss = self._loss(part) / self.settings.batch_size
-            yield loss, torch.autograd.grad(loss, parameters)
+            yield loss, gradients(loss, parameters)
 
     def _parts(self, rows: Tensor) -> Iterator[Tensor]:
         for same in self.context.of_one_size(rows):

@@ -15,6 +15,19 @@ LossAndGradients = Callable[[Tensor], Iterator[tuple[Tensor, Sequence[Tensor]]]]
 which add up to its share."""
 
 
+def gradients(output: Tensor, parameters: Sequence[Tensor], weight: Tensor | None = None) -> list[Tensor]:
+    """Return the gradients of `output`, times `weight`; zero where an operator passes none on.
+
+    Args:
+        output: a loss, or anything else with `weight`.
+        parameters: that may be behind it.
+        weight: of the output's shape.
+    """
+    if not output.requires_grad:
+        return [torch.zeros_like(parameter) for parameter in parameters]
+    return list(torch.autograd.grad(output, parameters, weight, allow_unused=True, materialize_grads=True))
+
+
 class MinibatchDescent:
     """Steps of an optimizer with cosine decay; every process works on its share of each mini-batch.
 

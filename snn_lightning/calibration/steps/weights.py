@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.calibration.images import count_images
 from snn_lightning.calibration.steps.base import Step, register_step
-from snn_lightning.calibration.steps.minibatch_sgd import MinibatchDescent, own_rows
+from snn_lightning.calibration.steps.minibatch_sgd import MinibatchDescent, gradients, own_rows
 from snn_lightning.calibration.walk.context import RelativeError, StageContext, StepReport
 from snn_lightning.calibration.walk.places import Places
 from snn_lightning.graph.operators import traits_of
@@ -169,8 +169,8 @@ class LayerLoop:
                 ]
             flat = torch.zeros_like(flat)
             for inputs, part in zip(batches, moved, strict=True):
-                gradients = torch.autograd.grad(self._current(inputs), self.weights, grad_outputs=part)
-                flat += torch.cat([g.flatten() for g in gradients]) * (2.0 / (images * _positions(part)))
+                found = gradients(self._current(inputs), self.weights, part)
+                flat += torch.cat([g.flatten() for g in found]) * (2.0 / (images * _positions(part)))
             flat = communicator.sum(flat)
             parts = flat.split([w.numel() for w in self.weights])
             direction = [part.view_as(w) for part, w in zip(parts, self.weights, strict=True)]
@@ -191,7 +191,7 @@ class LayerLoop:
         for inputs, target in self._batches(rows):
             difference = (self._predict(inputs) - target).square()
             loss = difference.sum() / (self.settings.batch_size * _positions(difference))
-            yield loss, torch.autograd.grad(loss, self.weights)
+            yield loss, gradients(loss, self.weights)
 
     def _batches(self, rows: Tensor) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         """Yield the inputs and targets of some images, those of each size together."""

@@ -7,13 +7,16 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from snn_lightning import files
 from snn_lightning.calibration.pipelines import Pipeline
 from snn_lightning.errors import CheckpointError
 from snn_lightning.files import read_checkpoint, save_checkpoint, tensor_bytes
+from snn_lightning.graph.ir import INPUT
 from snn_lightning.graph.network import StageNetwork
+from snn_lightning.graph.operators.analog import AnalogModule
 
 
 def fingerprint(network: StageNetwork, pipeline: Pipeline, images: Iterable[Tensor]) -> str:
@@ -24,10 +27,17 @@ def fingerprint(network: StageNetwork, pipeline: Pipeline, images: Iterable[Tens
         pipeline: its settings.
         images: all calibration images, in order.
     """
-    state = sorted(network.state_dict().items())
+    state, images = sorted(network.state_dict().items()), list(images)
     parameters = (part for name, value in state for part in (name.encode(), tensor_bytes(value)))
     settings = repr((network.spec(), pipeline)).encode()
-    return files.fingerprint(chain([settings], parameters, map(tensor_bytes, images)))
+    outputs: list[Tensor] = []
+    if any(isinstance(m, AnalogModule) and m.module for m in network.operators.values()):
+        # The code and the attributes of the user's own modules show in what they give.
+        device = next((tensor.device for tensor in network.state_dict().values()), images[0].device)
+        with torch.no_grad():
+            values = network.run_operators(network.nodes, {INPUT: images[0][:1].to(device)})
+        outputs = [value for _, value in sorted(values.items())]
+    return files.fingerprint(chain([settings], parameters, map(tensor_bytes, (*images, *outputs))))
 
 
 class PartialCheckpoint:

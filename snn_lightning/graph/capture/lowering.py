@@ -88,6 +88,7 @@ class Lowering(fx.Interpreter):
         self._current: fx.Node | None = None
         self.sites: set[fx.Node] = set()
         self.refused: list[fx.Node] = []
+        self.changing: list[fx.Node] = []
 
     def lower(self, sample: Tensor) -> StageNetwork:
         """Return the network in plain operators.
@@ -119,6 +120,10 @@ class Lowering(fx.Interpreter):
     def tail(self) -> set[str]:
         """Return the names of the refused calls, if all stand behind the last site; else none."""
         behind, stack = set[fx.Node](), list(self.refused)
+        if self.changing:
+            # What it changes in place may be read under any name by all that comes after it.
+            nodes = list(self.graph.nodes)
+            stack += nodes[min(map(nodes.index, self.changing)) :]
         while stack:
             node = stack.pop()
             if node not in behind:
@@ -257,6 +262,7 @@ class Lowering(fx.Interpreter):
                 raise
         except Unsupported as reason:
             self.refused.append(node)
+            self.changing += [node] if self.changed else []
             pattern = name if describable(self, node) else surrounding(node)
             self.obstacles.append(Obstacle(name, module_path(node), source_line(node), str(reason), pattern))
         return _stand_in(node.name, result)

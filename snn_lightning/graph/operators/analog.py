@@ -131,7 +131,7 @@ class Analog(nn.Module):
             return self.get_buffer(f"constant_{content}")
         if key == "rows":
             row = self.get_buffer(f"constant_{content}")
-            return row.expand(len(inputs[0]), *row.shape[1:])
+            return row.expand(inputs[0].shape[0], *row.shape[1:])
         if key == "dict":
             return {name: self._filled(item, inputs) for name, item in content.items()}
         if key == "slice":
@@ -183,11 +183,11 @@ class AnalogFunction(Analog):
         super().__init__(**call)
         if function not in functions():
             raise ValueError(f"{function!r} is no function that a network may call")
-        self.function, self.title = function, f"analog {function.rpartition('.')[2]}"
+        self.function, self.title = functions()[function], f"analog {function.rpartition('.')[2]}"
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the function returns."""
-        return functions()[self.function](*args, **kwargs)
+        return self.function(*args, **kwargs)
 
 
 @register_operator

@@ -115,7 +115,7 @@ def partition(nodes: Mapping[str, Node], leaves: Iterable[str], gates: Collectio
     return tuple(replace(s, exports=tuple(k for k in s.operators if k in read_later)) for s in stages)
 
 
-def changing(nodes: Mapping[str, Node], stages: Iterable[Stage]) -> frozenset[str]:
+def temporal_values(nodes: Mapping[str, Node], stages: Iterable[Stage]) -> frozenset[str]:
     """Return the names of all values that change from time step to time step when their stage runs."""
     timing, names = timings(nodes), set[str]()
     for stage in stages:
