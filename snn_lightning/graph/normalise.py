@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -70,10 +71,21 @@ def normalise(
             own_precision("float32", sample.device),
         ):
             for part in (sample[:1], sample):
-                _check_equal(ann(part.clone()), network(part), "output")
+                _check_equal(ann(part.clone()), _run(network, part), "output")
             for part in others:
                 _check_size(ann, network, part, sample)
     return network
+
+
+def _run(network: StageNetwork, x: Tensor) -> Any:
+    try:
+        return network(x)
+    except Exception as error:  # what is left analog may raise anything
+        raise ConversionError(
+            f"The normalised graph fails on {len(x)} of the inputs, where the ANN does not: {error}. Its "
+            "forward computes with the size of the batch, or with values; leave the module analog that does, "
+            "or make its forward a pure function of the input."
+        ) from error
 
 
 def _check_size(ann: nn.Module, network: StageNetwork, x: Tensor, sample: Tensor) -> None:
@@ -208,7 +220,8 @@ def _check_equal(expected: Any, got: Any, where: str) -> None:
                 "inputs, or find the operator in the ANN that divides by zero or overflows."
             )
         scale = cast(float, expected.double().norm().item())
-        error = (expected.double() - got.double()).norm().item() / max(scale, 1e-12)
+        same = expected.shape == got.shape
+        error = (expected.double() - got.double()).norm().item() / max(scale, 1e-12) if same else math.inf
         if not error < LARGEST_ERROR:
             raise ConversionError(
                 f"The normalised graph does not reproduce the ANN: relative error {error:.2g} at its {where} "

@@ -109,6 +109,12 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
         ("scaled_dot_product_attention",),
         lambda s, x: F.scaled_dot_product_attention(y := s.conv(x).relu(), y, y, scale=0.5),
     ),
+    "class token": (
+        ("cat",),
+        lambda s, x: torch.cat(
+            [s.conv.bias.view(1, 4, 1, 1).expand(x.shape[0], 4, 6, 6), F.relu(s.conv(x))], 1
+        ),
+    ),
     "static": (("std", "truediv"), lambda s, x: s.conv(x / x.std((1, 2, 3), keepdim=True)).relu()),
     "type": (("cumsum",), lambda s, x: s.conv(x).relu().cumsum(1, dtype=torch.float32)),
     "tuple of sizes": (("expand_as",), lambda s, x: s.conv(x).relu().mean((2, 3), True).expand_as(s.conv(x))),
@@ -356,6 +362,12 @@ class Placed(nn.Module):
 def test_what_can_not_be_left_analog(part: nn.Module, body: Callable[..., Any], message: str) -> None:
     with pytest.raises(ConversionError, match=message):
         normalise(together(part, body), torch.randn(2, 3, 8, 8), analog=("part",))
+
+
+def test_a_size_of_the_batch_is_no_setting() -> None:
+    ann = net(lambda s, x: s.conv(x).relu().mean(1, keepdim=True).expand(x.shape[0], 4, 6, 6))
+    with pytest.raises(ConversionError, match=r"does not reproduce the ANN: .* the batch size"):
+        normalise(ann, images(5), analog=("auto",))
 
 
 def test_an_analog_result_without_batch_is_no_output() -> None:

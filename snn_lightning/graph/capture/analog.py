@@ -37,7 +37,7 @@ def leave_analog(low: Lowering, node: fx.Node) -> Any:
     inputs: list[Value] = []
     constants: list[Tensor] = []
     args, kwargs = (
-        _template(fx.node.map_arg(part, found.__getitem__), inputs, constants)
+        _template(fx.node.map_arg(part, found.__getitem__), inputs, constants, low.batch)
         for part in (node.args, node.kwargs)
     )
     operator, settings, inner = _operator(low, node)
@@ -92,7 +92,7 @@ def _written_mask(low: Lowering, node: fx.Node) -> Any:
         return leave_analog(low, node)
 
 
-def _template(part: Any, inputs: list[Value], constants: list[Tensor]) -> Any:
+def _template(part: Any, inputs: list[Value], constants: list[Tensor], batch: int = 1) -> Any:
     """Return arguments as a template, see `operators.analog`; notes the values and tensors in it."""
     if isinstance(part, Unbatched):
         raise Unsupported(UNBATCHED)
@@ -100,12 +100,11 @@ def _template(part: Any, inputs: list[Value], constants: list[Tensor]) -> Any:
         inputs.append(part)
         return {"value": len(inputs) - 1}
     if isinstance(part, Tensor):
-        constants.append(part)
-        return {"constant": len(constants) - 1}
+        return _constant(part, constants, batch)
     if isinstance(part, dict) and all(isinstance(key, str) for key in part):
-        return {"dict": {key: _template(item, inputs, constants) for key, item in part.items()}}
+        return {"dict": {key: _template(item, inputs, constants, batch) for key, item in part.items()}}
     if isinstance(part, tuple | list):
-        items = [_template(item, inputs, constants) for item in part]
+        items = [_template(item, inputs, constants, batch) for item in part]
         return items if isinstance(part, list) else tuple(items)
     if isinstance(part, slice):
         return {"slice": (part.start, part.stop, part.step)}
@@ -114,6 +113,14 @@ def _template(part: Any, inputs: list[Value], constants: list[Tensor]) -> Any:
     if isinstance(part, torch.dtype):
         return {"dtype": str(part).removeprefix("torch.")}
     return _plain(part)
+
+
+def _constant(tensor: Tensor, constants: list[Tensor], batch: int) -> dict[str, int]:
+    """Note a constant; of one that is repeated for every input, such as a class token, one row."""
+    repeated = tensor.dim() > 1 and tensor.shape[0] == batch > 1 and not tensor.is_meta
+    repeated = repeated and bool((tensor == tensor[:1]).all())
+    constants.append(tensor[:1] if repeated else tensor)
+    return {"rows" if repeated else "constant": len(constants) - 1}
 
 
 def _plain(part: Any) -> Any:

@@ -2,7 +2,8 @@
 
 The arguments of a call are kept as a template of plain numbers, strings, tuples and lists. In it a dict with
 one key stands for what is not plain: `{"value": i}` for the i-th value that the operator reads, `{"constant":
-i}` for a tensor that it has, `{"dict": ...}`, `{"slice": ...}`, `{"dtype": ...}` and `{"ellipsis": ...}`.
+i}` for a tensor that it has, `{"rows": i}` for one that is the same for every input, `{"dict": ...}`,
+`{"slice": ...}`, `{"dtype": ...}` and `{"ellipsis": ...}`.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Analog(nn.Module):
 
     def _check(self, constants: int) -> None:
         found = [*_references(self.template[0]), *_references(tuple(self.template[1].values()))]
-        if any(key == "constant" and not 0 <= index < constants for key, index in found):
+        if any(key != "value" and not 0 <= index < constants for key, index in found):
             raise ValueError("it has not all the constants that it calls with")
         self.reads = len({index for key, index in found if key == "value"})
         """Number of values that it reads."""
@@ -128,6 +129,9 @@ class Analog(nn.Module):
             return inputs[content]
         if key == "constant":
             return self.get_buffer(f"constant_{content}")
+        if key == "rows":
+            row = self.get_buffer(f"constant_{content}")
+            return row.expand(len(inputs[0]), *row.shape[1:])
         if key == "dict":
             return {name: self._filled(item, inputs) for name, item in content.items()}
         if key == "slice":
@@ -149,7 +153,7 @@ def _references(part: Any) -> Iterator[tuple[str, int]]:
             yield from _references(item)
     elif isinstance(part, dict):
         key, content = _only_item(part)
-        if key in ("value", "constant") and type(content) is int:
+        if key in ("value", "constant", "rows") and type(content) is int:
             yield key, content
         elif key == "dict" and isinstance(content, dict):
             yield from _references(tuple(content.values()))
