@@ -122,7 +122,7 @@ def lower(ann: nn.Module, sample: Tensor, analog: str | Sequence[str] = ()) -> S
 
 def _lowered(ann: nn.Module, sample: Tensor, choice: Choice) -> StageNetwork:
     try:
-        network = Lowering(trace(ann, choice), choice).lower(sample)
+        network = Lowering(trace(ann, choice, sample), choice).lower(sample)
     except ConversionError as error:
         places = [obstacle.path for obstacle in error.obstacles if isinstance(obstacle, Obstacle)]
         if places and choice.widen(places):
