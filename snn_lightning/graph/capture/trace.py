@@ -94,19 +94,36 @@ class _Tracer(fx.Tracer):
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """Return what sizes, types and devices decide; nothing that depends on numbers."""
-        value = self._plain(obj)
+        value = self.plain(obj)
         return super().to_bool(obj) if value is None or isinstance(value, torch.Tensor) else bool(value)
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         """Go through a tuple or list, whose length is known."""
-        value = self._plain(obj)
-        return (obj[i] for i in range(len(value))) if isinstance(value, tuple | list) else super().iter(obj)
+        value, parts = self.plain(obj), cast(Any, obj)
+        return (parts[i] for i in range(len(value))) if isinstance(value, tuple | list) else super().iter(obj)
 
-    def _plain(self, obj: fx.Proxy) -> Any:
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """Return what stands for the result of a call."""
+        return _Proxy(node, self)
+
+    def plain(self, obj: fx.Proxy) -> Any:
+        """Return a value as far as it is known without numbers; None where it isn't."""
         try:
             return self.form.plain(obj.node)
         except Exception:  # whatever the user's code raises where there are no numbers
             return None
+
+
+class _Proxy(fx.Proxy):
+    """Stands for the result of a call, whose device is known."""
+
+    tracer: _Tracer
+
+    @property
+    def device(self) -> Any:
+        """The device, by which the user's code may choose an autocast."""
+        value = self.tracer.plain(self)
+        return value.device if isinstance(value, torch.Tensor) else fx.proxy.Attribute(self, "device")
 
 
 def _as_it_is(module: nn.Module) -> nn.Module:
