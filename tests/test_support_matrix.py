@@ -13,7 +13,7 @@ from snn_lightning.graph.capture.lowering import FUNCTION_RULES, MODULE_RULES
 from snn_lightning.graph.capture.remedies import REMEDIES
 from snn_lightning.graph.report import ConversionReport
 
-from .graph.support_page import NAMES, SECTIONS, page, row, rows_of
+from .graph.support_page import NAMES, SECTIONS, counts, page, row, rows_of
 from .graph.weightless import activation_calls
 from .graph.zoo import CLASSIFIERS, FAMILIES, MEMBERS, SEGMENTERS, TIMM, Found, examine
 
@@ -113,6 +113,15 @@ def test_everything_else_on_the_page_is_true() -> None:
     text = PAGE.read_text()
     assert page(rows_of(text, NAMES)) == text, STALE
     assert set(QUICK) <= set(NAMES)
+
+
+def test_the_readme_says_how_many_convert() -> None:
+    rows = rows_of(PAGE.read_text(), NAMES)
+    count, whole, auto = counts(rows, CLASSIFIERS)
+    families, *converted = counts(rows, MEMBERS)
+    line = f"""{whole} of torchvision's {count} classifiers do whole; {auto} more with `analog="auto"`, """
+    line += f"as do {sum(converted)} of timm's {families} families"
+    assert line in " ".join((PAGE.parents[1] / "README.md").read_text().split())
 
 
 def test_every_public_rule_is_on_the_page() -> None:

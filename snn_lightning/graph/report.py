@@ -85,10 +85,13 @@ class ConversionReport:
             return ["Neurons: not known, older files don't say"]
         size = " x ".join(map(str, self.shapes[INPUT]))
         others = any(len(shape) > 1 for name, shape in self.shapes.items() if name != INPUT)
-        return [
+        lines = [
             f"Neurons: {sum(self.neurons.values()):,} for one input of {size}, the size of the sample"
             + ("; other sizes have more or fewer" if others else "")
         ]
+        if self.share is not None:
+            lines.append(f"Synapses: {self.share:.1%} of the multiply-accumulates receive spikes")
+        return lines
 
     def __str__(self) -> str:
         if self.problem and not self.obstacles:

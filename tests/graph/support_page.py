@@ -109,7 +109,7 @@ def page(rows: Mapping[str, str]) -> str:
         _summary(rows, SEGMENTERS),
         tables[1],
         "## torchvision's detectors",
-        "Of a detector a part is converted, `network=\"backbone.body\"` or `network=\"backbone\"`, which has "
+        'Of a detector a part is converted, `network="backbone.body"` or `network="backbone"`, which has '
         "the feature pyramid too; see [Lightning](lightning.md). The rest stays as it is, and its "
         "multiply-adds are not in the numbers.",
         tables[2],
@@ -133,10 +133,15 @@ def page(rows: Mapping[str, str]) -> str:
     return "\n\n".join("\n".join(map(_wrapped, part.split("\n"))) for part in parts) + "\n"
 
 
-def _summary(rows: Mapping[str, str], names: Iterable[str]) -> str:
+def counts(rows: Mapping[str, str], names: Iterable[str]) -> tuple[int, int, int]:
+    """Return how many networks there are, how many convert whole, and how many only with `analog="auto"`."""
     shares = [[*rows[name].split(" | "), "", ""][1:3] for name in names]
-    whole, auto = (sum("%" in cells[column] for cells in shares) for column in (0, 1))
-    return f'Of {len(shares)}, {whole} convert whole, and {auto} more with `analog="auto"`.'
+    return len(shares), sum("%" in whole for whole, _ in shares), sum("%" in auto for _, auto in shares)
+
+
+def _summary(rows: Mapping[str, str], names: Iterable[str]) -> str:
+    count, whole, auto = counts(rows, names)
+    return f'Of {count}, {whole} convert whole, and {auto} more with `analog="auto"`.'
 
 
 def _wrapped(line: str) -> str:

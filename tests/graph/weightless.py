@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+
 class _EmptyOnMeta(TorchFunctionMode):
     """Puts what `torch.empty` makes, and that is every parameter, on the meta device.
 
