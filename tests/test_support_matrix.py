@@ -12,16 +12,15 @@ from snn_lightning import conversion_report
 from snn_lightning.graph.capture.lowering import FUNCTION_RULES, MODULE_RULES
 from snn_lightning.graph.capture.remedies import REMEDIES
 from snn_lightning.graph.report import ConversionReport
-from snn_lightning.models.torchvision_models import list_torchvision_models
 
-from .graph.support_page import SECTIONS, page, row, rows_of
-from .graph.weightless import activation_calls, classifier, sample
+from .graph.support_page import NAMES, SECTIONS, counts, page, row, rows_of
+from .graph.weightless import activation_calls
+from .graph.zoo import CLASSIFIERS, FAMILIES, MEMBERS, SEGMENTERS, TIMM, Found, examine
 
 PAGE = Path(__file__).parents[1] / "docs" / "support.md"
 STALE = "docs/support.md is not what conversion finds: look at the difference, then run `{}`".format(
     "python -m tests.test_support_matrix"
 )
-NAMES = list_torchvision_models()
 QUICK = (
     "alexnet",
     "convnext_tiny",
@@ -42,25 +41,47 @@ QUICK = (
     "swin_v2_t",
     "vgg11",
     "vit_b_32",
+    "fcn_resnet50",
+    "lraspp_mobilenet_v3_large",
+    "fasterrcnn_mobilenet_v3_large_320_fpn: backbone.body",
+    "retinanet_resnet50_fpn: backbone",
+    "ssd300_vgg16: backbone",
+    "ghostnet: ghostnet_050",
+    "resnest: resnest14d",
+    "senet: legacy_seresnet18",
+    "vgg: vgg11",
+    "volo: volo_d1_224",
 )
-"""A classifier of each family; the others take a minute and are left to the slow tests."""
+"""One of each of torchvision's families, and a few others; the rest takes minutes."""
 
 
-def examine(name: str) -> tuple[nn.Module, ConversionReport]:
-    ann = classifier(name)
-    return ann, conversion_report(ann, sample())
+def examined(name: str) -> Found:
+    if name in MEMBERS and pytest.importorskip("timm").__version__ != TIMM:
+        pytest.skip(f"the page speaks of timm {TIMM}")
+    return examine(name)
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in NAMES]
 )
 def test_the_page_says_what_conversion_finds(name: str) -> None:
-    ann, report = examine(name)
-    assert row(name, report) == rows_of(PAGE.read_text(), [name])[name], STALE
-    if report.convertible:
-        assert report.sites == activation_calls(ann, sample())
-    else:
-        check_refusal(report)
+    found = examined(name)
+    assert row(name, found) == rows_of(PAGE.read_text(), [name])[name], STALE
+    if name in CLASSIFIERS + SEGMENTERS and found.auto.convertible:
+        assert found.auto.sites == activation_calls(found.ann, found.sample)
+    elif not found.auto.convertible:
+        no_activation = found.auto.problem.startswith("The network has no activation")
+        assert no_activation or not activation_calls(found.ann, found.sample)
+    if name in CLASSIFIERS and not found.whole.convertible:
+        check_refusal(found.whole)
+
+
+def test_the_page_has_every_family_of_timm() -> None:
+    timm = pytest.importorskip("timm")
+    if timm.__version__ != TIMM:
+        pytest.skip(f"the page speaks of timm {TIMM}")
+    assert sorted(FAMILIES) == sorted(timm.list_modules())
+    assert all(member in timm.list_models(module=family) for family, member in FAMILIES.items())
 
 
 REMEDY = {
@@ -94,6 +115,15 @@ def test_everything_else_on_the_page_is_true() -> None:
     assert set(QUICK) <= set(NAMES)
 
 
+def test_the_readme_says_how_many_convert() -> None:
+    rows = rows_of(PAGE.read_text(), NAMES)
+    count, whole, auto = counts(rows, CLASSIFIERS)
+    families, *converted = counts(rows, MEMBERS)
+    line = f"""{whole} of torchvision's {count} classifiers do whole; {auto} more with `analog="auto"`, """
+    line += f"as do {sum(converted)} of timm's {families} families"
+    assert line in " ".join((PAGE.parents[1] / "README.md").read_text().split())
+
+
 def test_every_public_rule_is_on_the_page() -> None:
     rules = {
         rule.__module__.rpartition(".")[2]
@@ -123,4 +153,4 @@ def test_the_count_of_activation_calls_is_one_that_can_fail() -> None:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page({name: row(name, examine(name)[1]) for name in NAMES}))
+    PAGE.write_text(page({name: row(name, examine(name)) for name in NAMES}))

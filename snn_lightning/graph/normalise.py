@@ -141,7 +141,7 @@ def lower(ann: nn.Module, sample: Tensor, analog: str | Sequence[str] = ()) -> S
 
 
 def _lowered(ann: nn.Module, sample: Tensor, choice: Choice) -> StageNetwork:
-    lowering = Lowering(trace(ann, choice), choice)
+    lowering = Lowering(trace(ann, choice, sample), choice)
     try:
         network = lowering.lower(sample)
     except ConversionError as error:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from snn_lightning.errors import ConversionError, SettingsError
 from snn_lightning.graph.capture.lowering import Obstacle
 from snn_lightning.graph.ir import INPUT
+from snn_lightning.graph.macs import spiking_share
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.normalise import lower, normalise, prepare
 from snn_lightning.graph.parts import Run, first_received, paths_of
@@ -31,6 +32,8 @@ class ConversionReport:
         shapes: of the sample (`graph.INPUT`) and of each site, `[C, ...]` without the batch, by the stage's
             name; empty where that is not known.
         windows: of T time steps that an inference takes, one after the other.
+        share: of the multiply-accumulates those in synapses that receive spikes, from 0 to 1; None where that
+            is not known.
     """
 
     stages: list[tuple[str, str, str, list[str]]] = field(default_factory=list)
@@ -39,6 +42,7 @@ class ConversionReport:
     caps: dict[str, float] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     windows: int = 1
+    share: float | None = None
 
     @property
     def convertible(self) -> bool:
@@ -81,10 +85,13 @@ class ConversionReport:
             return ["Neurons: not known, older files don't say"]
         size = " x ".join(map(str, self.shapes[INPUT]))
         others = any(len(shape) > 1 for name, shape in self.shapes.items() if name != INPUT)
-        return [
+        lines = [
             f"Neurons: {sum(self.neurons.values()):,} for one input of {size}, the size of the sample"
             + ("; other sizes have more or fewer" if others else "")
         ]
+        if self.share is not None:
+            lines.append(f"Synapses: {self.share:.1%} of the multiply-accumulates receive spikes")
+        return lines
 
     def __str__(self) -> str:
         if self.problem and not self.obstacles:
@@ -176,6 +183,7 @@ def _report(ann: nn.Module, sample: Tensor, settings: GraphSettings) -> Conversi
             caps=site_caps(network),
             shapes=network.shapes,
             windows=len(network.schedule.regions),
+            share=spiking_share(network, sample[:1]),
         )
     except ConversionError as error:
         obstacles = [o for o in error.obstacles if isinstance(o, Obstacle)]

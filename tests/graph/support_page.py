@@ -19,8 +19,16 @@ from snn_lightning.graph.report import ConversionReport
 from .nets import net
 from .test_refusals import OPERATORS as REFUSED
 from .test_refusals import refused
+from .zoo import CLASSIFIERS, DETECTORS, MEMBERS, SEGMENTERS, TIMM, Found
 
-CONVERTS, REFUSES = "| classifier | sites | gates | stages |", "| classifier | obstacles | what they are |"
+HEAD = '| {} | whole | `analog="auto"` | nothing to spike | sites | windows | what has no spiking form |'
+TABLES = {
+    "classifier": CLASSIFIERS,
+    "segmentation": SEGMENTERS,
+    "detector: `network`": DETECTORS,
+    "family: member": MEMBERS,
+}
+NAMES = [name for names in TABLES.values() for name in names]
 SECTIONS = {
     "activations": "## Activations of one neuron a call",
     "comparisons": "### As a comparison with zero",
@@ -62,34 +70,56 @@ SYMBOLS = {
 }
 
 
-def row(name: str, report: ConversionReport) -> str:
-    """Return the line of a classifier in one of the two tables."""
-    if report.obstacles:
-        found = Counter(obstacle.operator for obstacle in report.obstacles)
-        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(found.items()))
-        return f"| {name} | {len(report.obstacles)} | {kinds} |"
-    assert not report.problem, report.problem
-    gates = sum(kind == "gate" for _, kind, _, _ in report.stages)
-    return f"| {name} | {report.sites} | {gates} | {len(report.stages)} |"
+def row(name: str, found: Found) -> str:
+    """Return the line of a network in its table."""
+    whole, auto = found.whole, found.auto
+    share = f"{auto.share:.1%}".replace("%", " %") if auto.share is not None else ""
+    cells = (share, "", "") if whole.convertible else ("", share, "") if auto.convertible else ("", "", "x")
+    counts = (str(auto.sites), str(auto.windows)) if auto.convertible else ("", "")
+    return f"| {' | '.join([name, *cells, *counts, _without_form(whole)])} |"
+
+
+def _without_form(report: ConversionReport) -> str:
+    counts = Counter(obstacle.operator for obstacle in report.obstacles)
+    if report.problem and not counts:
+        return "code that can't be traced"
+    return ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
 
 
 def page(rows: Mapping[str, str]) -> str:
-    """Return the whole page, given the line of each classifier."""
-    converts = [line for line in rows.values() if line.count("|") == CONVERTS.count("|")]
-    refused = [line for line in rows.values() if line not in converts]
+    """Return the whole page, given the line of each network."""
+    tables = [_table(HEAD.format(head), (rows[name] for name in names)) for head, names in TABLES.items()]
     parts = [
         "# What converts",
         "`conversion_report(ann, sample)` says it for your own network, on the meta device even without "
         "weights. This page is made by a program, and a test compares it with what conversion finds: after a "
         "change run `python -m tests.test_support_matrix`.",
-        "## torchvision's classifiers that convert",
-        "Sites are activation calls, each a layer of neurons; gates are max pools of spikes; stages are both "
-        "and the readout. Auxiliary heads are off in eval mode and don't count.",
-        _table(CONVERTS, converts),
-        "## torchvision's classifiers that don't",
-        "They are refused with one message that lists every obstacle with its module, source line and "
-        "remedy.",
-        _table(REFUSES, refused),
+        'A network converts whole, or [with `analog="auto"`](analog.md), which leaves analog what the last '
+        "column counts, or there is nothing to spike: it has no ReLU-like activation that sees the images. "
+        "Sites are activation calls, each a layer of neurons; windows, of T time steps each, come one after "
+        "the other in an inference.",
+        "The number in the column is the share of multiply-adds that spike: of all that torch's flop counter "
+        "finds in the network, those in synapses that receive nothing but spikes, and so neither in analog "
+        "operators nor in synapses that read the image, an analog result, a mean of an earlier window, or "
+        "the current that another synapse gives.",
+        "## torchvision's classifiers",
+        f"{_summary(rows, CLASSIFIERS)} Auxiliary heads are off in eval mode and don't count.",
+        tables[0],
+        "## torchvision's segmentation models",
+        _summary(rows, SEGMENTERS),
+        tables[1],
+        "## torchvision's detectors",
+        'Of a detector a part is converted, `network="backbone.body"` or `network="backbone"`, which has '
+        "the feature pyramid too; see [Lightning](lightning.md). The rest stays as it is, and its "
+        "multiply-adds are not in the numbers.",
+        tables[2],
+        "## timm's families",
+        f"A small member of each family, which is a file of timm {TIMM}, without its weights. "
+        f"{_summary(rows, MEMBERS)}",
+        tables[3],
+        "## Why something is refused",
+        "One message lists every obstacle with its module, source line and remedy, and says which setting "
+        "would leave it analog.",
     ]
     for module, title in SECTIONS.items():
         parts += ["## Linear operators"] if module == "synapses" else []
@@ -103,6 +133,17 @@ def page(rows: Mapping[str, str]) -> str:
     return "\n\n".join("\n".join(map(_wrapped, part.split("\n"))) for part in parts) + "\n"
 
 
+def counts(rows: Mapping[str, str], names: Iterable[str]) -> tuple[int, int, int]:
+    """Return how many networks there are, how many convert whole, and how many only with `analog="auto"`."""
+    shares = [[*rows[name].split(" | "), "", ""][1:3] for name in names]
+    return len(shares), sum("%" in whole for whole, _ in shares), sum("%" in auto for _, auto in shares)
+
+
+def _summary(rows: Mapping[str, str], names: Iterable[str]) -> str:
+    count, whole, auto = counts(rows, names)
+    return f'Of {count}, {whole} convert whole, and {auto} more with `analog="auto"`.'
+
+
 def _wrapped(line: str) -> str:
     """Break a line of prose or of a list; those of tables must stay whole."""
     if line.startswith(("|", "#")):
@@ -112,7 +153,7 @@ def _wrapped(line: str) -> str:
 
 
 def rows_of(text: str, names: Iterable[str]) -> dict[str, str]:
-    """Return the lines of the classifiers `names` in a page."""
+    """Return the lines of the networks `names` in a page."""
     found = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
     return {name: found.get(name, "") for name in names}
 

@@ -49,6 +49,8 @@ FORMS: dict[str, Callable[..., Any]] = {
     "F.channel_shuffle": lambda s, x: s.second(F.channel_shuffle(F.relu(s.conv(x)), 2)),
     "stack": lambda s, x: torch.stack([F.relu(s.conv(x)), s.conv(x)], dim=2),
     "stack at the end": lambda s, x: torch.stack((F.relu(s.conv(x)), s.conv(x)), dim=-1).flatten(1),
+    "stacked members": lambda s, x: torch.stack([s.conv(x).relu(), s.conv(x), s.norm(s.conv(x))]).mean(0),
+    "sum of a stack": lambda s, x: F.relu(torch.sum(torch.stack((s.conv(x).relu(), s.conv(x)), 0), dim=[0])),
     "unbind": unbound,
     "unbind method": unbound_from_behind,
     "select": lambda s, x: s.linear(F.relu(s.conv(x)).select(-1, -2).select(2, 1)),

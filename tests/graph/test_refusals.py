@@ -85,6 +85,11 @@ OPERATORS: dict[str, tuple[str, str, Callable[..., Any]]] = {
     "batch pad": ("pad", BATCH, lambda s, x: F.pad(s.conv(x).relu(), (0, 0, 0, 0, 0, 0, 0, 1))),
     "batch sum": ("sum", BATCH, lambda s, x: s.conv(x).relu() - s.conv(x).sum((0, 2), keepdim=True)),
     "batch stack": ("stack", "before the batch", lambda s, x: torch.stack([s.conv(x).relu(), s.conv(x)])),
+    "mean over all of a stack": (
+        "mean",
+        "before the batch",
+        lambda s, x: torch.stack([s.conv(x).relu(), s.conv(x)]).mean((0, 1)),
+    ),
     "constant stack": (
         "stack",
         "class token",

@@ -122,7 +122,7 @@ def test_the_report_counts_sites_and_names_modules(cls: type[nn.Module]) -> None
     assert report.convertible
     assert report.sites == SITES[cls]
     assert str(report).startswith(f"Convertible: {SITES[cls]} sites become neurons, nothing left analog\n")
-    assert len(str(report).splitlines()) == 3 + len(report.stages)
+    assert len(str(report).splitlines()) == 4 + len(report.stages)
 
 
 def test_the_report_as_text() -> None:
@@ -134,13 +134,14 @@ def test_the_report_as_text() -> None:
         "relu_1        neuron   -           160  Conv2d",
         "readout_head  readout  -                Flatten, Linear",
         "Neurons: 672 for one input of 3 x 8 x 8, the size of the sample; other sizes have more or fewer",
+        "Synapses: 47.1% of the multiply-accumulates receive spikes",
     ]
     lines = str(conversion_report(toy(Residual), inputs(Residual, 2))).splitlines()
     assert [line.split()[2] for line in lines[2:5]] == ["relu"] * 3
     lines = str(conversion_report(toy(Bottleneck), inputs(Bottleneck, 2))).splitlines()
     assert lines[2].split() == ["block_2", "neuron", "block.2", "768", "6", "Conv2d,", "Conv2d"]
     lines = str(conversion_report(toy(Vector), inputs(Vector, 2))).splitlines()
-    assert lines[-1] == "Neurons: 28 for one input of 10, the size of the sample"
+    assert lines[-2] == "Neurons: 28 for one input of 10, the size of the sample"
 
 
 def test_the_report_of_what_does_not_convert() -> None:

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snn_lightning import conversion_report, convert
+from snn_lightning.errors import ConversionError
 from snn_lightning.graph import normalise
 
 from ..toys import randomise_batch_norms
-from .nets import images
+from .nets import images, net
 from .test_sites import assert_equal
 
 TIMES = 3
@@ -101,3 +102,61 @@ def test_a_recurrent_network_converts() -> None:
     x = images(4)
     errors = [((convert(ann, x, t)(x) - ann(x)).norm() / ann(x).norm()).item() for t in (8, 512)]
     assert errors[1] < 0.02 < errors[0]
+
+
+def by_size(s: Any, x: Tensor) -> Tensor:
+    x = s.second(F.relu(s.conv(x)))
+    if x.shape[-1] < 9 and x.device.type != "cuda" and x.is_floating_point():
+        x = F.interpolate(x, scale_factor=2)
+    *_, height, width = x.shape
+    assert height == width, "a square"
+    return torch.cat([part for part in x.relu().chunk(2, 1)], 1)[:, :, : height // 2]
+
+
+def in_a_module(s: Any, x: Tensor) -> Tensor:
+    small = s.second.weight.mean((2, 3)).shape[0] == s.norm(s.conv(x)).shape[1]
+    return s.linear((s.conv(x) if small else x).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("body", [by_size, in_a_module])
+def test_sizes_decide_where_the_control_flow_goes(body: Callable[..., Any]) -> None:
+    ann, called = net(body), nn.Module.__call__
+    assert_equal(ann, normalise(ann, images()), images(5))
+    assert nn.Module.__call__ is called
+    report = conversion_report(ann.to("meta"), images().to("meta"))
+    assert report == conversion_report(net(body), images())
+    assert report.sites == len(normalise(net(body), images()).sites)
+
+
+def test_the_device_may_choose_an_autocast() -> None:
+    def body(s: Any, x: Tensor) -> Tensor:
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            x = F.relu(s.conv(x))
+            return s.second(x + torch.ones(4, 1, 1, device=x.device))
+
+    assert_equal(net(body), normalise(net(body), images()), images(5))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda s, x: s.conv(x).relu() if x.sum() > 0 else s.second(s.conv(x)),
+        lambda s, x: s.conv(x).relu() if x.max().item() else x,
+        lambda s, x: torch.cat([row[None] for row in s.conv(x).relu()]),
+    ],
+)
+def test_numbers_may_not_decide(body: Callable[..., Any]) -> None:
+    with pytest.raises(ConversionError, match=r"can't be traced at .*test_trace.py:\d+: "):
+        normalise(net(body), images())
+
+
+def test_the_size_of_the_batch_may_not_decide() -> None:
+    ann = net(lambda s, x: s.conv(x).relu() if x.shape[0] > 1 else s.second(s.conv(x)).relu())
+    with pytest.raises(ConversionError, match="does not reproduce the ANN"):
+        normalise(ann, images())
+
+
+def test_other_sizes_may_not_decide_otherwise() -> None:
+    ann = net(by_size)
+    with pytest.raises(ConversionError, match="converted for inputs of"):
+        normalise(ann, images(), [F.interpolate(images(), scale_factor=2)])

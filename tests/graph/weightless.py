@@ -1,16 +1,12 @@
-"""Classifiers without weights, on the meta device, and a count of activation calls without torch.fx."""
+"""Networks without weights, on the meta device, and a count of activation calls without torch.fx."""
 
-import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-
-SIZE = 224
-"""Height and width of inputs that every classifier takes, in pixels."""
 
 
 class _EmptyOnMeta(TorchFunctionMode):
@@ -26,16 +22,15 @@ class _EmptyOnMeta(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def classifier(name: str) -> nn.Module:
-    """Return a classifier of torchvision as its own program builds it, without weights, in eval mode."""
-    with _EmptyOnMeta(), warnings.catch_warnings(action="ignore", category=FutureWarning):
-        ann = torchvision.models.get_model(name, weights=None)
+def without_weights(build: Callable[[], nn.Module]) -> nn.Module:
+    """Return what `build` builds, without weights, in eval mode."""
+    try:
+        with _EmptyOnMeta():
+            ann = build()
+    except RuntimeError:
+        # It runs a part of the network, or joins weights to what is not there.
+        ann = build()
     return ann.to("meta").eval()
-
-
-def sample() -> Tensor:
-    """Return inputs `[2, 3, SIZE, SIZE]` without numbers."""
-    return torch.empty(2, 3, SIZE, SIZE, device="meta")
 
 
 class _Counter(TorchDispatchMode):

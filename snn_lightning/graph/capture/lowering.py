@@ -57,6 +57,7 @@ _SHAPE_QUERIES = (
     "numel",
     "stride",
     "is_contiguous",
+    "is_floating_point",
     "get_device",
     "_assert",
 )
@@ -190,6 +191,11 @@ class Lowering(fx.Interpreter):
         assert node is not None
         fx.node.map_arg((node.args[position : position + 1], node.kwargs.get(name)), found.append)
         return bool(found)
+
+    def targets_of_users(self) -> set[Any]:
+        """Return what reads the present call's result: functions, and the names of methods and modules."""
+        assert self._current is not None
+        return {user.target for user in self._current.users}
 
     def result_shape(self) -> tuple[int, ...]:
         """Return the shape of the present call's result behind the batch; the batch must be first."""

@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -20,6 +20,7 @@ from torch import fx, nn
 from snn_lightning.errors import ConversionError
 from snn_lightning.graph.capture.bounded import BoundedActivation
 from snn_lightning.graph.capture.choice import Choice
+from snn_lightning.graph.capture.form import Form
 from snn_lightning.graph.capture.registry import MODULE_RULES
 from snn_lightning.graph.threads import alone
 
@@ -27,11 +28,14 @@ _NOT_THE_USERS = (f"{Path(torch.__file__).parent}{os.sep}", __file__)
 
 
 class _Tracer(fx.Tracer):
-    """A tracer that remembers the module it is in and records source lines."""
+    """A tracer that remembers the module it is in and records source lines.
 
-    def __init__(self, choice: Choice) -> None:
+    Sizes decide which way the control flow goes, as they do in the calls that are lowered.
+    """
+
+    def __init__(self, choice: Choice, form: Form) -> None:
         super().__init__()
-        self.choice, self.path, self.thread = choice, "", threading.get_ident()
+        self.choice, self.form, self.path, self.thread = choice, form, "", threading.get_ident()
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(*args, **kwargs)
@@ -73,7 +77,7 @@ class _Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if threading.get_ident() != self.thread:
+        if self._untraced:
             # While fx traces, the calls of all modules come here, those of other threads too.
             return forward(*args, **kwargs)
         before, self.path = self.path, self.path_of_module(m)
@@ -82,9 +86,44 @@ class _Tracer(fx.Tracer):
         return result
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        if threading.get_ident() != self.thread:
-            return attr_val
-        return super().getattr(attr, attr_val, parameter_proxy_cache)
+        return attr_val if self._untraced else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    @property
+    def _untraced(self) -> bool:
+        return self.form.busy or threading.get_ident() != self.thread
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """Return what sizes, types and devices decide; nothing that depends on numbers."""
+        value = self.plain(obj)
+        return super().to_bool(obj) if value is None or isinstance(value, torch.Tensor) else bool(value)
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """Go through a tuple or list, whose length is known."""
+        value, parts = self.plain(obj), cast(Any, obj)
+        return (parts[i] for i in range(len(value))) if isinstance(value, tuple | list) else super().iter(obj)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """Return what stands for the result of a call."""
+        return _Proxy(node, self)
+
+    def plain(self, obj: fx.Proxy) -> Any:
+        """Return a value as far as it is known without numbers; None where it isn't."""
+        try:
+            return self.form.plain(obj.node)
+        except Exception:  # whatever the user's code raises where there are no numbers
+            return None
+
+
+class _Proxy(fx.Proxy):
+    """Stands for the result of a call, whose device is known."""
+
+    tracer: _Tracer
+
+    @property
+    def device(self) -> Any:
+        """The device, by which the user's code may choose an autocast."""
+        value = self.tracer.plain(self)
+        return value.device if isinstance(value, torch.Tensor) else fx.proxy.Attribute(self, "device")
 
 
 def _as_it_is(module: nn.Module) -> nn.Module:
@@ -112,12 +151,15 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
-def trace(model: nn.Module, choice: Choice | None = None) -> fx.GraphModule:
+def trace(
+    model: nn.Module, choice: Choice | None = None, sample: torch.Tensor | None = None
+) -> fx.GraphModule:
     """Trace a copy of `model` in eval mode.
 
     Args:
         model: the user's network; it is left as it is.
         choice: what is left analog; takes note of what there is, and of modules that can't be traced.
+        sample: inputs `[N, ...]`, whose size decides where the control flow depends on it.
 
     Returns:
         The traced graph; `meta["module"]` of each call of a module is the module as it was at that call.
@@ -142,11 +184,11 @@ def trace(model: nn.Module, choice: Choice | None = None) -> fx.GraphModule:
         parameter.requires_grad_(False)
     choice = choice or Choice()
     choice.see(network)
-    return fx.GraphModule(network, _graph(network, choice))
+    return fx.GraphModule(network, _graph(network, choice, sample))
 
 
-def _graph(network: nn.Module, choice: Choice) -> fx.Graph:
-    tracer = _Tracer(choice)
+def _graph(network: nn.Module, choice: Choice, sample: torch.Tensor | None) -> fx.Graph:
+    tracer = _Tracer(choice, Form(network, sample))
     try:
         with alone(devices=[]):
             return tracer.trace(network)
@@ -154,7 +196,7 @@ def _graph(network: nn.Module, choice: Choice) -> fx.Graph:
         raise
     except Exception as error:
         if choice.widen([tracer.path]):
-            return _graph(network, choice)
+            return _graph(network, choice, sample)
         setting = f' Or leave it analog: analog=("{tracer.path}",).' if tracer.path else ""
         raise ConversionError(
             f"The forward code of {describe_path(tracer.path)} can't be traced at {_last_user_line(error)}: "

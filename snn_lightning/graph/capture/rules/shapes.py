@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ _CONSTANT = (
     "a constant, such as a class token, is joined to activations; leave it out of the network, or add it "
     "as a bias instead"
 )
+_IN_FRONT = "it puts a dimension before the batch; keep the batch first"
 
 
 @function_rule(torch.cat, torch.concat, torch.concatenate)
@@ -112,12 +114,15 @@ def _unbind(low: Lowering, x: Value, dim: int = 0) -> tuple[Value, ...]:
 
 
 @function_rule(torch.stack)
-def _stack(low: Lowering, tensors: Sequence[Any], dim: int = 0) -> Value:
+def _stack(low: Lowering, tensors: Sequence[Any], dim: int = 0) -> Value | tuple[Value, ...]:
     if not all(isinstance(part, Value) for part in tensors):
         raise Unsupported(_CONSTANT)
     dim = dim % (len(tensors[0].shape) + 1)
     if dim == 0:
-        raise Unsupported("it puts a dimension before the batch; keep the batch first")
+        # As an ensemble does, and then its members are added up.
+        if not low.targets_of_users() <= {"sum", torch.sum, "mean", torch.mean}:
+            raise Unsupported(_IN_FRONT)
+        return tuple(tensors)
     parts = []
     for part in tensors:
         shape = (*part.shape[:dim], 1, *part.shape[dim:])
@@ -147,13 +152,24 @@ def _getitem(low: Lowering, x: Any, index: Any) -> Any:
 
 
 @function_rule("mean", torch.mean)
-def _mean(low: Lowering, x: Value, dim: Any = None, keepdim: bool = False) -> Value:
+def _mean(low: Lowering, x: Any, dim: Any = None, keepdim: bool = False) -> Value:
+    if isinstance(x, tuple):
+        return low.add("Scale", [_total(low, x, dim, keepdim)], {"factor": 1 / len(x)})
     return _reduce(low, "Mean", x, dim, keepdim)
 
 
 @function_rule("sum", torch.sum)
-def _sum(low: Lowering, x: Value, dim: Any = None, keepdim: bool = False) -> Value:
+def _sum(low: Lowering, x: Any, dim: Any = None, keepdim: bool = False) -> Value:
+    if isinstance(x, tuple):
+        return _total(low, x, dim, keepdim)
     return _reduce(low, "Sum", x, dim, keepdim)
+
+
+def _total(low: Lowering, parts: tuple[Value, ...], dim: Any, keepdim: bool) -> Value:
+    """Add up values that have been stacked in front of the batch."""
+    if dim not in (0, (0,), [0]) or keepdim:
+        raise Unsupported(_IN_FRONT)
+    return reduce(lambda a, b: low.add("Add", [a, b], {"alpha": 1.0}), parts)
 
 
 def _reduce(low: Lowering, op: str, x: Value, dim: Any, keepdim: bool) -> Value:
