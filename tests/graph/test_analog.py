@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snn_lightning import LCP, conversion_report, convert, load_converted, save_converted
+from snn_lightning.analysis.mismatch import measure_mismatch
 from snn_lightning.errors import CheckpointError, ConversionError, SettingsError
 from snn_lightning.graph import GraphSettings, StageNetwork, normalise
 from snn_lightning.graph.capture.bounded import BoundedActivation
@@ -344,9 +345,9 @@ class Placed(nn.Module):
         (
             Counts(),
             None,
-            r"Counts in module 'part'.*: it gives a int for 2 inputs, and only what gives tensors",
+            r"Counts in module 'part'.*: it gives a int for 5 inputs, and only what gives tensors",
         ),
-        (nn.Flatten(0, 1), None, r"it gives \(8, 6, 6\) for 2 inputs, and only what gives tensors \[N"),
+        (nn.Flatten(0, 1), None, r"it gives \(20, 6, 6\) for 5 inputs, and only what gives tensors \[N"),
         (
             Placed(),
             lambda part, x: part(x, x.device),
@@ -372,7 +373,7 @@ def test_a_size_of_the_batch_is_no_setting() -> None:
 
 def test_an_analog_result_without_batch_is_no_output() -> None:
     ann = together(nn.LSTM(6, 3, 3, batch_first=True), lambda part, x: part(x.mean(1)))
-    with pytest.raises(ConversionError, match=r"returns an analog result of shape \(3, 2, 3\), whose first"):
+    with pytest.raises(ConversionError, match=r"returns an analog result of shape \(3, 5, 3\), whose first"):
         normalise(ann, torch.randn(2, 3, 8, 8), analog=("LSTM",))
 
 
@@ -550,3 +551,39 @@ def test_nothing_in_front_of_a_site_is_a_tail() -> None:
     with pytest.raises(ConversionError) as caught:
         normalise(ann, torch.rand(4, 3, 8, 8))
     assert [obstacle.operator for obstacle in caught.value.obstacles] == ["tanh", "sigmoid"]
+
+
+def test_a_hidden_state_of_two_layers_has_no_batch_in_front() -> None:
+    """Whatever the number of inputs, or of layers."""
+    for layers in (2, 5):
+        ann = together(nn.GRU(6, 4, layers, batch_first=True), lambda part, x: F.relu(part(x.mean(1))[1] * 3))
+        with pytest.raises(ConversionError, match="it reads an analog result whose first dimension is not"):
+            normalise(ann, torch.randn(layers, 3, 8, 8), analog=("auto",))
+
+
+def test_a_constant_with_two_equal_rows_is_not_repeated_for_every_input() -> None:
+    ann = net(lambda s, x: torch.lerp(F.relu(s.conv(x)).view(-1, 2, 72), x.flatten(1)[:, None, :72], s.rows))
+    ann.rows = nn.Parameter(torch.full((2, 72), 0.5))
+    assert_same(ann, normalise(ann, images(5), analog=("lerp",)), images(5))
+
+
+def with_a_class_token(s: Any, x: Tensor) -> Tensor:
+    token = s.conv.bias.view(1, 4, 1, 1).expand(x.shape[0], -1, 6, 6)
+    return s.second(F.relu(s.conv(torch.cat([token, F.relu(s.conv(x))], 2)[:, :3])))
+
+
+def with_an_lstm(s: Any, x: Tensor) -> Tensor:
+    return F.relu(s.linear(s.part(F.relu(s.conv(x)).flatten(2).transpose(1, 2))[0][:, -1]))
+
+
+@pytest.mark.parametrize("body", [with_a_class_token, with_an_lstm])
+def test_a_sample_of_one_input_is_enough(body: Callable[..., Any]) -> None:
+    ann = net(body)
+    ann.part = nn.LSTM(4, 4, batch_first=True)
+    network, x = normalise(ann, images(1), analog=("auto",)), images(5)
+    assert_same(ann, network, x)
+    assert network.spec() == normalise(ann, x, analog=("auto",)).spec()
+    snn = convert(ann, x, 4, analog="auto")
+    assert measure_mismatch(ann, snn, x[:1]).timesteps == 4
+    report = conversion_report(ann, x, analog="auto")
+    assert conversion_report(ann.to("meta"), x.to("meta"), analog="auto") == report

@@ -117,8 +117,9 @@ def _template(part: Any, inputs: list[Value], constants: list[Tensor], batch: in
 
 def _constant(tensor: Tensor, constants: list[Tensor], batch: int) -> dict[str, int]:
     """Note a constant; of one that is repeated for every input, such as a class token, one row."""
-    repeated = tensor.dim() > 1 and tensor.shape[0] == batch > 1 and not tensor.is_meta
-    repeated = repeated and bool((tensor == tensor[:1]).all())
+    repeated = tensor.dim() > 1 and tensor.shape[0] == batch > 1
+    # Without numbers there is only the form of the network.
+    repeated = repeated and (tensor.is_meta or bool((tensor == tensor[:1]).all()))
     constants.append(tensor[:1] if repeated else tensor)
     return {"rows" if repeated else "constant": len(constants) - 1}
 
