@@ -233,6 +233,11 @@ def foreign(x: Tensor) -> Tensor:
     return x.exp()
 
 
+@torch.fx.wrap
+def several(x: Tensor) -> dict[str, Tensor]:
+    return {"gate": x.mean(1, keepdim=True)}
+
+
 @pytest.mark.parametrize("part", [Tangled(), Foreign()])
 def test_auto_leaves_the_smallest_module_analog_that_can_be(part: nn.Module) -> None:
     ann, x = together(nn.Sequential(nn.Conv2d(4, 4, 1), part, nn.ReLU())), torch.randn(5, 3, 8, 8)
@@ -587,3 +592,34 @@ def test_a_sample_of_one_input_is_enough(body: Callable[..., Any]) -> None:
     assert measure_mismatch(ann, snn, x[:1]).timesteps == 4
     report = conversion_report(ann, x, analog="auto")
     assert conversion_report(ann.to("meta"), x.to("meta"), analog="auto") == report
+
+
+@pytest.mark.parametrize("method", ["topk", "sort", "max"])
+def test_results_with_names_may_be_a_tail(method: str) -> None:
+    args = (2, 1) if method == "topk" else (1,)
+    ann = net(lambda s, x: getattr(s.conv(x).relu().mean((2, 3)), method)(*args).values * 2)
+    network = normalise(ann, images(5))
+    assert operators(network) == [method]
+    assert_same(ann, network, images(5))
+
+
+def test_the_results_of_an_obstacle_hide_none() -> None:
+    ann = net(lambda s, x: F.relu(torch.tanh(s.conv(x).topk(2, 1).values) + several(x)["gate"].exp()))
+    with pytest.raises(ConversionError) as caught:
+        normalise(ann, images())
+    assert [obstacle.operator for obstacle in caught.value.obstacles] == ["topk", "tanh", "several", "exp"]
+
+
+@pytest.mark.parametrize("analog", [("auto",), ("sigmoid", "double")])
+def test_analog_numbers_may_be_cast(analog: tuple[str, ...]) -> None:
+    """A cast of other numbers, and one to the type that they have, is no operator."""
+
+    def body(s: Any, x: Tensor) -> Tensor:
+        gate = torch.sigmoid(F.relu(s.conv(x.float())).float().double()).float().float()
+        return (y := s.second(gate)) * (y > 0).float()
+
+    network = normalise(net(body), images(5), analog=analog)
+    assert operators(network) == ["double", "sigmoid", "float"]
+    assert_same(net(body), network, images(5))
+    plain = normalise(net(lambda s, x: F.relu(s.conv(x)).float()).double(), images(5).double())
+    assert operators(plain) == []

@@ -74,6 +74,11 @@ def leave_analog(low: Lowering, node: fx.Node) -> Any:
     return values
 
 
+def joined(result: tuple[Any, ...] | list[Any], parts: list[Any]) -> Any:
+    """Return `parts` as what `result` is, such as a tuple with the same names."""
+    return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
+
+
 def describable(low: Lowering, node: fx.Node) -> bool:
     """Whether a call may be left analog by its operator's name."""
     known = node.op == "call_module" or function_name(node.target) is not None
@@ -244,5 +249,5 @@ def _values(
         return {key: _values(low, add, part, (*leaf, _plain(key))) for key, part in result.items()}
     if isinstance(result, tuple | list):
         parts = [_values(low, add, part, (*leaf, index)) for index, part in enumerate(result)]
-        return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
+        return joined(result, parts)
     return _plain(result)
