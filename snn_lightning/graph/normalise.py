@@ -6,6 +6,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any, cast
 
 import torch
@@ -135,7 +136,7 @@ def lower(ann: nn.Module, sample: Tensor, analog: str | Sequence[str] = ()) -> S
     register_torchvision()
     ann = unwrap(ann)
     _check_sample(ann, sample)
-    network = fold_batch_norms(_lowered(ann, sample[:2], Choice(analog)))
+    network = fold_batch_norms(_lowered(ann, sample, Choice(analog)))
     require_sites(network)
     return network.eval()
 
@@ -143,7 +144,7 @@ def lower(ann: nn.Module, sample: Tensor, analog: str | Sequence[str] = ()) -> S
 def _lowered(ann: nn.Module, sample: Tensor, choice: Choice) -> StageNetwork:
     lowering = Lowering(trace(ann, choice, sample), choice)
     try:
-        network = lowering.lower(sample)
+        network = lowering.lower(_few(ann, sample) if choice.leaves_any else sample[:2])
     except ConversionError as error:
         if new := lowering.tail() - choice.tail:
             choice.tail |= new
@@ -156,6 +157,19 @@ def _lowered(ann: nn.Module, sample: Tensor, choice: Choice) -> StageNetwork:
         raise
     choice.check()
     return network
+
+
+def _few(ann: nn.Module, sample: Tensor) -> Tensor:
+    """Return inputs `[N, ...]` whose number N is no other size, so that a first dimension of N is the batch.
+
+    Analog calls may give anything: only sizes tell what is the same for every input.
+    """
+    tensors = (sample[0], *ann.parameters(), *ann.buffers())
+    sizes = {size for tensor in tensors for size in tensor.shape}
+    sizes |= {value for module in ann.modules() for value in vars(module).values() if isinstance(value, int)}
+    # Hidden states have twice their layers where they are bidirectional.
+    number = next(number for number in count(5, 2) if number not in sizes)
+    return torch.cat([sample[:number]] * number)[:number]
 
 
 def prepare(network: StageNetwork, sample: Tensor, settings: GraphSettings | None = None) -> StageNetwork:

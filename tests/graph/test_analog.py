@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snn_lightning import LCP, conversion_report, convert, load_converted, save_converted
+from snn_lightning.analysis.mismatch import measure_mismatch
 from snn_lightning.errors import CheckpointError, ConversionError, SettingsError
 from snn_lightning.graph import GraphSettings, StageNetwork, normalise
 from snn_lightning.graph.capture.bounded import BoundedActivation
@@ -232,6 +233,11 @@ def foreign(x: Tensor) -> Tensor:
     return x.exp()
 
 
+@torch.fx.wrap
+def several(x: Tensor) -> dict[str, Tensor]:
+    return {"gate": x.mean(1, keepdim=True)}
+
+
 @pytest.mark.parametrize("part", [Tangled(), Foreign()])
 def test_auto_leaves_the_smallest_module_analog_that_can_be(part: nn.Module) -> None:
     ann, x = together(nn.Sequential(nn.Conv2d(4, 4, 1), part, nn.ReLU())), torch.randn(5, 3, 8, 8)
@@ -344,9 +350,9 @@ class Placed(nn.Module):
         (
             Counts(),
             None,
-            r"Counts in module 'part'.*: it gives a int for 2 inputs, and only what gives tensors",
+            r"Counts in module 'part'.*: it gives a int for 5 inputs, and only what gives tensors",
         ),
-        (nn.Flatten(0, 1), None, r"it gives \(8, 6, 6\) for 2 inputs, and only what gives tensors \[N"),
+        (nn.Flatten(0, 1), None, r"it gives \(20, 6, 6\) for 5 inputs, and only what gives tensors \[N"),
         (
             Placed(),
             lambda part, x: part(x, x.device),
@@ -372,7 +378,7 @@ def test_a_size_of_the_batch_is_no_setting() -> None:
 
 def test_an_analog_result_without_batch_is_no_output() -> None:
     ann = together(nn.LSTM(6, 3, 3, batch_first=True), lambda part, x: part(x.mean(1)))
-    with pytest.raises(ConversionError, match=r"returns an analog result of shape \(3, 2, 3\), whose first"):
+    with pytest.raises(ConversionError, match=r"returns an analog result of shape \(3, 5, 3\), whose first"):
         normalise(ann, torch.randn(2, 3, 8, 8), analog=("LSTM",))
 
 
@@ -570,3 +576,70 @@ def test_an_operator_that_mixes_images_is_refused(body: Any) -> None:
         ConversionError, match="softmax in the top module gives an image something else where"
     ):
         normalise(net(body), torch.rand(4, 3, 8, 8))
+
+
+def test_a_hidden_state_of_two_layers_has_no_batch_in_front() -> None:
+    """Whatever the number of inputs, or of layers."""
+    for layers in (2, 5):
+        ann = together(nn.GRU(6, 4, layers, batch_first=True), lambda part, x: F.relu(part(x.mean(1))[1] * 3))
+        with pytest.raises(ConversionError, match="it reads an analog result whose first dimension is not"):
+            normalise(ann, torch.randn(layers, 3, 8, 8), analog=("auto",))
+
+
+def test_a_constant_with_two_equal_rows_is_not_repeated_for_every_input() -> None:
+    ann = net(lambda s, x: torch.lerp(F.relu(s.conv(x)).view(-1, 2, 72), x.flatten(1)[:, None, :72], s.rows))
+    ann.rows = nn.Parameter(torch.full((2, 72), 0.5))
+    assert_same(ann, normalise(ann, images(5), analog=("lerp",)), images(5))
+
+
+def with_a_class_token(s: Any, x: Tensor) -> Tensor:
+    token = s.conv.bias.view(1, 4, 1, 1).expand(x.shape[0], -1, 6, 6)
+    return s.second(F.relu(s.conv(torch.cat([token, F.relu(s.conv(x))], 2)[:, :3])))
+
+
+def with_an_lstm(s: Any, x: Tensor) -> Tensor:
+    return F.relu(s.linear(s.part(F.relu(s.conv(x)).flatten(2).transpose(1, 2))[0][:, -1]))
+
+
+@pytest.mark.parametrize("body", [with_a_class_token, with_an_lstm])
+def test_a_sample_of_one_input_is_enough(body: Callable[..., Any]) -> None:
+    ann = net(body)
+    ann.part = nn.LSTM(4, 4, batch_first=True)
+    network, x = normalise(ann, images(1), analog=("auto",)), images(5)
+    assert_same(ann, network, x)
+    assert network.spec() == normalise(ann, x, analog=("auto",)).spec()
+    snn = convert(ann, x, 4, analog="auto")
+    assert measure_mismatch(ann, snn, x[:1]).timesteps == 4
+    report = conversion_report(ann, x, analog="auto")
+    assert conversion_report(ann.to("meta"), x.to("meta"), analog="auto") == report
+
+
+@pytest.mark.parametrize("method", ["topk", "sort", "max"])
+def test_results_with_names_may_be_a_tail(method: str) -> None:
+    args = (2, 1) if method == "topk" else (1,)
+    ann = net(lambda s, x: getattr(s.conv(x).relu().mean((2, 3)), method)(*args).values * 2)
+    network = normalise(ann, images(5))
+    assert operators(network) == [method]
+    assert_same(ann, network, images(5))
+
+
+def test_the_results_of_an_obstacle_hide_none() -> None:
+    ann = net(lambda s, x: F.relu(torch.tanh(s.conv(x).topk(2, 1).values) + several(x)["gate"].exp()))
+    with pytest.raises(ConversionError) as caught:
+        normalise(ann, images())
+    assert [obstacle.operator for obstacle in caught.value.obstacles] == ["topk", "tanh", "several", "exp"]
+
+
+@pytest.mark.parametrize("analog", [("auto",), ("sigmoid", "double")])
+def test_analog_numbers_may_be_cast(analog: tuple[str, ...]) -> None:
+    """A cast of other numbers, and one to the type that they have, is no operator."""
+
+    def body(s: Any, x: Tensor) -> Tensor:
+        gate = torch.sigmoid(F.relu(s.conv(x.float())).float().double()).float().float()
+        return (y := s.second(gate)) * (y > 0).float()
+
+    network = normalise(net(body), images(5), analog=analog)
+    assert operators(network) == ["double", "sigmoid", "float"]
+    assert_same(net(body), network, images(5))
+    plain = normalise(net(lambda s, x: F.relu(s.conv(x)).float()).double(), images(5).double())
+    assert operators(plain) == []

@@ -74,6 +74,11 @@ def leave_analog(low: Lowering, node: fx.Node) -> Any:
     return values
 
 
+def joined(result: tuple[Any, ...] | list[Any], parts: list[Any]) -> Any:
+    """Return `parts` as what `result` is, such as a tuple with the same names."""
+    return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
+
+
 def describable(low: Lowering, node: fx.Node) -> bool:
     """Whether a call may be left analog by its operator's name."""
     known = node.op == "call_module" or function_name(node.target) is not None
@@ -118,10 +123,8 @@ def _template(part: Any, inputs: list[Value], constants: list[Tensor], batch: in
 def _constant(tensor: Tensor, constants: list[Tensor], batch: int) -> dict[str, int]:
     """Note a constant; of one that is repeated for every input, such as a class token, one row."""
     repeated = tensor.dim() > 1 and tensor.shape[0] == batch > 1
-    # An expanded row is there but once, also where there are no numbers.
-    repeated = repeated and (
-        tensor.stride(0) == 0 or (not tensor.is_meta and bool((tensor == tensor[:1]).all()))
-    )
+    # Without numbers there is only the form of the network.
+    repeated = repeated and (tensor.is_meta or bool((tensor == tensor[:1]).all()))
     constants.append(tensor[:1] if repeated else tensor)
     return {"rows" if repeated else "constant": len(constants) - 1}
 
@@ -246,5 +249,5 @@ def _values(
         return {key: _values(low, add, part, (*leaf, _plain(key))) for key, part in result.items()}
     if isinstance(result, tuple | list):
         parts = [_values(low, add, part, (*leaf, index)) for index, part in enumerate(result)]
-        return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
+        return joined(result, parts)
     return _plain(result)

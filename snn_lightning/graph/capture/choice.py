@@ -33,6 +33,11 @@ class Choice:
         self._names: dict[int, list[str]] = {}
         self._paths: list[str] = []
 
+    @property
+    def leaves_any(self) -> bool:
+        """Whether anything may be left analog."""
+        return bool(self.auto or self.patterns or self.tail)
+
     def see(self, model: nn.Module) -> None:
         """Note under which names `model` has its modules; a shared one has several."""
         self._names.clear()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from snn_lightning.errors import ConversionError
-from snn_lightning.graph.capture.analog import UNBATCHED, describable, leave_analog
+from snn_lightning.graph.capture.analog import UNBATCHED, describable, joined, leave_analog
 from snn_lightning.graph.capture.choice import Choice
 from snn_lightning.graph.capture.registry import FUNCTION_RULES, MODULE_RULES, Rule
 from snn_lightning.graph.capture.remedies import DEFAULT, REMEDIES, remedy
@@ -20,7 +20,7 @@ from snn_lightning.graph.capture.values import Mask, Unbatched, Unsupported, Val
 from snn_lightning.graph.description import TAKEN
 from snn_lightning.graph.ir import ACTIVATION, INPUT, Node, tree_leaves
 from snn_lightning.graph.network import StageNetwork
-from snn_lightning.graph.operators import OPERATORS
+from snn_lightning.graph.operators import OPERATORS, traits_named
 
 __all__ = ["Lowering", "Mask", "Obstacle", "Unsupported", "Value"]
 
@@ -136,7 +136,7 @@ class Lowering(fx.Interpreter):
         live, stack = set(), tree_leaves(tree)
         while stack:
             name = stack.pop()
-            if name not in live and name != INPUT:
+            if name in self.nodes and name not in live:
                 live.add(name)
                 stack.extend(self.nodes[name].inputs)
         return [node for name, node in self.nodes.items() if name in live]
@@ -184,6 +184,19 @@ class Lowering(fx.Interpreter):
         """Return the present call's result on the sample."""
         assert self._current is not None
         return self.env[self._current]
+
+    def cast(self, x: Value) -> Any:
+        """Return the value of the present call, a method of `x` that gives it in another type.
+
+        All operators compute in the type of the weights, whatever the ANN does for a while; only what an
+        analog call gives may have another.
+        """
+        node = self._current
+        assert node is not None
+        if isinstance(x, Mask) or self.env[node.all_input_nodes[0]].dtype == self.result().dtype:
+            return x
+        behind_analog = any(traits_named(part.op).analog for part in self._live_nodes(x.name))
+        return leave_analog(self, node) if behind_analog else x
 
     def is_computed(self, position: int, name: str) -> bool:
         """Whether an argument of the present call, or a part of it, is the result of other calls."""
@@ -330,7 +343,9 @@ class Lowering(fx.Interpreter):
 def _stand_in(name: str, result: Any) -> Any:
     """Return what an obstacle would have made, so that the obstacles behind it are found too."""
     if isinstance(result, tuple | list):
-        return tuple(_stand_in(name, part) for part in result)
+        return joined(result, [_stand_in(name, part) for part in result])
+    if isinstance(result, dict):
+        return {key: _stand_in(name, part) for key, part in result.items()}
     return Value(name, result.shape) if isinstance(result, Tensor) else result
 
 

@@ -41,12 +41,16 @@ def identity(low: Lowering, x: Value, *args: Any, **kwargs: Any) -> Value:
     torch.dropout,
     "contiguous",
     "detach",
-    "float",
 )
 def _dropout(low: Lowering, x: Value, *args: Any, training: bool = False, **kwargs: Any) -> Value:
     if training or (len(args) > 1 and args[1] is True):
         raise Unsupported("it drops values in eval mode too; pass training=self.training")
     return x
+
+
+@function_rule("float")
+def _float(low: Lowering, x: Value, **ignored: Any) -> Any:
+    return low.cast(x)
 
 
 @function_rule(torch.clone, "clone")
