@@ -94,8 +94,9 @@ def page(rows: Mapping[str, str]) -> str:
         "`conversion_report(ann, sample)` says it for your own network, on the meta device even without "
         "weights. This page is made by a program, and a test compares it with what conversion finds: after a "
         "change run `python -m tests.test_support_matrix`.",
-        'A network converts whole, or [with `analog="auto"`](analog.md), which leaves analog what the last '
-        "column counts, or there is nothing to spike: it has no ReLU-like activation that sees the images. "
+        "A network converts whole, but for an analog tail behind its last neurons, which needs no setting; or "
+        '[with `analog="auto"`](analog.md), which leaves analog what the last column counts; or there is '
+        "nothing to spike: it has no ReLU-like activation that sees the images. "
         "Sites are activation calls, each a layer of neurons; windows, of T time steps each, come one after "
         "the other in an inference.",
         "The number in the column is the share of multiply-adds that spike: of all that torch's flop counter "
