@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from typing import Any, cast
@@ -148,7 +149,8 @@ def _lowered(ann: nn.Module, sample: Tensor, choice: Choice) -> StageNetwork:
     except ConversionError as error:
         if new := lowering.tail() - choice.tail:
             choice.tail |= new
-            return _lowered(ann, sample, choice)
+            with suppress(ConversionError):  # then what stood in the way at first is the whole story
+                return _lowered(ann, sample, choice)
         places = [obstacle.path for obstacle in error.obstacles if isinstance(obstacle, Obstacle)]
         if places and choice.widen(places):
             return _lowered(ann, sample, choice)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from snn_lightning.graph.capture.lowering import FUNCTION_RULES, MODULE_RULES
 from snn_lightning.graph.capture.remedies import REMEDIES, REMEDY_BY_NAME
+from snn_lightning.graph.capture.rules.vision import register_torchvision
 from snn_lightning.graph.report import ConversionReport
 
 from .nets import net
@@ -29,6 +30,8 @@ TABLES = {
     "family: member": MEMBERS,
 }
 NAMES = [name for names in TABLES.values() for name in names]
+register_torchvision()
+
 SECTIONS = {
     "activations": "## Activations of one neuron a call",
     "comparisons": "### As a comparison with zero",
@@ -94,8 +97,8 @@ def page(rows: Mapping[str, str]) -> str:
         "`conversion_report(ann, sample)` says it for your own network, on the meta device even without "
         "weights. This page is made by a program, and a test compares it with what conversion finds: after a "
         "change run `python -m tests.test_support_matrix`.",
-        "A network converts whole, but for an analog tail behind its last neurons, which needs no setting; or "
-        '[with `analog="auto"`](analog.md), which leaves analog what the last column counts; or there is '
+        "A network converts whole, but for an analog tail behind its last neurons, which needs no setting; "
+        'or [with `analog="auto"`](analog.md), which leaves analog what the last column counts; or there is '
         "nothing to spike: it has no ReLU-like activation that sees the images. "
         "Sites are activation calls, each a layer of neurons; windows, of T time steps each, come one after "
         "the other in an inference.",
