@@ -176,7 +176,7 @@ def test_steps_that_never_call_forward(tmp_path):
 def test_a_forward_that_does_not_convert(tmp_path):
     class Gate(Alone):
         def forward(self, x):
-            return torch.sigmoid(self.encoder(x)).flatten(1).cumsum(1)
+            return torch.sigmoid(self.encoder(x)).relu().flatten(1).cumsum(1)
 
     trainer = make_trainer(tmp_path, CalibrationCallback(LCP(3)))
     message = r"(?s)sigmoid.*about the module's forward whole\. If only a part .* network='<attribute>'"
