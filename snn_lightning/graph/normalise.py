@@ -84,11 +84,12 @@ def normalise(
 def _check_apart(network: StageNetwork, sample: Tensor) -> None:
     """Refuse analog operators that mix images: a spiking network cuts batches as it likes."""
     analog = [name for name, operator in network.operators.items() if traits_of(operator).analog]
-    if not analog or len(sample) < 2:
+    if not analog:
         return
-    beside, alone_ = (network.run_operators(network.nodes, {INPUT: x}) for x in (sample, sample[:1]))
+    several = sample if len(sample) > 1 else torch.cat([sample, torch.zeros_like(sample)])
+    beside, single = (network.run_operators(network.nodes, {INPUT: x}) for x in (several, several[:1]))
     for name in analog:
-        first, by_itself = beside[name][:1].double(), alone_[name].double()
+        first, by_itself = beside[name][:1].double(), single[name].double()
         if not (first - by_itself).norm() <= LARGEST_ERROR * by_itself.norm().clamp(min=1e-12):
             node = network.nodes[name]
             raise ConversionError(

@@ -238,8 +238,8 @@ class SpikingModel(nn.Module):
             )
         after = SimulationState(state.static, dict(state.units), state.t)
         outputs = {name: value[0] for name, value in self._advance(after, 1).items()}
-        after.totals = {name: state.totals.get(name, 0) + value for name, value in outputs.items()}
         if self.network.schedule.tail:
+            after.totals = {name: state.totals.get(name, 0) + value for name, value in outputs.items()}
             outputs = {name: total / after.t for name, total in after.totals.items()}
         return self.network.arrange(outputs), after
 

@@ -23,7 +23,7 @@ class SimulationState:
         static: values that are the same at every step, by name.
         units: each unit's state, by name.
         t: time steps done in the present window.
-        totals: sums over those steps of the outputs, by the unit's name.
+        totals: sums over those steps of the outputs, by the unit's name; kept where a tail reads their means.
     """
 
     static: dict[str, Tensor]

@@ -21,7 +21,7 @@ from snn_lightning.graph.capture.registry import function_rule, module_rule
     nn.AlphaDropout,
     nn.FeatureAlphaDropout,
 )
-def identity_module(low: Lowering, module: nn.Module, x: Value) -> Value:
+def _identity_module(low: Lowering, module: nn.Module, x: Value) -> Value:
     """Write nothing."""
     return x
 
