@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from snn_lightning.analysis.cost.operations import counted
 from snn_lightning.analysis.format import si
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph.interpreter import Interpreter
 from snn_lightning.graph.ir import INPUT, Instruction, Node, Stage
+from snn_lightning.graph.macs import count_macs
 from snn_lightning.graph.operators import traits_of
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.neurons.dynamics import per_channel
@@ -239,7 +239,7 @@ class _Counter(Interpreter[_Flow]):
         module = self.network.operators[node.name]
         traits, values = traits_of(module), [x.value for x in inputs]
         if traits.analog:
-            value, macs = counted(self.network.run_operator, node.name, *values)
+            value, macs = count_macs(self.network.run_operator, node.name, *values)
             self._count_analog(macs)
             return _Flow(value)
         value = self.network.run_operator(node.name, *values)

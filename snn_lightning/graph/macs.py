@@ -1,6 +1,9 @@
-"""Which share of a network's multiply-accumulates spikes bring."""
+"""How many multiply-accumulates something does, and which share of a network's spikes bring."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +13,19 @@ from snn_lightning.graph.interpreter import ANNInterpreter
 from snn_lightning.graph.ir import INPUT, Node, Stage
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import traits_of
+
+
+def count_macs(run: Callable[..., Tensor], *arguments: Any) -> tuple[Tensor, int]:
+    """Return what `run` gives, and the multiply-accumulates that it does, by torch's count.
+
+    Example:
+        >>> from torch import nn
+        >>> count_macs(nn.Linear(3, 2), torch.ones(1, 3))[1]
+        6
+    """
+    with FlopCounterMode(display=False) as flops:
+        result = run(*arguments)
+    return result, flops.get_total_flops() // 2
 
 
 def spiking_share(network: StageNetwork, image: Tensor) -> float:
@@ -63,9 +79,8 @@ class _Counter(ANNInterpreter):
 
     def operator(self, node: Node, *inputs: Tensor) -> Tensor:
         """Run an operator, and count what it multiplies."""
-        with FlopCounterMode(display=False) as flops:
-            value = super().operator(node, *inputs)
-        macs, traits = flops.get_total_flops() // 2, traits_of(self.network.operators[node.name])
+        value, macs = count_macs(super().operator, node, *inputs)
+        traits = traits_of(self.network.operators[node.name])
         receives_spikes = self.spikes.issuperset(node.inputs)
         self.macs += macs
         if receives_spikes and traits.weighted:

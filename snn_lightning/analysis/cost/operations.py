@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.analysis.format import in_bytes, si
 from snn_lightning.graph.interpreter import ANNInterpreter
 from snn_lightning.graph.ir import INPUT, Instruction, Node, Stage
+from snn_lightning.graph.macs import count_macs
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.operators import CONVOLUTIONS, traits_of
 from snn_lightning.tables import aligned
@@ -282,18 +282,6 @@ def estimate_cost(network: StageNetwork, shape: Sequence[int], work: Work) -> Co
     return CostEstimate(tuple(counter.stages), HeldValue(image.numel(), "static", until), work)
 
 
-def counted(run: Callable[..., Tensor], *arguments: Any) -> tuple[Tensor, int]:
-    """Return what `run` gives, and the multiply-accumulates that it does, by torch's count.
-
-    Example:
-        >>> counted(nn.Linear(3, 2), torch.ones(1, 3))[1]
-        6
-    """
-    with FlopCounterMode(display=False) as flops:
-        result = run(*arguments)
-    return result, flops.get_total_flops() // 2
-
-
 class _Counter(ANNInterpreter):
     """Runs one image through the ANN and notes the sizes of each stage.
 
@@ -320,7 +308,7 @@ class _Counter(ANNInterpreter):
         module = self.network.operators[node.name]
         traits, run = traits_of(module), super().operator
         costs = traits.weighted or traits.analog
-        value, macs = counted(run, node, *inputs) if costs else (run(node, *inputs), 0)
+        value, macs = count_macs(run, node, *inputs) if costs else (run(node, *inputs), 0)
         self.macs += macs
         self.static += macs if node.name not in self.network.temporal else 0
         upstream, weighted = not self.learning.isdisjoint(node.inputs), traits.weighted
