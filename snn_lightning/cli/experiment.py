@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shlex
+import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -181,6 +183,13 @@ class Experiment:
         others = [c for c in self.trainer.callbacks if not isinstance(c, WeightAveraging)]  # type: ignore[attr-defined]
         self.trainer.callbacks = others  # type: ignore[attr-defined]
         self.trainer.save_checkpoint(path, weights_only=True)
+
+
+def command() -> str:
+    """Return the command of this job, without where its results go."""
+    program = Path(sys.argv[0]).name
+    python = ["python"] if program.endswith(".py") else []
+    return shlex.join([*python, program, *HydraConfig.get().overrides.task])
 
 
 def _check_processes(trainer: Trainer) -> None:

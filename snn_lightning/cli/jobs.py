@@ -23,11 +23,12 @@ from snn_lightning.calibration import Pipeline
 from snn_lightning.calibration.api import prepared, spiking
 from snn_lightning.calibration.images import inputs_of
 from snn_lightning.callbacks import CalibrationCallback
-from snn_lightning.cli.experiment import Experiment
+from snn_lightning.cli.experiment import Experiment, command
 from snn_lightning.cli.metric import check_metric, metric
 from snn_lightning.errors import CheckpointError, SettingsError, known_cause
 from snn_lightning.files import read_checkpoint
 from snn_lightning.graph.report import conversion_report
+from snn_lightning.report import write_report
 from snn_lightning.spiking.checkpoint import KEY, load_converted
 from snn_lightning.spiking.kernels import use_kernel
 from snn_lightning.spiking.model import SpikingModel
@@ -100,7 +101,7 @@ def calibrate(config: DictConfig) -> Results | None:
     if saved is not None:
         return _test_only(experiment, saved)
     _check(experiment, pipeline, finetune)
-    path = experiment.pretrain()
+    path, ann = experiment.pretrain(), experiment.module.net
     accuracies = _accuracies(experiment, callback, config, finetune)
     experiment.save(experiment.folder / "snn.ckpt")
     callback.remove_partial(experiment.trainer)
@@ -115,6 +116,8 @@ def calibrate(config: DictConfig) -> Results | None:
         stages=callback.records,
     )
     _report(experiment, results)
+    # Rescaled activations can't be compared with the ANN's.
+    _page(experiment, results, None if config.unit_spikes else ann)
     return results
 
 
@@ -239,6 +242,7 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
         checkpoint=path,
     )
     _report(experiment, results)
+    _page(experiment, results)
     return results
 
 
@@ -277,8 +281,12 @@ def _cost_report(experiment: Experiment, pipeline: Pipeline, sample: torch.Tenso
 def _energy(experiment: Experiment) -> Results:
     """Count the spikes of the SNN on the first test images."""
     snn = cast(SpikingModel, experiment.module.net)
-    images = inputs_of(next(iter(experiment.data.test_dataloader())))[:ENERGY_IMAGES]
-    return measure_energy(snn, images.to(next(snn.parameters()).device)).results()
+    return measure_energy(snn, _images(experiment).to(next(snn.parameters()).device)).results()
+
+
+def _images(experiment: Experiment) -> torch.Tensor:
+    """Return the first test images, `[N, C, H, W]`."""
+    return inputs_of(next(iter(experiment.data.test_dataloader())))[:ENERGY_IMAGES]
 
 
 def _results(experiment: Experiment, **values: Any) -> Results:
@@ -286,7 +294,8 @@ def _results(experiment: Experiment, **values: Any) -> Results:
     head = {"model": config["model"]["name"], "data": experiment.data_name, "seed": config["seed"]}
     if (names := experiment.module.hparams["class_names"]) is not None:
         head["class_names"] = names
-    return Results({**head, **values, "seconds": experiment.seconds, "config": config})
+    last = {"seconds": experiment.seconds, "command": command(), "config": config}
+    return Results({**head, **values, **last})
 
 
 def _report(experiment: Experiment, results: Results) -> None:
@@ -295,3 +304,21 @@ def _report(experiment: Experiment, results: Results) -> None:
         write_results(path, results)
         experiment.console.print(results_table(results), highlight=False)
         experiment.console.print(f"Results: {experiment.folder}", highlight=False, soft_wrap=True)
+
+
+def _page(experiment: Experiment, results: Results, ann: torch.nn.Module | None = None) -> None:
+    """Write the page about the SNN; what goes wrong there costs no results."""
+    if not (experiment.config["report"] and experiment.trainer.is_global_zero):
+        return
+    snn = cast(SpikingModel, experiment.module.net)
+    try:
+        path = write_report(snn, experiment.folder, ann=ann, images=_images(experiment), results=results)
+    except Exception as error:
+        logging.getLogger(__name__).warning(
+            "There is no report.html (%s: %s). Results and checkpoint are complete. report=false leaves the "
+            "page out; write_report(load_converted('snn.ckpt'), ...) makes it later.",
+            type(error).__name__,
+            error,
+        )
+        return
+    experiment.say(f"Report: {path}")

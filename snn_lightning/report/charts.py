@@ -207,7 +207,7 @@ def _logarithmic(axes: Axes) -> None:
     # Where there are few powers of ten, numbers between them are named too.
     subs = (1.0,) if high > 50 * low else (1.0, 2.0, 5.0)
     axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=7))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("e-0", "e−")))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
