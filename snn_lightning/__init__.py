@@ -46,6 +46,7 @@ from snn_lightning.version import __version__
 
 if TYPE_CHECKING:
     from snn_lightning.callbacks import CalibrationCallback
+    from snn_lightning.report import write_report
 
 __all__ = [
     "ACP",
@@ -89,6 +90,7 @@ __all__ = [
     "rescale_to_unit_spikes",
     "save_converted",
     "use_kernel",
+    "write_report",
 ]
 
 
@@ -98,4 +100,9 @@ def __getattr__(name: str) -> Any:
         from snn_lightning.callbacks import CalibrationCallback
 
         return CalibrationCallback
+    # And matplotlib by those who draw.
+    if name == "write_report":
+        from snn_lightning.report import write_report
+
+        return write_report
     raise AttributeError(f"module 'snn_lightning' has no attribute '{name}'")

@@ -16,8 +16,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 from torch.utils.data import DataLoader
 
+from snn_lightning.analysis.activity import Activity, measure_activity
 from snn_lightning.analysis.cost.report import cost_report
-from snn_lightning.analysis.energy import measure_energy
 from snn_lightning.analysis.results import Results, results_table, write_results
 from snn_lightning.calibration import Pipeline
 from snn_lightning.calibration.api import prepared, spiking
@@ -38,7 +38,7 @@ from snn_lightning.training import FineTuning
 SAMPLE = 8
 """Images on which a conversion is checked."""
 
-ENERGY_IMAGES = 64
+ENERGY_IMAGES, MISMATCH_IMAGES = 64, 32
 ENERGY = ["spikes_per_image", "firing_rate", "synaptic_operations", "energy_ratio"]
 
 
@@ -105,11 +105,12 @@ def calibrate(config: DictConfig) -> Results | None:
     accuracies = _accuracies(experiment, callback, config, finetune)
     experiment.save(experiment.folder / "snn.ckpt")
     callback.remove_partial(experiment.trainer)
+    activity = _activity(experiment)
     results = _results(
         experiment,
         **accuracies,
         accuracy_over_time=experiment.accuracy_over_time(),
-        **_energy(experiment),
+        **activity.energy.results(),
         timesteps=pipeline.timesteps,
         pipeline=config.pipeline_name,
         checkpoint=str(path),
@@ -117,7 +118,7 @@ def calibrate(config: DictConfig) -> Results | None:
     )
     _report(experiment, results)
     # Rescaled activations can't be compared with the ANN's.
-    _page(experiment, results, None if config.unit_spikes else ann)
+    _page(experiment, results, activity, None if config.unit_spikes else ann)
     return results
 
 
@@ -232,17 +233,18 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
     timesteps, model = snn.timesteps, saved.get("model", experiment.config["model"])
     check_metric(experiment.config, ["snn_accuracy", *ENERGY], ["snn_test"], timesteps)
     accuracy = _test(experiment, "snn_test", f"Testing the SNN of {path}, T={timesteps}")
+    activity = _activity(experiment)
     results = _results(
         experiment,
         model=model["name"],
         snn_accuracy=accuracy,
         accuracy_over_time=experiment.accuracy_over_time(),
-        **_energy(experiment),
+        **activity.energy.results(),
         timesteps=timesteps,
         checkpoint=path,
     )
     _report(experiment, results)
-    _page(experiment, results)
+    _page(experiment, results, activity)
     return results
 
 
@@ -278,15 +280,15 @@ def _cost_report(experiment: Experiment, pipeline: Pipeline, sample: torch.Tenso
     return cost_report(network, sample.to(device), work, tested, pipeline.neuron)
 
 
-def _energy(experiment: Experiment) -> Results:
+def _activity(experiment: Experiment) -> Activity:
     """Count the spikes of the SNN on the first test images."""
     snn = cast(SpikingModel, experiment.module.net)
-    return measure_energy(snn, _images(experiment).to(next(snn.parameters()).device)).results()
+    return measure_activity(snn, _test_images(experiment, ENERGY_IMAGES).to(next(snn.parameters()).device))
 
 
-def _images(experiment: Experiment) -> torch.Tensor:
+def _test_images(experiment: Experiment, count: int) -> torch.Tensor:
     """Return the first test images, `[N, C, H, W]`."""
-    return inputs_of(next(iter(experiment.data.test_dataloader())))[:ENERGY_IMAGES]
+    return inputs_of(next(iter(experiment.data.test_dataloader())))[:count]
 
 
 def _results(experiment: Experiment, **values: Any) -> Results:
@@ -306,13 +308,18 @@ def _report(experiment: Experiment, results: Results) -> None:
         experiment.console.print(f"Results: {experiment.folder}", highlight=False, soft_wrap=True)
 
 
-def _page(experiment: Experiment, results: Results, ann: torch.nn.Module | None = None) -> None:
+def _page(
+    experiment: Experiment, results: Results, activity: Activity, ann: torch.nn.Module | None = None
+) -> None:
     """Write the page about the SNN; what goes wrong there costs no results."""
     if not (experiment.config["report"] and experiment.trainer.is_global_zero):
         return
     snn = cast(SpikingModel, experiment.module.net)
     try:
-        path = write_report(snn, experiment.folder, ann=ann, images=_images(experiment), results=results)
+        images = _test_images(experiment, MISMATCH_IMAGES)
+        path = write_report(
+            snn, experiment.folder, ann=ann, images=images, results=results, activity=activity
+        )
     except Exception as error:
         logging.getLogger(__name__).warning(
             "There is no report.html (%s: %s). Results and checkpoint are complete. report=false leaves the "

@@ -77,7 +77,7 @@ def stacked(name: str, title: str, axis: str, labels: Sequence[str], parts: Mapp
 
     def draw(axes: Axes) -> None:
         right, left = [0.0] * len(labels), [0.0] * len(labels)
-        for (key, values), color in zip(parts.items(), DATA, strict=True):
+        for (key, values), color in zip(parts.items(), DATA, strict=False):
             numbers = [value or 0.0 for value in values]
             starts = [right[i] if n >= 0 else left[i] for i, n in enumerate(numbers)]
             axes.barh(range(len(labels)), numbers, 0.66, left=starts, color=color, label=key)

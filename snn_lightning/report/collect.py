@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from snn_lightning.analysis.energy import EnergyReport, counting, measure_energy
-from snn_lightning.analysis.firing import FiringReport, measure_firing
+from snn_lightning.analysis.activity import Activity, measure_activity
+from snn_lightning.analysis.energy import EnergyReport
+from snn_lightning.analysis.firing import FiringReport
 from snn_lightning.analysis.mismatch import MismatchReport, measure_mismatch
 from snn_lightning.errors import SettingsError
 from snn_lightning.spiking.conversion import Conversion
@@ -48,7 +49,7 @@ class Contents:
         conversion: the settings.
         records: of each stage, see `StageRecord`; empty where not known.
         results: of the run, as in `results.json`; empty where not known.
-        firing, energy, mismatch: measured; None where images or the ANN are missing.
+        activity, mismatch: measured; None where images or the ANN are missing.
     """
 
     model: str
@@ -56,9 +57,18 @@ class Contents:
     conversion: Conversion
     records: tuple[Mapping[str, Any], ...]
     results: Mapping[str, Any]
-    firing: FiringReport | None = None
-    energy: EnergyReport | None = None
+    activity: Activity | None = None
     mismatch: MismatchReport | None = None
+
+    @property
+    def firing(self) -> FiringReport | None:
+        """The firing rates, where they are measured."""
+        return self.activity and self.activity.firing
+
+    @property
+    def energy(self) -> EnergyReport | None:
+        """The energy, where it is measured and the ANN takes any."""
+        return self.activity.energy if self.activity and self.activity.energy.ann_energy else None
 
     @property
     def scores(self) -> list[Score]:
@@ -89,6 +99,7 @@ def collect(
     ann: nn.Module | None = None,
     images: Tensor | None = None,
     results: Mapping[str, Any] | None = None,
+    activity: Activity | None = None,
 ) -> Contents:
     """Measure what the page shows; see `write_report` for the arguments and what is raised."""
     if not isinstance(snn, SpikingModel):
@@ -96,35 +107,25 @@ def collect(
             f"The page is about one SpikingModel, got {type(snn).__name__}: pass the part that spikes, such "
             "as model.get_submodule('backbone.body')"
         )
+    if images is not None and (not isinstance(images, Tensor) or len(images) == 0):
+        raise SettingsError("images must be a tensor [N, ...] of what the spiking network receives, N > 0")
     results = results or {}
-    name = type(ann).__name__ if ann is not None else "Spiking network"
-    contents = Contents(
-        model=str(results.get("model", name)),
+    mismatch = None
+    if images is not None:
+        device = next((tensor.device for tensor in snn.state_dict().values()), images.device)
+        images = images.to(device)
+        with torch.inference_mode(False):
+            activity = activity or measure_activity(snn, images)
+            mismatch = None if ann is None else measure_mismatch(_on(ann, device), snn, images)
+    return Contents(
+        model=str(results.get("model", "Spiking network" if ann is None else type(ann).__name__)),
         report=snn.report,
         conversion=snn.conversion,
         records=tuple(snn.records or results.get("stages") or ()),
         results=results,
+        activity=activity,
+        mismatch=mismatch,
     )
-    if images is None:
-        return contents
-    if not isinstance(images, Tensor) or len(images) == 0:
-        raise SettingsError("images must be a tensor [N, ...] of what the spiking network receives, N > 0")
-    return _measured(contents, snn, ann, images)
-
-
-def _measured(contents: Contents, snn: SpikingModel, ann: nn.Module | None, images: Tensor) -> Contents:
-    device = next((tensor.device for tensor in snn.state_dict().values()), images.device)
-    images = images.to(device)
-    with torch.inference_mode(False), torch.no_grad():
-        with counting(snn) as spikes:
-            snn(images)
-        energy = measure_energy(snn, images, spikes)
-        return replace(
-            contents,
-            firing=measure_firing(snn, images, spikes),
-            energy=energy if energy.ann_energy else None,
-            mismatch=None if ann is None else measure_mismatch(_on(ann, device), snn, images),
-        )
 
 
 def _on(ann: nn.Module, device: torch.device) -> nn.Module:

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor, nn
 
+from snn_lightning.analysis.activity import Activity
 from snn_lightning.files import write_atomically
 from snn_lightning.report.collect import Contents, collect
 from snn_lightning.report.findings import findings
@@ -25,6 +26,7 @@ def write_report(
     ann: nn.Module | None = None,
     images: Tensor | None = None,
     results: Mapping[str, Any] | None = None,
+    activity: Activity | None = None,
 ) -> Path:
     """Write `report.html`, a page about a spiking network, and the numbers of its charts, `report/*.csv`.
 
@@ -37,6 +39,7 @@ def write_report(
         ann: the network that it was made from, for where the error comes from.
         images: a few tens of inputs `[N, ...]` of the spiking network, for firing rates and energy.
         results: of a run, as in `results.json`: accuracies, seconds, settings, command.
+        activity: firing rates and energy, where they have been measured already.
 
     Returns:
         The path of the page.
@@ -56,7 +59,7 @@ def write_report(
         >>> len(list(Path("run/report").glob("*.csv")))
         6
     """
-    contents, folder = collect(snn, ann, images, results), Path(folder)
+    contents, folder = collect(snn, ann, images, results, activity), Path(folder)
     warnings = findings(contents)
     parts = sections(contents, warnings)
     for section in parts:

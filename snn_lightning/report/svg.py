@@ -104,5 +104,6 @@ def _for_page(text: str, name: str, title: str) -> str:
 
 
 def _page_style(style: str) -> str:
-    style = re.sub(r"font: (?:bold )?([\d.]+)px [^;]*", r"font-size: \1px", style)
+    style = re.sub(r"font: ([\d.]+px) [^;]*", r"font-size: \1", style)
+    style = re.sub(r"font-family: [^;]*;?\s*", "", style)
     return re.sub(r"#0[0-4]0[0-4]0[0-4]", lambda found: f"var({_PROPERTIES[found.group()]})", style)
