@@ -118,6 +118,8 @@ def test_one_sweep_on_two_processes(sweep: Finished, tmp_path: Path) -> None:
             ".hydra",
             "calibrate.log",
             "csv",
+            "report",
+            "report.html",
             "results.json",
             "snn.ckpt",
         ]

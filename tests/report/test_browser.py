@@ -63,7 +63,7 @@ const charts = [...document.querySelectorAll("svg.chart")].map(chart => {
 return {
   worst, charts, sideways: document.documentElement.scrollWidth - innerWidth,
   paper: getComputedStyle(document.body).backgroundColor,
-  beside: document.querySelector(".pair .table").offsetLeft > document.querySelector(".pair figure").offsetLeft,
+  beside: document.querySelector(".pair .table").offsetLeft > document.querySelector("figure").offsetLeft,
 };
 """
 
