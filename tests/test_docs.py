@@ -88,6 +88,16 @@ def test_the_detector_of_the_page_on_analog_operators_is_calibrated() -> None:
     assert names["spiking"].backbone.body.records[0]["steps"]["potential"]["channelwise"] == 1
 
 
+def test_the_page_on_the_page_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = torch.linspace(0, 1, 32).reshape(8, 4)
+    ann = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    (code,) = blocks(ROOT / "docs" / "report.md", "python")
+    exec(code, {"ann": ann, "images": images, "loader": images.split(4)})
+    assert {path.suffix for path in (tmp_path / "run" / "report").iterdir()} == {".csv"}
+    assert "Where the error comes from" in (tmp_path / "run" / "report.html").read_text()
+
+
 class Detector(nn.Module):
     """Has a part that `docs/lightning.md` converts."""
 

@@ -7,10 +7,11 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 import snn_lightning
-from snn_lightning import SpikingModel, convert, load_converted, save_converted
+from snn_lightning import ACP, SpikingModel, Weights, calibrate, convert, load_converted, save_converted
 from snn_lightning.analysis.activity import measure_activity
 from snn_lightning.analysis.energy import measure_energy
 from snn_lightning.analysis.firing import measure_firing
@@ -303,3 +304,45 @@ def test_what_is_refused(tmp_path: Path) -> None:
 
 def test_it_is_a_public_name() -> None:
     assert snn_lightning.write_report is write_report
+
+
+LARGEST = 2_000_000
+"""Bytes."""
+
+
+class Deep(nn.Module):
+    """As many sites as ResNet-34, and their names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for layer, blocks in enumerate((3, 4, 6, 3), 1):
+            for block in range(blocks):
+                relus = nn.ModuleDict({f"relu{i}": nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for i in (1, 2)})
+                self.add_module(f"layer{layer}_{block}", relus)
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for name, block in self.named_children():
+            if name != "fc":
+                x = x + block["relu2"](block["relu1"](x))  # type: ignore[index, operator]
+        return self.fc(x)
+
+
+def check_size(ann: nn.Module, x: torch.Tensor, folder: Path, sites: int) -> None:
+    weights = Weights(iterations=21, batch_size=len(x))
+    snn = calibrate(ann.eval(), [x], ACP(timesteps=2, weights=weights), progress=False)
+    page = write_report(snn, folder, ann=ann, images=x, results=RESULTS)
+    assert len(rows(folder, "firing_rates")) == sites
+    assert len(rows(folder, "weight_losses")) == 21 * (sites + 1)
+    assert 100_000 < page.stat().st_size < LARGEST
+
+
+def test_the_size_for_as_many_sites_as_in_resnet34(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    check_size(Deep(), torch.rand(8, 4), tmp_path, 32)
+
+
+@pytest.mark.slow
+def test_the_size_for_resnet34(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    check_size(torchvision.models.resnet34(num_classes=10), torch.rand(8, 3, 32, 32), tmp_path, 33)
