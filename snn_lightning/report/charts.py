@@ -50,11 +50,11 @@ def dumbbells(
     def draw(axes: Axes) -> None:
         before, after = series.values()
         for row, pair in enumerate(zip(before, after, strict=True)):
-            known = [value for value in pair if value]
-            axes.plot(known, [row] * len(known), color=MUTED, linewidth=1.2, zorder=1)
+            ends = [value for value in pair if value]
+            axes.plot(ends, [row] * len(ends), color=MUTED, linewidth=1.2, zorder=1)
         for (key, values), color, marker in zip(series.items(), (DATA[1], DATA[0]), "so", strict=True):
-            points = [(value, row) for row, value in enumerate(values) if value]
-            axes.plot(*zip(*points, strict=True), marker, color=color, markersize=5.5, label=key)
+            known = [value or float("nan") for value in values]
+            axes.plot(known, range(len(known)), marker, color=color, markersize=5.5, label=key)
         _logarithmic(axes)
 
     return _rows(name, title, axis, labels, draw, len(series))
@@ -144,8 +144,10 @@ def lines(
 ) -> Markup:
     """Draw curves over x, horizontal lines at `levels` and single points, `marks`."""
 
+    several = len(series) + len(levels or ()) + len(marks or ()) > 1
+
     def draw(figure: Figure) -> None:
-        axes = _axes(figure, left=42, right=14, top=LEGEND + 4, bottom=AXIS)
+        axes = _axes(figure, left=42, right=14, top=LEGEND + 4 if several else 8, bottom=AXIS)
         for (key, values), color in zip(series.items(), DATA, strict=False):
             few = len(x) <= 40
             axes.plot(x, values, "o-" if few else "-", color=color, markersize=3.5, label=key)
@@ -158,7 +160,7 @@ def lines(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel(axes_labels[0])
         axes.set_ylabel(axes_labels[1])
-        if len(axes.get_legend_handles_labels()[0]) > 1:
+        if several:
             _legend(figure, axes)
 
     return drawn(draw, (WIDTH, 250), name, title)

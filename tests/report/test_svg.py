@@ -56,6 +56,7 @@ def test_settings_of_the_user_don_t_matter_and_stay() -> None:
         charts.dumbbells(
             "b", "t", "x", NAMES, {"before": [1, None, 0.1, 0, 2], "after": [0.5, 1, 0.1, 0, 1]}
         ),
+        charts.dumbbells("g", "t", "x", NAMES, {"before": [None] * 5, "after": [0.0] * 5}),
         charts.stacked("c", "t", "x", NAMES, {"p": [1, 2, 3, 4, 5], "q": [-1, 1, -1, 1, 0]}),
         charts.ranges("d", "t", "x", NAMES, [(0.1, 1, 10)] * 5, log=True),
         charts.ranges("e", "t", "x", NAMES, [(0, 0.5, 1)] * 5),
@@ -63,7 +64,7 @@ def test_settings_of_the_user_don_t_matter_and_stay() -> None:
             "f", "t", "x", NAMES, [[(0, 1.0), (9, 0.5)], [(0, 0.0)], *[[(0, 1.0), (9, 2.0)]] * 3]
         ),
     ],
-    ids=["bars", "dumbbells", "stacked", "ranges", "zero", "sparklines"],
+    ids=["bars", "dumbbells", "no dumbbells", "stacked", "ranges", "zero", "sparklines"],
 )
 def test_rows_have_their_names(svg: str) -> None:
     assert [text for text in texts(svg) if text in map(label, NAMES)] == list(map(label, NAMES))
