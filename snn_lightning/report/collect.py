@@ -84,11 +84,6 @@ class Contents:
         return Score(name, ann, uncalibrated, snn, tuple(times), over_time)
 
     @property
-    def paths(self) -> dict[str, str]:
-        """The user's module of each stage, by the stage's name."""
-        return {name: path for name, _, path, _ in self.report.stages}
-
-    @property
     def stage_records(self) -> list[Mapping[str, Any]]:
         """The records of stages, without those of steps on the whole network."""
         return [record for record in self.records if record["kind"] != "network"]

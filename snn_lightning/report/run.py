@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -47,12 +48,13 @@ def _reached(score: Score) -> Iterator[str]:
 def _over_time_chart(score: Score) -> Chart:
     count, last = len(score.times), score.times[-1]
     uncalibrated = [None] * (count - 1) + [score.uncalibrated]
+    name = re.sub(r"\W", "_", score.name)
     data = Table(
         {"t": whole, "SNN": percent, "ANN": percent, "uncalibrated SNN": percent},
         list(zip(score.times, score.over_time, [score.ann] * count, uncalibrated, strict=True)),
     )
     svg = charts.lines(
-        f"{score.name}-over-time",
+        f"{name}-over-time",
         f"{score.name} of the SNN after each of {last} time steps: {percent(score.over_time[0])} after "
         f"t={score.times[0]}, {percent(score.over_time[-1])} after t={last}",
         ("time step t", f"{score.name}, %"),
@@ -61,9 +63,7 @@ def _over_time_chart(score: Score) -> Chart:
         {} if score.ann is None else {"ANN": 100 * score.ann},
         {} if score.uncalibrated is None else {"uncalibrated SNN": (last, 100 * score.uncalibrated)},
     )
-    return Chart(
-        f"{score.name}_over_time", f"The mean readout of the first t steps: its {score.name}.", svg, data
-    )
+    return Chart(f"{name}_over_time", f"The mean readout of the first t steps: its {score.name}.", svg, data)
 
 
 def losses(contents: Contents) -> Section:

@@ -257,13 +257,14 @@ HOSTILE = "<script>alert(1)</script>\"'&$x$\x00"
 def test_hostile_names_are_text(tmp_path: Path) -> None:
     _, snn, _ = distilled()
     results = {"model": HOSTILE, "data": HOSTILE, "command": HOSTILE, "config": {HOSTILE: HOSTILE}}
-    results |= {"seconds": {HOSTILE: 1.0}, "scores": ["s"], "s_over_time": [0.5, 0.5]}
+    results |= {"seconds": {HOSTILE: 1.0}, "scores": ["../s"], "../s_over_time": [0.5, 0.5]}
     page = write_report(snn, tmp_path, results=results)
     text = page.read_text()
     assert "<script" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert all("\x00" not in svg for svg in re.findall(r"<svg .*?</svg>", text, re.DOTALL))
     assert rows(tmp_path, "seconds_by_phase")[0]["phase"] == HOSTILE
+    assert column(tmp_path, "___s_over_time", "SNN") == [0.5, 0.5]
 
 
 def test_activity_that_has_been_measured_is_not_measured_again(
