@@ -38,7 +38,9 @@ def test_the_code_around_a_part_runs_on_what_it_has_by_then():
 
 
 def test_of_several_windows_the_last_one_stops():
-    ann = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Softmax(1), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    ann = nn.Sequential(
+        nn.Linear(4, 8), nn.ReLU(), nn.Softmax(1), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)
+    )
     snn = convert(ann, X, 4, analog=("Softmax",))
     assert snn.windows == 2
     with torch.no_grad(), stopped_after(snn, 1):
