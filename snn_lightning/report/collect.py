@@ -14,6 +14,7 @@ from snn_lightning.analysis.activity import Activity, measure_activity
 from snn_lightning.analysis.energy import EnergyReport
 from snn_lightning.analysis.firing import FiringReport
 from snn_lightning.analysis.mismatch import MismatchReport, measure_mismatch
+from snn_lightning.analysis.results import TITLES, score_names
 from snn_lightning.errors import SettingsError
 from snn_lightning.spiking.conversion import Conversion
 from snn_lightning.spiking.model import SpikingModel
@@ -25,13 +26,15 @@ class Score:
     """One number that networks are compared by, and how it rises with time.
 
     Args:
-        name: such as "accuracy".
+        name: such as "map50".
+        title: what people call it.
         ann, uncalibrated, snn: of the three networks; None where not known.
         times: the time steps at which it has been taken.
         over_time: the SNN's at those.
     """
 
     name: str
+    title: str
     ann: float | None
     uncalibrated: float | None
     snn: float | None
@@ -72,8 +75,8 @@ class Contents:
 
     @property
     def scores(self) -> list[Score]:
-        """The scores of the run; `results["scores"]` names them, by itself it is the accuracy."""
-        return [self._score(name) for name in self.results.get("scores", ["accuracy"])]
+        """The scores of the run."""
+        return [self._score(name) for name in score_names(dict(self.results))]
 
     def _score(self, name: str) -> Score:
         over_time = tuple(self.results.get(f"{name}_over_time") or ())
@@ -81,7 +84,7 @@ class Contents:
         ann, uncalibrated, snn = (
             self.results.get(f"{kind}_{name}") for kind in ("ann", "uncalibrated", "snn")
         )
-        return Score(name, ann, uncalibrated, snn, tuple(times), over_time)
+        return Score(name, TITLES.get(name, name), ann, uncalibrated, snn, tuple(times), over_time)
 
     @property
     def stage_records(self) -> list[Mapping[str, Any]]:

@@ -51,7 +51,7 @@ def _worse(contents: Contents) -> Iterator[str]:
         old, new = score.uncalibrated, score.snn
         if old is not None and new is not None and new < old:
             yield (
-                f"The calibration has cost {score.name}: {percent(old)} before it and {percent(new)} after "
+                f"The calibration has cost {score.title}: {percent(old)} before it and {percent(new)} after "
                 "it. Calibrate with more images, or with pipeline=lcp."
             )
 

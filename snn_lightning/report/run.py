@@ -39,10 +39,10 @@ def _reached(score: Score) -> Iterator[str]:
     near = [value >= score.ann - 0.01 for value in score.over_time]
     if not near[-1]:
         lost = 100 * (score.ann - score.over_time[-1])
-        yield f"After t={score.times[-1]} the SNN's {score.name} is {lost:.2f} points below the ANN's."
+        yield f"After t={score.times[-1]} the SNN's {score.title} is {lost:.2f} points below the ANN's."
     else:
         last_far = max((i for i, is_near in enumerate(near) if not is_near), default=-1)
-        yield f"From t={score.times[last_far + 1]} on the SNN's {score.name} is within a point of the ANN's."
+        yield f"From t={score.times[last_far + 1]} on the SNN's {score.title} is within a point of the ANN's."
 
 
 def _over_time_chart(score: Score) -> Chart:
@@ -55,15 +55,15 @@ def _over_time_chart(score: Score) -> Chart:
     )
     svg = charts.lines(
         f"{name}-over-time",
-        f"{score.name} of the SNN after each of {last} time steps: {percent(score.over_time[0])} after "
+        f"{score.title} of the SNN after each of {last} time steps: {percent(score.over_time[0])} after "
         f"t={score.times[0]}, {percent(score.over_time[-1])} after t={last}",
-        ("time step t", f"{score.name}, %"),
+        ("time step t", f"{score.title}, %"),
         score.times,
         {"SNN": [100 * value for value in score.over_time]},
         {} if score.ann is None else {"ANN": 100 * score.ann},
         {} if score.uncalibrated is None else {"uncalibrated SNN": (last, 100 * score.uncalibrated)},
     )
-    return Chart(f"{name}_over_time", f"The mean readout of the first t steps: its {score.name}.", svg, data)
+    return Chart(f"{name}_over_time", f"The mean readout of the first t steps: its {score.title}.", svg, data)
 
 
 def losses(contents: Contents) -> Section:

@@ -34,7 +34,7 @@ def stats(contents: Contents) -> list[tuple[str, str]]:
     calibrated = "calibrated SNN" if contents.report.status == "calibrated" else "SNN"
     for score in contents.scores:
         values = (("ANN", score.ann), ("uncalibrated SNN", score.uncalibrated), (calibrated, score.snn))
-        found += [(f"{score.name}, {of}", percent(value)) for of, value in values if value is not None]
+        found += [(f"{score.title}, {of}", percent(value)) for of, value in values if value is not None]
     ratio = contents.energy.ratio if contents.energy else contents.results.get("energy_ratio")
     if ratio is not None:
         found.append(("energy, of the ANN's", percent(ratio)))

@@ -228,8 +228,8 @@ def test_other_scores_at_some_times(tmp_path: Path) -> None:
         "recall_over_time": [0.2, 0.6, 0.7],
     }
     page = words(write_report(calibrated()[1], tmp_path, results=results))
-    assert "map50, ANN 50.00 % map50, calibrated SNN 46.00 % recall, calibrated SNN 70.00 %" in page
-    assert "Scores against time After t=16 the SNN's map50 is 4.00 points below the ANN's." in page
+    assert "mAP50, ANN 50.00 % mAP50, calibrated SNN 46.00 % recall, calibrated SNN 70.00 %" in page
+    assert "Scores against time After t=16 the SNN's mAP50 is 4.00 points below the ANN's." in page
     assert column(tmp_path, "map50_over_time", "t") == [1, 4, 16]
     assert column(tmp_path, "recall_over_time", "SNN") == [0.2, 0.6, 0.7]
 
