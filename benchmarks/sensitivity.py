@@ -2,9 +2,9 @@
 
 python benchmarks/sensitivity.py
 
-Converts the digits' ANNs of `accuracy.py` (trained once, kept in cache/benchmarks) with `baseline` and `lcp`, and
-prints Spearman's rank correlation of each prediction with the effect measured by simulation: for the whole error
-at a site, and for the site's own error alone ("local").
+Converts the digits' ANNs of `accuracy.py` (trained once, kept in cache/benchmarks) with `baseline` and `lcp`,
+and prints Spearman's rank correlation of each prediction with the effect measured by simulation: for the
+whole error at a site, and for the site's own error alone ("local").
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     torch.set_num_threads(1)
-    table = Table("model", "T", "pipeline", "error", "output error", *ORDERS)
+    table = Table("model", "T", "pipeline", "errors", "output error", *ORDERS)
     started = time.process_time()
     for model in args.models:
         data = data_module("digits", args.seed, args)

@@ -1,0 +1,23 @@
+"""Figures and pages on what a conversion has come to."""
+
+from snn_lightning.report.figures import (
+    plot_accuracy,
+    plot_accuracy_against_energy,
+    plot_channel_errors,
+    plot_firing_rates,
+    plot_potentials,
+    plot_spikes,
+    plot_threshold_errors,
+    save_figure,
+)
+
+__all__ = [
+    "plot_accuracy",
+    "plot_accuracy_against_energy",
+    "plot_channel_errors",
+    "plot_firing_rates",
+    "plot_potentials",
+    "plot_spikes",
+    "plot_threshold_errors",
+    "save_figure",
+]
