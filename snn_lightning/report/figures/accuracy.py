@@ -30,13 +30,12 @@ def plot_accuracy(summary: Summary) -> Figure:
         >>> plot_accuracy({("vgg16", "digits", "lcp"): row}).axes[0].get_title(loc="left")
         'vgg16 on digits'
     """
-    groups = _groups(summary)
+    groups, styles = _groups(summary), _styles(summary)
     with styled():
         figure, axes = panels(7.0 * len(groups) + 0.4, 5.0, columns=len(groups))
         for axis, ((model, data), pipelines) in zip(axes, groups.items(), strict=True):
-            for (colour, marker), (label, entry) in zip(
-                looks(len(pipelines)), pipelines.items(), strict=True
-            ):
+            for label, entry in pipelines.items():
+                colour, marker = styles[label]
                 steps = sorted(entry["snn"])
                 means, deviations = _percent({t: entry["snn"][t] for t in steps})
                 axis.errorbar(
@@ -76,7 +75,7 @@ def plot_accuracy_against_energy(summary: Summary, energies: Mapping[Key, Pairs]
         >>> figure.axes[0].get_xlabel()
         "energy of an inference (% of the ANN's)"
     """
-    groups = _groups(summary)
+    groups, styles = _groups(summary), _styles(summary)
     missing = [
         (key, t) for key, entry in summary.items() for t in entry["snn"] if t not in energies.get(key, {})
     ]
@@ -86,9 +85,8 @@ def plot_accuracy_against_energy(summary: Summary, energies: Mapping[Key, Pairs]
     with styled():
         figure, axes = panels(7.0 * len(groups) + 0.4, 5.0, columns=len(groups))
         for axis, ((model, data), pipelines) in zip(axes, groups.items(), strict=True):
-            for (colour, marker), (label, entry) in zip(
-                looks(len(pipelines)), pipelines.items(), strict=True
-            ):
+            for label, entry in pipelines.items():
+                colour, marker = styles[label]
                 steps = sorted(entry["snn"])
                 means, deviations = _percent({t: entry["snn"][t] for t in steps})
                 costs, spreads = _percent({t: energies[model, data, label][t] for t in steps})
@@ -96,8 +94,9 @@ def plot_accuracy_against_energy(summary: Summary, energies: Mapping[Key, Pairs]
                     costs, means, deviations, spreads, color=colour, marker=marker, capsize=4, label=label
                 )
                 for t, x, y in zip(steps, costs, means, strict=True):
-                    axis.annotate(f"T={t}", (x, y), (6, -13), textcoords="offset points", color=colour)
+                    axis.annotate(f"T={t}", (x, y), (8, -16), textcoords="offset points", color=colour)
             _finish(axis, f"{model} on {data}", pipelines)
+            axis.margins(x=0.1)
             axis.set_xlim(left=0)
             axis.set_xlabel("energy of an inference (% of the ANN's)")
             axis.legend()
@@ -120,6 +119,12 @@ def _groups(summary: Summary) -> dict[tuple[str, str], dict[Any, Any]]:
     for (model, data, pipeline), entry in sorted(summary.items()):
         groups.setdefault((model, data), {})[pipeline] = entry
     return groups
+
+
+def _styles(summary: Summary) -> dict[str, tuple[str, str]]:
+    """Return a colour and a marker for each pipeline, the same in all panels."""
+    labels = sorted({pipeline for _, _, pipeline in summary})
+    return dict(zip(labels, looks(len(labels)), strict=True))
 
 
 def _percent(pairs: Pairs) -> tuple[list[float], list[float]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 from snn_lightning.errors import SettingsError
@@ -17,7 +18,7 @@ from snn_lightning.report.style import (
     label_sites,
     looks,
     panels,
-    site_width,
+    site_size,
     styled,
 )
 from snn_lightning.thresholds.errors import ThresholdErrors
@@ -49,9 +50,8 @@ def plot_channel_errors(errors: Mapping[str, Mapping[str, Tensor]], log: bool = 
         if list(sites) != names:
             raise SettingsError(f"The sites of '{label}' are others than those of '{next(iter(errors))}'")
     with styled():
-        longest = 0.09 * max(map(len, names))
-        height = 0.9 + longest + 2.7 * len(errors)
-        figure, axes = panels(site_width(len(names)), height, rows=len(errors), shared=True)
+        width, height = site_size(names, 0.9 + 2.7 * len(errors))
+        figure, axes = panels(width, height, rows=len(errors), sharex=True, sharey=True)
         places = [float(place) for place in range(1, len(names) + 1)]
         for axis, (label, sites) in zip(axes, errors.items(), strict=True):
             axis.bxp(
@@ -71,9 +71,17 @@ def plot_channel_errors(errors: Mapping[str, Mapping[str, Tensor]], log: bool = 
             axis.set_title(label, loc="left", fontweight="bold")
             axis.axhline(1.0, color=GREY, linestyle=":", linewidth=1.2)
             axis.set_ylabel("relative error of a channel" if len(axes) == 1 else "relative error")
+            axis.tick_params(axis="x", length=0)
+        axes[0].legend(*_key(), loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderaxespad=0.2)
         label_sites(axes[-1], names, places)
         axes[-1].set_xlabel("site")
     return figure
+
+
+def _key() -> tuple[list[Line2D], list[str]]:
+    median = Line2D([], [], color=ORANGE, linewidth=2.2)
+    mean = Line2D([], [], color=GREEN, marker="^", linestyle="")
+    return [median, mean, Line2D([], [], color=BLUE)], ["median", "mean", "5 to 95 %"]
 
 
 def _box(values: Tensor) -> dict[str, float]:
