@@ -32,7 +32,7 @@ def plot_accuracy(summary: Summary) -> Figure:
     """
     groups, styles = _groups(summary), _styles(summary)
     with styled():
-        figure, axes = panels(7.0 * len(groups) + 0.4, 5.0, columns=len(groups))
+        figure, axes = panels(6.6 * len(groups) + 1.8, 4.8, columns=len(groups))
         for axis, ((model, data), pipelines) in zip(axes, groups.items(), strict=True):
             for label, entry in pipelines.items():
                 colour, marker = styles[label]
@@ -54,7 +54,7 @@ def plot_accuracy(summary: Summary) -> Figure:
             axis.set_xticks(every, [str(t) for t in every])
             axis.minorticks_off()
             axis.set_xlabel("time steps T")
-            axis.legend()
+        _legend(figure, axes)
     return figure
 
 
@@ -83,7 +83,7 @@ def plot_accuracy_against_energy(summary: Summary, energies: Mapping[Key, Pairs]
         (model, data, pipeline), t = missing[0]
         raise SettingsError(f"The energy of {pipeline} at T={t} for {model} on {data} is missing")
     with styled():
-        figure, axes = panels(7.0 * len(groups) + 0.4, 5.0, columns=len(groups))
+        figure, axes = panels(6.6 * len(groups) + 1.8, 4.8, columns=len(groups))
         for axis, ((model, data), pipelines) in zip(axes, groups.items(), strict=True):
             for label, entry in pipelines.items():
                 colour, marker = styles[label]
@@ -99,7 +99,7 @@ def plot_accuracy_against_energy(summary: Summary, energies: Mapping[Key, Pairs]
             axis.margins(x=0.1)
             axis.set_xlim(left=0)
             axis.set_xlabel("energy of an inference (% of the ANN's)")
-            axis.legend()
+        _legend(figure, axes)
     return figure
 
 
@@ -110,6 +110,14 @@ def _finish(axis: Axes, title: str, pipelines: Summary) -> None:
         axis.axhline(100 * anns[0][0], color=GREY, linestyle="--", label="ANN")
     axis.set_title(title, loc="left", fontweight="bold")
     axis.set_ylabel("accuracy (%)")
+
+
+def _legend(figure: Figure, axes: list[Axes]) -> None:
+    """Name each line once, beside the panels, where no data are hidden."""
+    pairs = [zip(*axis.get_legend_handles_labels(), strict=True) for axis in axes]
+    handles = {label: handle for pair in pairs for handle, label in pair}
+    order = sorted(handles, key=lambda label: (label != "ANN", label))
+    figure.legend([handles[label] for label in order], order, loc="outside right upper")
 
 
 def _groups(summary: Summary) -> dict[tuple[str, str], dict[Any, Any]]:
