@@ -105,6 +105,15 @@ def test_the_page_on_figures_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     }
 
 
+def test_the_data_of_the_page_on_detection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(blocks(ROOT / "docs" / "detection.md", "python")[0], names)
+    assert len(names["images"]) == len(names["targets"]) == 4
+    assert (names["x"].shape, names["y"].shape) == ((4, 3, 64, 64), (4, 64, 64))
+    assert names["data"].root == names["masks"].root
+
+
 class Detector(nn.Module):
     """Has a part that `docs/lightning.md` converts."""
 

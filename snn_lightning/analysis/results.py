@@ -13,9 +13,24 @@ from snn_lightning.errors import CheckpointError
 from snn_lightning.files import write_atomically
 
 Results = dict[str, Any]
-"""Plain values. A calibration has at least `ann_accuracy`, `uncalibrated_accuracy`, `snn_accuracy`
-(fractions), `accuracy_over_time` (t = 1...T), `spikes_per_image`, `firing_rate` (spikes a neuron and step),
-`synaptic_operations` (of an image), `energy_ratio` (SNN over ANN), `timesteps` and `seconds` by phase."""
+"""Plain values. A calibration of a classifier has at least `ann_accuracy`, `uncalibrated_accuracy`,
+`snn_accuracy` (fractions), `accuracy_over_time` (t = 1...T), `spikes_per_image`, `firing_rate` (spikes a
+neuron and step), `synaptic_operations` (of an image), `energy_ratio` (SNN over ANN), `timesteps` and
+`seconds` by phase. In the place of accuracy others have what `scores` names; where those are not taken at
+every step, `times` says at which."""
+
+TITLES = {"accuracy": "accuracy", "map": "mAP", "map50": "mAP50", "miou": "mIoU"}
+"""What people call the scores."""
+
+
+def score_names(results: Results) -> list[str]:
+    """Return the names of a run's scores, the most important one first.
+
+    Example:
+        >>> score_names({"scores": ["map50", "map"]}), score_names({"snn_accuracy": 0.9})
+        (['map50', 'map'], ['accuracy'])
+    """
+    return results.get("scores", ["accuracy"])
 
 
 def write_results(path: str | Path, results: Results) -> None:
@@ -64,24 +79,25 @@ def results_table(results: Results) -> Table:
     )
     table.add_column()
     table.add_column(justify="right")
-    timesteps = results.get("timesteps")
-    for key, label in (
-        ("ann_accuracy", "ANN accuracy"),
-        ("uncalibrated_accuracy", f"uncalibrated SNN accuracy, T={timesteps}"),
-        ("converted_accuracy", f"SNN accuracy before training, T={timesteps}"),
-        ("snn_accuracy", f"SNN accuracy, T={timesteps}"),
+    names, timesteps = score_names(results), results.get("timesteps")
+    for network, label in (
+        ("ann", "ANN {}"),
+        ("uncalibrated", f"uncalibrated SNN {{}}, T={timesteps}"),
+        ("converted", f"SNN {{}} before training, T={timesteps}"),
+        ("snn", f"SNN {{}}, T={timesteps}"),
     ):
-        if results.get(key) is not None:
-            table.add_row(label, percent(results[key]))
+        for name in names:
+            if (score := results.get(f"{network}_{name}")) is not None:
+                table.add_row(label.format(TITLES.get(name, name)), percent(score))
     if results.get("energy_ratio") is not None:
         table.add_row("spikes an image", si(results["spikes_per_image"]))
         table.add_row("synaptic operations an image", si(results["synaptic_operations"]))
         table.add_row("estimated energy, of the ANN's", percent(results["energy_ratio"]))
-    over_time = results.get("accuracy_over_time")
+    over_time = results.get(f"{names[0]}_over_time")
     if over_time:
         table.add_section()
-        for t, accuracy in enumerate(over_time, 1):
-            table.add_row(f"SNN accuracy after t={t}", percent(accuracy))
+        for t, score in zip(results.get("times", range(1, len(over_time) + 1)), over_time, strict=True):
+            table.add_row(f"SNN {TITLES.get(names[0], names[0])} after t={t}", percent(score))
     table.add_section()
     for phase, seconds in results.get("seconds", {}).items():
         label = phase.replace("_", " ").replace("ann", "ANN").replace("snn", "SNN")

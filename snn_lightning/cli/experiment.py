@@ -18,17 +18,19 @@ from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from snn_lightning.calibration.images import inputs_of
 from snn_lightning.callbacks.averaging import WeightAveraging
 from snn_lightning.cli.processes import launched, processes
 from snn_lightning.errors import SettingsError, SNNLightningError
 from snn_lightning.files import replacing, writing
+from snn_lightning.graph.parts import first_received
 from snn_lightning.models.imported import code_fingerprint
-from snn_lightning.training import ClassificationModule, FineTuning, load_or_train, load_weights
+from snn_lightning.training import FineTuning, TaskModule, load_or_train, load_weights
 from snn_lightning.training.pretrain import fingerprint, pretrained_path
 
-ACCURACY = "test/acc"
 DECIMALS = 6
 
 
@@ -44,7 +46,7 @@ class Experiment:
     config: dict[str, Any]
     folder: Path
     data: LightningDataModule
-    module: ClassificationModule
+    module: TaskModule
     trainer: Trainer
     console: Console
     seconds: dict[str, float] = field(default_factory=dict)
@@ -145,11 +147,27 @@ class Experiment:
             own["files"] = self.data.files_fingerprint()
         return own
 
-    def test(self) -> float:
-        """Return the accuracy on the test images of whatever network the module holds."""
-        accuracy = self.trainer.test(self.module, datamodule=self.data, verbose=False)[0][ACCURACY]
-        over_time = self.accuracy_over_time()
-        return over_time[-1] if over_time else round(float(accuracy), DECIMALS)
+    def test(self) -> dict[str, float]:
+        """Return the scores on the test images of whatever network the module holds."""
+        self.trainer.test(self.module, datamodule=self.data, verbose=False)
+        return {name: round(value, DECIMALS) for name, value in self.module.scores.items()}
+
+    def over_time(self) -> dict[str, list[Any]]:
+        """Return the scores of the last test after some time steps, and which; nothing for an ANN."""
+        module = self.module
+        values: dict[str, list[Any]] = {
+            f"{name}_over_time": [round(value, DECIMALS) for value in values]
+            for name, values in module.scores_over_time.items()
+        }
+        every = list(range(1, len(module.times) + 1))
+        return values if module.times == every else {**values, "times": module.times}
+
+    def part(self, batch: Any) -> tuple[nn.Module, Tensor]:
+        """Return the part of the network that spikes, or will, and what it gets of a batch, `[N, ...]`."""
+        path = self.config["network"]
+        if path is None:
+            return self.module.net, inputs_of(batch)
+        return first_received(self.module.net, batch, path, None)
 
     def finetune(self, config: DictConfig, settings: FineTuning) -> None:
         """Train the module's spiking network on the labelled training images."""
@@ -160,11 +178,6 @@ class Experiment:
         trainer.fit(self.module, datamodule=self.data)
         if trainer.interrupted:
             raise SNNLightningError("The training of the SNN was interrupted; run the same command again.")
-
-    def accuracy_over_time(self) -> list[float] | None:
-        """Return the accuracy of the last test after each time step; None for an ANN."""
-        fractions = self.module.accuracy_over_time
-        return [round(fraction, DECIMALS) for fraction in fractions] if fractions else None
 
     def save(self, path: Path) -> None:
         """Save the module as a Lightning checkpoint, whole or not at all; called on every process."""

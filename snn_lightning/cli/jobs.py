@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
+from torch import nn
 from torch.utils.data import DataLoader
 
 from snn_lightning.analysis.cost.report import cost_report
@@ -21,18 +22,23 @@ from snn_lightning.analysis.energy import measure_energy
 from snn_lightning.analysis.results import Results, results_table, write_results
 from snn_lightning.calibration import Pipeline
 from snn_lightning.calibration.api import prepared, spiking
-from snn_lightning.calibration.images import inputs_of
 from snn_lightning.callbacks import CalibrationCallback
 from snn_lightning.cli.experiment import Experiment
-from snn_lightning.cli.metric import check_metric, metric
+from snn_lightning.cli.metric import check_metric, main_score, metric
 from snn_lightning.errors import CheckpointError, SettingsError, known_cause
 from snn_lightning.files import read_checkpoint
 from snn_lightning.graph.report import conversion_report
-from snn_lightning.spiking.checkpoint import KEY, load_converted
+from snn_lightning.spiking.checkpoint import (
+    KEY,
+    find_spiking_model,
+    load_converted,
+    place,
+    rebuild_spiking_model,
+)
 from snn_lightning.spiking.kernels import use_kernel
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.unit_spikes import rescale_to_unit_spikes
-from snn_lightning.training import FineTuning
+from snn_lightning.training import FineTuning, load_weights
 
 SAMPLE = 8
 """Images on which a conversion is checked."""
@@ -50,7 +56,7 @@ def run(task: Callable[[DictConfig], Results | None], config: DictConfig) -> flo
     try:
         with use_kernel(config.kernel):
             results = task(config)
-        return None if results is None else metric(results, config.optimized_metric)
+        return None if results is None else metric(results, config.optimized_metric or main_score(results))
     except Exception as error:
         cause = known_cause(error)
         if cause is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
@@ -69,10 +75,10 @@ def run(task: Callable[[DictConfig], Results | None], config: DictConfig) -> flo
 def train(config: DictConfig) -> Results:
     """Pretrain an ANN and test it."""
     experiment = Experiment.compose(config)
-    check_metric(experiment.config, ["ann_accuracy"], ["ann_test"])
+    check_metric(experiment.config, _named(experiment, "ann"), ["ann_test"])
     path = experiment.pretrain()
-    accuracy = _test(experiment, "ann_test", "Testing the ANN")
-    results = _results(experiment, ann_accuracy=accuracy, checkpoint=str(path))
+    scores = _test(experiment, "ann_test", "Testing the ANN")
+    results = _results(experiment, **_keyed("ann", scores), checkpoint=str(path))
     _report(experiment, results)
     return results
 
@@ -84,7 +90,7 @@ def calibrate(config: DictConfig) -> Results | None:
     saved = _spiking_checkpoint(config)
     callback = CalibrationCallback(
         pipeline,
-        network="net",
+        network="net" if config.network is None else f"net.{config.network}",
         partial=Path(config.cache_dir) / "partial",
         keep_partial=True,
         automatic=False,
@@ -101,13 +107,13 @@ def calibrate(config: DictConfig) -> Results | None:
         return _test_only(experiment, saved)
     _check(experiment, pipeline, finetune)
     path = experiment.pretrain()
-    accuracies = _accuracies(experiment, callback, config, finetune)
+    scores = _scores(experiment, callback, config, finetune)
     experiment.save(experiment.folder / "snn.ckpt")
     callback.remove_partial(experiment.trainer)
     results = _results(
         experiment,
-        **accuracies,
-        accuracy_over_time=experiment.accuracy_over_time(),
+        **scores,
+        **experiment.over_time(),
         **_energy(experiment),
         timesteps=pipeline.timesteps,
         pipeline=config.pipeline_name,
@@ -118,35 +124,41 @@ def calibrate(config: DictConfig) -> Results | None:
     return results
 
 
-def _accuracies(
+def _scores(
     experiment: Experiment, callback: CalibrationCallback, config: DictConfig, finetune: FineTuning
-) -> dict[str, float | None]:
-    """Take the ANN through all phases to the finished SNN; returns the accuracies on the way."""
+) -> dict[str, float]:
+    """Take the ANN through all phases to the finished SNN; returns the scores on the way."""
     ann = _test(experiment, "ann_test", "Testing the ANN")
     uncalibrated = _test_uncalibrated(experiment, callback)
     _calibrate(experiment, callback)
     snn = _test(experiment, "snn_test", f"Testing the SNN, T={callback.pipeline.timesteps}")
-    converted = snn if finetune.epochs else None
+    scores = {**_keyed("ann", ann), **_keyed("uncalibrated", uncalibrated)}
     if finetune.epochs:
+        scores |= _keyed("converted", snn)
         snn = _finetune(experiment, config, finetune)
     if config.unit_spikes:
         snn = _test_unit_spikes(experiment)
-    return {
-        "ann_accuracy": ann,
-        "uncalibrated_accuracy": uncalibrated,
-        "converted_accuracy": converted,
-        "snn_accuracy": snn,
-    }
+    return {**scores, **_keyed("snn", snn)}
+
+
+def _keyed(network: str, scores: dict[str, float]) -> dict[str, float]:
+    """Return a network's scores under their names in the results."""
+    return {f"{network}_{name}": value for name, value in scores.items()}
+
+
+def _named(experiment: Experiment, *networks: str) -> list[str]:
+    """Return the names that the scores of networks have in the results."""
+    return [f"{network}_{name}" for network in networks for name in experiment.module.SCORES]
 
 
 def _dry_run(experiment: Experiment, pipeline: Pipeline) -> None:
     """Say what would convert, and what calibrating and testing would cost."""
-    sample = _sample(experiment)
-    report = conversion_report(experiment.module.net, sample, pipeline)
+    part, sample = _sample(experiment)
+    report = conversion_report(part, sample, pipeline)
     experiment.say(str(report))
     if not report.convertible:
         sys.exit(1)
-    experiment.say(_cost_report(experiment, pipeline, sample))
+    experiment.say(_cost_report(experiment, pipeline, part, sample))
 
 
 def _check(experiment: Experiment, pipeline: Pipeline, finetune: FineTuning) -> None:
@@ -154,24 +166,24 @@ def _check(experiment: Experiment, pipeline: Pipeline, finetune: FineTuning) -> 
     _check_metric(experiment, pipeline, finetune)
     pipeline.check_images(len(_dataset(experiment.calibration_loader)))
     if experiment.will_train:
-        sample = _sample(experiment)[:2]
-        spiking(prepared(experiment.module.net, [sample], pipeline), sample, pipeline)
+        part, sample = _sample(experiment)
+        spiking(prepared(part, [sample[:2]], pipeline), sample[:2], pipeline)
 
 
-def _test(experiment: Experiment, phase: str, title: str) -> float:
-    """Return the accuracy of whatever network there is."""
+def _test(experiment: Experiment, phase: str, title: str) -> dict[str, float]:
+    """Return the scores of whatever network there is."""
     with experiment.phase(phase, title):
         return experiment.test()
 
 
-def _test_uncalibrated(experiment: Experiment, callback: CalibrationCallback) -> float:
-    """Convert the ANN, and return the accuracy of the SNN as it is then."""
+def _test_uncalibrated(experiment: Experiment, callback: CalibrationCallback) -> dict[str, float]:
+    """Convert the ANN, and return the scores of the SNN as it is then."""
     callback.loader = experiment.calibration_loader
     with experiment.phase(
         "uncalibrated_test", f"Testing the uncalibrated SNN, T={callback.pipeline.timesteps}"
     ):
         callback.convert(experiment.trainer, experiment.module)
-        experiment.say(cast(SpikingModel, experiment.module.net).report.summary)
+        experiment.say(_snn(experiment).report.summary)
         return experiment.test()
 
 
@@ -182,18 +194,18 @@ def _calibrate(experiment: Experiment, callback: CalibrationCallback) -> None:
         callback.calibrate(experiment.trainer, experiment.module)
 
 
-def _finetune(experiment: Experiment, config: DictConfig, settings: FineTuning) -> float:
-    """Train the SNN, and return its accuracy."""
+def _finetune(experiment: Experiment, config: DictConfig, settings: FineTuning) -> dict[str, float]:
+    """Train the SNN, and return its scores."""
     title = f"Training the SNN with surrogate gradients, {settings.epochs} epochs"
     with experiment.phase("finetune", title):
         experiment.finetune(config, settings)
     return _test(experiment, "finetuned_test", "Testing the trained SNN")
 
 
-def _test_unit_spikes(experiment: Experiment) -> float:
-    """Let the SNN fire whole numbers, and return its accuracy."""
-    module = experiment.module
-    module.net = rescale_to_unit_spikes(cast(SpikingModel, module.net))
+def _test_unit_spikes(experiment: Experiment) -> dict[str, float]:
+    """Let the SNN fire whole numbers, and return its scores."""
+    path, snn = cast(tuple[str, SpikingModel], find_spiking_model(experiment.module))
+    place(experiment.module, rescale_to_unit_spikes(snn), [path])
     return _test(experiment, "unit_spikes_test", "Testing the SNN rescaled to {0, 1} spikes")
 
 
@@ -208,6 +220,8 @@ def _spiking_checkpoint(config: DictConfig) -> dict[str, Any] | None:
     if "model" in saved:
         with open_dict(config):
             config.model = saved["model"]
+    path = checkpoint[KEY]["attribute"]
+    config.network = path.removeprefix("net.") if path.startswith("net.") else None
     return saved
 
 
@@ -225,15 +239,20 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
                 f"The SNN of '{path}' has {key}={saved[key]}, and {experiment.data_name} has "
                 f"{module.hparams[key]}: set data to what it was trained with, or give another checkpoint."
             )
-    module.net = snn = load_converted(path, ann=module.net)
-    timesteps, model = snn.timesteps, saved.get("model", experiment.config["model"])
-    check_metric(experiment.config, ["snn_accuracy", *ENERGY], ["snn_test"], timesteps)
-    accuracy = _test(experiment, "snn_test", f"Testing the SNN of {path}, T={timesteps}")
+    if experiment.config["network"] is None:
+        module.net = load_converted(path, ann=module.net)
+    else:
+        rebuild_spiking_model(module, read_checkpoint(path))
+        load_weights(module, path)
+    timesteps, model = _snn(experiment).timesteps, saved.get("model", experiment.config["model"])
+    names = [*_named(experiment, "snn"), *ENERGY]
+    check_metric(experiment.config, names, ["snn_test"], _over_time(experiment, timesteps))
+    scores = _test(experiment, "snn_test", f"Testing the SNN of {path}, T={timesteps}")
     results = _results(
         experiment,
         model=model["name"],
-        snn_accuracy=accuracy,
-        accuracy_over_time=experiment.accuracy_over_time(),
+        **_keyed("snn", scores),
+        **experiment.over_time(),
         **_energy(experiment),
         timesteps=timesteps,
         checkpoint=path,
@@ -243,31 +262,44 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
 
 
 def _check_metric(experiment: Experiment, pipeline: Pipeline, finetune: FineTuning) -> None:
-    names = ["ann_accuracy", "uncalibrated_accuracy", "snn_accuracy", *ENERGY]
+    names = [*_named(experiment, "ann", "uncalibrated", "snn"), *ENERGY]
     phases = ["ann_test", "uncalibrated_test", "calibration", "snn_test"]
     if finetune.epochs:
-        names.append("converted_accuracy")
+        names += _named(experiment, "converted")
         phases += ["finetune", "finetuned_test"]
     if experiment.config["unit_spikes"]:
         phases.append("unit_spikes_test")
-    check_metric(experiment.config, names, phases, pipeline.timesteps)
+    check_metric(experiment.config, names, phases, _over_time(experiment, pipeline.timesteps))
+
+
+def _over_time(experiment: Experiment, timesteps: int) -> dict[str, int]:
+    """Return which results of an SNN of T time steps are lists, and how long they are."""
+    module, whole = experiment.module, experiment.config["network"] is None
+    times = module.steps_scored(timesteps, whole)
+    names = [f"{name}_over_time" for name in module.SCORES]
+    return dict.fromkeys(names if len(times) == timesteps else [*names, "times"], len(times))
+
+
+def _snn(experiment: Experiment) -> SpikingModel:
+    return cast(SpikingModel, experiment.module.spiking)
 
 
 def _dataset(loader: DataLoader[Any]) -> Sized:
     return cast(Sized, loader.dataset)
 
 
-def _sample(experiment: Experiment) -> torch.Tensor:
-    """Return the first calibration images, `[N, C, H, W]`."""
-    return inputs_of(next(iter(experiment.calibration_loader)))[:SAMPLE]
+def _sample(experiment: Experiment) -> tuple[nn.Module, torch.Tensor]:
+    """Return the part that will spike, and what it receives of the first calibration images, `[N, ...]`."""
+    part, inputs = experiment.part(next(iter(experiment.calibration_loader)))
+    return part, inputs[:SAMPLE]
 
 
 @torch.random.fork_rng()
-def _cost_report(experiment: Experiment, pipeline: Pipeline, sample: torch.Tensor) -> str:
+def _cost_report(experiment: Experiment, pipeline: Pipeline, part: nn.Module, sample: torch.Tensor) -> str:
     """Say what calibrating and testing will cost on this machine."""
     trainer = experiment.trainer
     device = trainer.strategy.root_device
-    network = prepared(experiment.module.net, [sample], pipeline).to(device)
+    network = prepared(part, [sample], pipeline).to(device)
     work = pipeline.work(len(_dataset(experiment.calibration_loader)), trainer.world_size)
     experiment.data.setup("test")
     tested = work.share(len(_dataset(experiment.data.test_dataloader())))
@@ -276,14 +308,15 @@ def _cost_report(experiment: Experiment, pipeline: Pipeline, sample: torch.Tenso
 
 def _energy(experiment: Experiment) -> Results:
     """Count the spikes of the SNN on the first test images."""
-    snn = cast(SpikingModel, experiment.module.net)
-    images = inputs_of(next(iter(experiment.data.test_dataloader())))[:ENERGY_IMAGES]
-    return measure_energy(snn, images.to(next(snn.parameters()).device)).results()
+    snn = _snn(experiment)
+    _, images = experiment.part(next(iter(experiment.data.test_dataloader())))
+    return measure_energy(snn, images[:ENERGY_IMAGES].to(next(snn.parameters()).device)).results()
 
 
 def _results(experiment: Experiment, **values: Any) -> Results:
     config = experiment.config
     head = {"model": config["model"]["name"], "data": experiment.data_name, "seed": config["seed"]}
+    head["scores"] = list(experiment.module.SCORES)
     if (names := experiment.module.hparams["class_names"]) is not None:
         head["class_names"] = names
     return Results({**head, **values, "seconds": experiment.seconds, "config": config})

@@ -33,23 +33,39 @@ def metric(results: Results, name: str) -> float:
     return found[name]
 
 
-def check_metric(config: Mapping[str, Any], names: list[str], phases: list[str], timesteps: int = 0) -> None:
+def main_score(results: Results) -> str:
+    """Return the name of the number that is optimised unless another is named.
+
+    Example:
+        >>> main_score({"scores": ["map50", "map"], "ann_map50": 0.5, "snn_map50": 0.4})
+        'snn_map50'
+    """
+    name = results["scores"][0]
+    return f"snn_{name}" if f"snn_{name}" in results else f"ann_{name}"
+
+
+def check_metric(
+    config: Mapping[str, Any], names: list[str], phases: list[str], lists: Mapping[str, int] | None = None
+) -> None:
     """Check before a run that it will have the number `optimized_metric`.
 
     Args:
         config: the resolved Hydra config.
         names: the numbers of its results.
         phases: the keys of `seconds`, that of pretraining left out.
-        timesteps: length of `accuracy_over_time`, the T of the SNN.
+        lists: the length of each list of numbers that an SNN's results have.
 
     Raises:
         SettingsError: it will not.
     """
-    if str(name := config["optimized_metric"]).split(".")[0] in LATE:
+    name = config["optimized_metric"]
+    if name is None or str(name).split(".")[0] in LATE:
         return
     if config["ckpt"] is None:
         phases = ["pretrain", *phases]
-    spiking = {"accuracy_over_time": [0.0] * timesteps, "timesteps": timesteps} if timesteps else {}
+    spiking: dict[str, Any] = {key: [0.0] * length for key, length in lists.items()} if lists else {}
+    if lists:
+        spiking["timesteps"] = 0
     values = {"seed": 0, **dict.fromkeys(names, 0.0), **spiking, "seconds": dict.fromkeys(phases, 0.0)}
     metric({**values, "config": config}, name)
 

@@ -49,6 +49,7 @@ class SpikingModel(nn.Module):
         rows: largest number of images times time steps simulated at once; what is more is cut into chunks
             (of images only, where neurons need all time steps at once).
         status: "uncalibrated", "partial" or "calibrated".
+        last_step: where calling it stops, see `stopped_after`; None for T.
         listener: called with every batch of inputs before it is simulated, in whatever way; None as a rule.
         records: what the calibration did to each stage, see `StageRecord`; empty in a loaded model.
 
@@ -66,6 +67,7 @@ class SpikingModel(nn.Module):
         network.precision = conversion.precision
         self.rows = ROWS
         self.status = "uncalibrated"
+        self.last_step: int | None = None
         self.records: list[dict[str, Any]] = []
         self.listener: Callable[[Tensor], None] | None = None
         self.units = nn.ModuleDict({stage.name: self._unit(stage) for stage in network.stages})
@@ -153,12 +155,13 @@ class SpikingModel(nn.Module):
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
         """Return the mean over time of each output's unit, by the unit's name, `[N, ...]`; see `forward`."""
         parts: list[dict[str, Tensor]] = []
+        steps = self.last_step or self.timesteps
         for chunk in self._image_chunks(x):
             total: dict[str, Tensor] = {}
-            for outputs in self._simulate(chunk):
+            for outputs in self._simulate(chunk, steps):
                 for name, value in outputs.items():
                     total[name] = total[name] + value.sum(0) if name in total else value.sum(0)
-            parts.append({name: value / self.timesteps for name, value in total.items()})
+            parts.append({name: value / steps for name, value in total.items()})
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def running_mean(self, x: Tensor) -> Any:
@@ -179,7 +182,7 @@ class SpikingModel(nn.Module):
         parts: list[dict[str, Tensor]] = []
         for chunk in self._image_chunks(x):
             pieces: dict[str, list[Tensor]] = {}
-            for outputs in self._simulate(chunk):
+            for outputs in self._simulate(chunk, self.timesteps):
                 for name, value in outputs.items():
                     pieces.setdefault(name, []).append(value)
             parts.append({name: torch.cat(value).cumsum(0) for name, value in pieces.items()})
@@ -254,11 +257,14 @@ class SpikingModel(nn.Module):
         if self.listener is not None:
             self.listener(x)
 
-    def _simulate(self, x: Tensor) -> Iterator[dict[str, Tensor]]:
-        """Yield the readouts `[t, N, ...]` of consecutive chunks of time, by unit."""
+    def _simulate(self, x: Tensor, until: int) -> Iterator[dict[str, Tensor]]:
+        """Yield the readouts `[t, N, ...]` of consecutive chunks of time, t = 1...until in all, by unit."""
         state, longest = self._begin(x), self.steps_at_once(x.shape[0])
-        while state.t < self.timesteps:
-            yield self._advance(state, min(longest, self.timesteps - state.t))
+        if self._windowed:
+            outputs = self._advance(state, self.timesteps)
+            yield {name: value[:until] for name, value in outputs.items()}
+        while state.t < until:
+            yield self._advance(state, min(longest, until - state.t))
 
     def _advance(
         self, state: SimulationState, steps: int, record: dict[str, Tensor] | None = None

@@ -1,16 +1,16 @@
-"""Pretraining of the ANNs: the LightningModule, its metrics, and the cache of trained weights."""
+"""Pretraining of the ANNs: the LightningModule, and the cache of trained weights."""
 
 from snn_lightning.training.checkpoints import load_weights
 from snn_lightning.training.classification import ClassificationModule
 from snn_lightning.training.finetune import FineTuning
-from snn_lightning.training.metrics import AccuracyOverTime
 from snn_lightning.training.pretrain import Pretrained, fingerprint, load_or_train, pretrained_path
+from snn_lightning.training.task import TaskModule
 
 __all__ = [
-    "AccuracyOverTime",
     "ClassificationModule",
     "FineTuning",
     "Pretrained",
+    "TaskModule",
     "fingerprint",
     "load_or_train",
     "load_weights",

@@ -8,9 +8,10 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from snn_lightning import convert
 from snn_lightning.errors import SettingsError
 from snn_lightning.training import ClassificationModule
-from snn_lightning.training.classification import cosine_factor
+from snn_lightning.training.task import cosine_factor, doubling
 
 SMALL = {"name": "resnet20", "width": 4}
 
@@ -61,7 +62,8 @@ def test_a_fit_learns_logs_and_ends_at_a_learning_rate_of_zero(tmp_path: Path) -
         x, y = loader(32).dataset.tensors
         expected = (net.eval()(x).argmax(1) == y).float().mean().item()
     assert result["test/acc"] == pytest.approx(expected)
-    assert net.accuracy_over_time is None
+    assert net.scores == {"accuracy": pytest.approx(expected)}
+    assert net.scores_over_time == {}
 
 
 def test_label_smoothing_changes_the_loss_as_it_should() -> None:
@@ -124,27 +126,48 @@ def test_channels_last_reaches_the_network(width: int, wanted: bool, innermost: 
         assert tensor.is_contiguous(memory_format=torch.channels_last) == innermost
 
 
-class Spiking(nn.Module):
-    """Reads out the row sums after the first step and nothing but class 0 before."""
-
-    def running_mean(self, x: Tensor) -> Tensor:
-        rows = x[:, 0, :4].sum(-1)
-        early = torch.zeros_like(rows)
-        early[:, 0] = 1
-        return torch.stack([early, rows, rows])
+def early(x: Tensor) -> Tensor:
+    """Read out the row sums after the first step and nothing but class 0 before."""
+    rows = x[:, 0, :4].sum(-1)
+    first = torch.zeros_like(rows)
+    first[:, 0] = 1
+    return torch.stack([first, rows, rows])
 
 
 def test_a_spiking_network_gives_the_accuracy_over_time(tmp_path: Path) -> None:
     net = module()
-    net.net = Spiking()
+    net.net = convert(
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU()), torch.rand(2, 1, 8, 8), timesteps=3
+    )
+    net.net.running_mean = early
     run = trainer(tmp_path)
     for _ in range(2):  # a second test starts from zero
         result = run.test(net, loader(32), verbose=False)[0]
         assert result["test/acc"] == 1.0
-        assert net.accuracy_over_time == [0.25, 1.0, 1.0]
+        assert net.times == [1, 2, 3]
+        assert net.scores_over_time == {"accuracy": [0.25, 1.0, 1.0]}
     net.net = module().net
     run.test(net, loader(32), verbose=False)
-    assert net.accuracy_over_time is None
+    assert net.scores_over_time == {}
+
+
+def test_a_spiking_part_is_read_while_the_rest_of_the_network_runs(tmp_path: Path) -> None:
+    net = module()
+    x, y = loader(32).dataset.tensors
+    part = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 4))
+    snn = convert(part, x, timesteps=3)
+    net.net = nn.Sequential(snn, nn.Softmax(1))
+    trainer(tmp_path).test(net, loader(32), verbose=False)
+    over_time = [(mean.argmax(1) == y).float().mean().item() for mean in snn.running_mean(x)]
+    assert net.times == [1, 2, 3]
+    assert net.scores_over_time == {"accuracy": pytest.approx(over_time)}
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "times"), [(1, [1]), (2, [1, 2]), (8, [1, 2, 4, 8]), (6, [1, 2, 4, 6])]
+)
+def test_time_steps_double(timesteps: int, times: list[int]) -> None:
+    assert doubling(timesteps) == times
 
 
 @pytest.mark.parametrize(
