@@ -98,6 +98,23 @@ def test_the_page_on_the_page_of_a_run(tmp_path: Path, monkeypatch: pytest.Monke
     assert "Where the error comes from" in (tmp_path / "run" / "report.html").read_text()
 
 
+def test_the_page_on_sensitivity_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    exec(blocks(ROOT / "docs" / "sensitivity.md", "python")[0], names)
+    assert capsys.readouterr().out.splitlines()[-2:] == ["analog:", f"  - '{names['worst'][0][1:]}'"]
+
+
+def test_the_page_on_figures_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(blocks(ROOT / "docs" / "figures.md", "python")[0], {})
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert names == {
+        f"{figure}.{kind}"
+        for figure in ("errors", "rates", "thresholds", "spikes", "potentials")
+        for kind in ("png", "svg")
+    }
+
+
 def test_the_data_of_the_page_on_detection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
