@@ -25,6 +25,7 @@ from snn_lightning.calibration.api import prepared, spiking
 from snn_lightning.callbacks import CalibrationCallback
 from snn_lightning.cli.experiment import Experiment
 from snn_lightning.cli.metric import check_metric, main_score, metric
+from snn_lightning.cli.sweeps import is_left_out
 from snn_lightning.errors import CheckpointError, SettingsError, known_cause
 from snn_lightning.files import read_checkpoint
 from snn_lightning.graph.report import conversion_report
@@ -54,6 +55,9 @@ def run(task: Callable[[DictConfig], Results | None], config: DictConfig) -> flo
         The number of its results that `optimized_metric` names; None after a dry run.
     """
     try:
+        if is_left_out(config):
+            logging.getLogger(__name__).info("Nothing to do: leave_out has this combination")
+            return None
         with use_kernel(config.kernel):
             results = task(config)
         return None if results is None else metric(results, config.optimized_metric or main_score(results))
