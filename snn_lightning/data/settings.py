@@ -12,8 +12,8 @@ from snn_lightning.settings import check_whole
 class DataSettings:
     """How the images of a data set are split, batched and augmented.
 
-    `seed` chooses the order of training and the augmentation, and where `calibration_seed` is None the
-    calibration images too. The splits and subsets never depend on either, so that results of several seeds are
+    `seed` chooses the order of training, the augmentation and, where `calibration_seed` is None, the
+    calibration images. The splits and subsets never depend on a seed, so that results of several seeds are
     about the same images.
 
     Args:

@@ -16,7 +16,8 @@ from snn_lightning.errors import CheckpointError, SettingsError
 RESULTS = "results.json"
 KIND = {"model": str, "data": str, "pipeline": str, "timesteps": int}
 
-RESULTING = {"T", "timesteps", "pipeline_name"}
+SEEDS = {"seed", "ann_seed", "calibration_seed"}
+RESULTING = {"T", "timesteps", "pipeline_name", "leave_out"}
 PLACES = {"cache_dir", "data_root", "default_root_dir", "logger", "optimized_metric"}
 MACHINES = {"accelerator", "devices", "num_nodes", "strategy", "num_workers", "enable_progress_bar"}
 """Keys of a config that make no other method: they are in the results by themselves, or say where and how a
@@ -55,7 +56,7 @@ class Run:
     @cached_property
     def settings(self) -> Any:
         """The config without seeds, time steps, and what only says where a run took place."""
-        return _without(self.results.get("config"), {"seed"} | RESULTING | PLACES | MACHINES) or {}
+        return _without(self.results.get("config"), SEEDS | RESULTING | PLACES | MACHINES) or {}
 
     @cached_property
     def seeds(self) -> tuple[str, ...]:
