@@ -66,11 +66,8 @@ def summarise(rows: list[Results]) -> dict[Key, dict[str, Any]]:
         >>> summarise(runs)
         {('vgg16', 'digits', 'lcp'): {'ann': None, 'snn': {4: (0.75, 0.0)}, 'seeds': 2}}
     """
-    by_seed: dict[Key, dict[tuple[int, int], Results]] = defaultdict(dict)
-    for row in rows:
-        by_seed[row["model"], row["data"], row["pipeline"]][row["timesteps"], row["seed"]] = row
     summary = {}
-    for key, runs in by_seed.items():
+    for key, runs in _by_seed(rows).items():
         snn = defaultdict(list)
         for (timesteps, _), row in sorted(runs.items()):
             snn[timesteps].append(row["snn_accuracy"])
@@ -85,6 +82,36 @@ def summarise(rows: list[Results]) -> dict[Key, dict[str, Any]]:
             "seeds": len({seed for _, seed in runs}),
         }
     return summary
+
+
+def energies(rows: list[Results]) -> dict[Key, dict[int, tuple[float, float]]]:
+    """Return the energy of an inference over the ANN's, as (mean, deviation) over seeds.
+
+    Args:
+        rows: results of calibrations; those that say nothing of the energy are left out.
+
+    Returns:
+        For each (model, data, pipeline) one pair for each T.
+
+    Example:
+        >>> run = {"model": "vgg16", "data": "digits", "pipeline": "lcp", "timesteps": 4}
+        >>> energies([{**run, "seed": seed, "energy_ratio": 0.25} for seed in (0, 1)])
+        {('vgg16', 'digits', 'lcp'): {4: (0.25, 0.0)}}
+    """
+    found: dict[Key, dict[int, tuple[float, float]]] = {}
+    for key, runs in _by_seed([row for row in rows if row.get("energy_ratio") is not None]).items():
+        ratios = defaultdict(list)
+        for (timesteps, _), row in sorted(runs.items()):
+            ratios[timesteps].append(row["energy_ratio"])
+        found[key] = {timesteps: mean_and_deviation(values) for timesteps, values in ratios.items()}
+    return found
+
+
+def _by_seed(rows: list[Results]) -> dict[Key, dict[tuple[int, int], Results]]:
+    found: dict[Key, dict[tuple[int, int], Results]] = defaultdict(dict)
+    for row in rows:
+        found[row["model"], row["data"], row["pipeline"]][row["timesteps"], row["seed"]] = row
+    return found
 
 
 def summary_table(summary: dict[Key, dict[str, Any]]) -> Table:
