@@ -24,6 +24,7 @@ from snn_lightning.calibration import Pipeline
 from snn_lightning.calibration.api import prepared, spiking
 from snn_lightning.callbacks import CalibrationCallback
 from snn_lightning.cli.experiment import Experiment
+from snn_lightning.cli.figures import ann_of, check_figures, save_figures
 from snn_lightning.cli.metric import check_metric, main_score, metric
 from snn_lightning.cli.sweeps import is_left_out
 from snn_lightning.errors import CheckpointError, SettingsError, known_cause
@@ -110,7 +111,7 @@ def calibrate(config: DictConfig) -> Results | None:
     if saved is not None:
         return _test_only(experiment, saved)
     _check(experiment, pipeline, finetune)
-    path = experiment.pretrain()
+    path, ann = experiment.pretrain(), ann_of(experiment)
     scores = _scores(experiment, callback, config, finetune)
     experiment.save(experiment.folder / "snn.ckpt")
     callback.remove_partial(experiment.trainer)
@@ -125,6 +126,7 @@ def calibrate(config: DictConfig) -> Results | None:
         stages=callback.records,
     )
     _report(experiment, results)
+    save_figures(experiment, ann)
     return results
 
 
@@ -168,6 +170,7 @@ def _dry_run(experiment: Experiment, pipeline: Pipeline) -> None:
 def _check(experiment: Experiment, pipeline: Pipeline, finetune: FineTuning) -> None:
     """Say what can't be measured, calibrated or converted before hours of pretraining."""
     _check_metric(experiment, pipeline, finetune)
+    check_figures(experiment)
     pipeline.check_images(len(_dataset(experiment.calibration_loader)))
     if experiment.will_train:
         part, sample = _sample(experiment)
