@@ -78,7 +78,8 @@ def _head(contents: Contents) -> dict[str, str]:
     return {
         "title": f"{contents.model}{data}, T={report.timesteps}",
         "heading": f"{contents.model}{data}",
-        "line": f"{pipeline}T={report.timesteps}, {report.sites} sites of {report.neuron} neurons, {report.status}",
+        "line": f"{pipeline}T={report.timesteps}, {report.sites} sites are {report.neuron} neurons, "
+        f"{report.status}",
     }
 
 
