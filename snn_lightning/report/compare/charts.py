@@ -58,8 +58,8 @@ def curves(
                 x, y, _bars(dy), _bars(dx), **style, markersize=5, capsize=2.5, elinewidth=1, label=key
             )
             for point in points:
-                place = (point.x, point.y + (point.dy or 0))
-                axes.annotate(point.text, place, (0, 5), textcoords="offset points", ha="center", color=INK)
+                place = (point.x, point.y)
+                axes.annotate(point.text, place, (-6, 5), textcoords="offset points", ha="right", color=INK)
         if level is not None:
             axes.axhline(level, color=MUTED, linewidth=1.4, linestyle="--", label="ANN", zorder=1)
         if ticks:

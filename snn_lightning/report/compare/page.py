@@ -9,7 +9,7 @@ from snn_lightning.analysis.results import percent
 from snn_lightning.report.compare import charts
 from snn_lightning.report.compare.charts import Point
 from snn_lightning.report.compare.methods import Mean, Panel
-from snn_lightning.report.compare.tables import Layout, score_table
+from snn_lightning.report.compare.tables import Layout, known, score_table
 from snn_lightning.report.page import write_page
 from snn_lightning.report.parts import Chart, Section, Table, Text, number, whole
 
@@ -61,14 +61,10 @@ def _sections(panel: Panel, panels: Sequence[Panel], index: int, layout: Layout 
     caption, table = score_table(panel, layout)
     several = any(len(runs) > 1 for method in panel.methods for runs in method.runs.values())
     texts = ["Mean ± sample standard deviation over seeds."] if several else []
-    score = Section(
-        f"{name}score",
-        f"{title}{_upper(panel.score_title)}",
-        texts,
-        _by_timesteps(panel, name),
-        {caption: table},
-    )
-    yield score
+    yield Section(f"{name}score", f"{title}{_upper(panel.score_title)}", texts, tables={caption: table})
+    if by_timesteps := _by_timesteps(panel, name):
+        texts = ["Bars are sample standard deviations over seeds."] if several else []
+        yield Section(f"{name}steps", f"{title}{_upper(panel.score_title)} against T", texts, by_timesteps)
     if energy := _energy(panel, name):
         texts = ["The estimated energy of an inference, of the ANN's. Up and to the left is better."]
         yield Section(f"{name}energy", f"{title}{_upper(panel.score_title)} against energy", texts, energy)
@@ -77,9 +73,9 @@ def _sections(panel: Panel, panels: Sequence[Panel], index: int, layout: Layout 
         yield Section(f"{name}time", f"{title}{_upper(panel.score_title)} over time", texts, curves)
     if errors := [chart for t in panel.timesteps for chart in _errors(panel, t, name)]:
         texts = [
-            "The squared error of the rate relative to the ANN's activation, on the calibration images. Full: of "
-            "the finished stage. Hollow: with the chosen threshold and all earlier stages calibrated, where a step "
-            "has measured it."
+            "The squared error of the rate relative to the ANN's activation, on the calibration images. Full "
+            "marker: of the finished stage. Hollow one: with the chosen threshold and all earlier stages "
+            "calibrated, where a step has measured it."
         ]
         yield Section(f"{name}errors", f"{title}Error by site", texts, errors)
 
@@ -101,12 +97,8 @@ def _by_timesteps(panel: Panel, name: str) -> list[Chart]:
         _level(panel),
         panel.timesteps,
     )
-    data = Table(
-        {"method": str, "T": whole, panel.score_title: percent, "deviation": percent},
-        rows,
-    )
-    caption = f"{_upper(panel.score_title)} against T; bars are deviations."
-    return [Chart(f"{name}score", caption, svg, data, listed=False)]
+    data = known({"method": str, "T": whole, panel.score_title: percent, "deviation": percent}, rows)
+    return [Chart(f"{name}score", "SNNs that were calibrated for each T.", svg, data)]
 
 
 def _energy(panel: Panel, name: str) -> list[Chart]:
@@ -136,7 +128,7 @@ def _energy(panel: Panel, name: str) -> list[Chart]:
     )
     columns: dict[str, Text] = {"method": str, "T": whole, "energy": percent, "its deviation": percent}
     columns |= {panel.score_title: percent, "deviation": percent}
-    return [Chart(f"{name}energy", "A point for each T.", svg, Table(columns, rows))]
+    return [Chart(f"{name}energy", "A point for each T.", svg, known(columns, rows))]
 
 
 def _over_time(panel: Panel, timesteps: int, name: str) -> Iterator[Chart]:
@@ -153,7 +145,7 @@ def _over_time(panel: Panel, timesteps: int, name: str) -> Iterator[Chart]:
     svg = charts.curves(
         f"{name}over-time-{timesteps}",
         f"{panel.score_title} of SNNs of {timesteps} time steps after each of them",
-        ("time step t", f"{panel.score_title}, %"),
+        (f"time step t of {timesteps}", f"{panel.score_title}, %"),
         series,
         _level(panel),
     )
@@ -176,14 +168,14 @@ def _errors(panel: Panel, timesteps: int, name: str) -> Iterator[Chart]:
     svg = charts.sites(
         f"{name}errors-{timesteps}",
         f"Relative error at {len(sites)} sites, T={timesteps}, before and after, of {', '.join(found)}",
-        "relative squared error",
+        f"relative squared error, T={timesteps}",
         sites,
         pairs,
     )
-    known = [(key, index) for key in pairs for index in (0, 1) if any(pair[index] for pair in pairs[key])]
+    there = [(key, index) for key in pairs for index in (0, 1) if any(pair[index] for pair in pairs[key])]
     table = Table(
         {"site": str, **{f"{key}, before" if index == 0 else key: number for key, index in known}},
-        [[site, *(pairs[key][row][index] for key, index in known)] for row, site in enumerate(sites)],
+        [[site, *(pairs[key][row][index] for key, index in there)] for row, site in enumerate(sites)],
     )
     yield Chart(f"{name}errors_{timesteps}", f"T={timesteps}.", svg, table)
 
