@@ -174,7 +174,7 @@ def _errors(panel: Panel, timesteps: int, name: str) -> Iterator[Chart]:
     )
     there = [(key, index) for key in pairs for index in (0, 1) if any(pair[index] for pair in pairs[key])]
     table = Table(
-        {"site": str, **{f"{key}, before" if index == 0 else key: number for key, index in known}},
+        {"site": str, **{f"{key}, before" if index == 0 else key: number for key, index in there}},
         [[site, *(pairs[key][row][index] for key, index in there)] for row, site in enumerate(sites)],
     )
     yield Chart(f"{name}errors_{timesteps}", f"T={timesteps}.", svg, table)

@@ -1,0 +1,137 @@
+"""Figures of accuracy, or of another score: against time steps and against energy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from snn_lightning.errors import SettingsError
+from snn_lightning.report.compare.methods import Mean, Method, Panel
+from snn_lightning.report.style import GREY, looks, panels, styled
+
+
+def plot_accuracy(compared: Sequence[Panel]) -> Figure:
+    """Draw the score against T, mean and standard deviation over seeds, for each model and data set.
+
+    Args:
+        compared: from `report.compare.panels`.
+
+    Raises:
+        SettingsError: there is nothing in it.
+
+    Example:
+        >>> from snn_lightning.analysis.results import write_results
+        >>> from snn_lightning.report.compare import find_runs, panels
+        >>> run = {"model": "vgg16", "data": "digits", "pipeline": "lcp", "timesteps": 4, "snn_accuracy": 0.9}
+        >>> write_results("run/results.json", run)
+        >>> runs, _ = find_runs(["run"])
+        >>> compared, _ = panels(runs)
+        >>> plot_accuracy(compared).axes[0].get_title(loc="left")
+        'vgg16 on digits'
+    """
+    with styled():
+        figure, axes = _figure(compared)
+        for axis, panel in zip(axes, compared, strict=True):
+            for method, colour, marker in _with_looks(panel):
+                found = {t: method.mean(f"snn_{panel.score}", t) for t in method.runs}
+                known = {t: mean for t, mean in found.items() if mean}
+                means, deviations = _percent(list(known.values()))
+                axis.errorbar(
+                    list(known),
+                    means,
+                    deviations,
+                    color=colour,
+                    marker=marker,
+                    capsize=4,
+                    label=method.label,
+                    clip_on=False,
+                )
+            _finish(axis, panel)
+            axis.set_xscale("log", base=2)
+            axis.set_xticks(panel.timesteps, [str(t) for t in panel.timesteps])
+            axis.minorticks_off()
+            axis.set_xlabel("time steps T")
+            axis.legend()
+    return figure
+
+
+def plot_accuracy_against_energy(compared: Sequence[Panel]) -> Figure:
+    """Draw the score against energy, a point for each T, for each model and data set.
+
+    Args:
+        compared: from `report.compare.panels`.
+
+    Raises:
+        SettingsError: there is nothing in it, or the energy of a run is missing.
+
+    Example:
+        >>> from snn_lightning.analysis.results import write_results
+        >>> from snn_lightning.report.compare import find_runs, panels
+        >>> run = {"model": "vgg16", "data": "digits", "pipeline": "lcp", "timesteps": 4, "snn_accuracy": 0.9}
+        >>> write_results("run/results.json", {**run, "energy_ratio": 0.25})
+        >>> runs, _ = find_runs(["run"])
+        >>> compared, _ = panels(runs)
+        >>> plot_accuracy_against_energy(compared).axes[0].get_xlabel()
+        "energy of an inference (% of the ANN's)"
+    """
+    with styled():
+        figure, axes = _figure(compared)
+        for axis, panel in zip(axes, compared, strict=True):
+            for method, colour, marker in _with_looks(panel):
+                points = {
+                    t: (_energy(panel, method, t), mean)
+                    for t in method.runs
+                    if (mean := method.mean(f"snn_{panel.score}", t))
+                }
+                costs, spreads = _percent([energy for energy, _ in points.values()])
+                means, deviations = _percent([mean for _, mean in points.values()])
+                axis.errorbar(
+                    costs,
+                    means,
+                    deviations,
+                    spreads,
+                    color=colour,
+                    marker=marker,
+                    capsize=4,
+                    label=method.label,
+                )
+                for t, x, y in zip(points, costs, means, strict=True):
+                    axis.annotate(f"T={t}", (x, y), (6, -13), textcoords="offset points", color=colour)
+            _finish(axis, panel)
+            axis.set_xlim(left=0)
+            axis.set_xlabel("energy of an inference (% of the ANN's)")
+            axis.legend()
+    return figure
+
+
+def _figure(compared: Sequence[Panel]) -> tuple[Figure, list[Axes]]:
+    if not compared:
+        raise SettingsError("There are no results to draw: name a folder with results of calibrations")
+    return panels(7.0 * len(compared) + 0.4, 5.0, columns=len(compared))
+
+
+def _with_looks(panel: Panel) -> Iterator[tuple[Method, str, str]]:
+    for method, (colour, marker) in zip(panel.methods, looks(len(panel.methods)), strict=True):
+        yield method, colour, marker
+
+
+def _energy(panel: Panel, method: Method, timesteps: int) -> Mean:
+    energy = method.mean("energy_ratio", timesteps)
+    if energy is None:
+        raise SettingsError(f"The energy of {method.label} at T={timesteps} for {panel.title} is missing")
+    return energy
+
+
+def _finish(axis: Axes, panel: Panel) -> None:
+    """Draw the ANN's score, and what both figures have in common."""
+    anns = [ann for method in panel.methods if (ann := method.ann(panel.score))]
+    if anns:
+        axis.axhline(100 * anns[0].mean, color=GREY, linestyle="--", label="ANN")
+    axis.set_title(panel.title, loc="left", fontweight="bold")
+    axis.set_ylabel(f"{panel.score_title} (%)")
+
+
+def _percent(means: Sequence[Mean]) -> tuple[list[float], list[float]]:
+    return [100 * mean.mean for mean in means], [100 * (mean.deviation or 0.0) for mean in means]

@@ -1,0 +1,126 @@
+"""Figures of errors: of channels along the network, and of thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from snn_lightning.errors import SettingsError
+from snn_lightning.report.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    label_sites,
+    looks,
+    panels,
+    site_width,
+    styled,
+)
+from snn_lightning.thresholds.errors import ThresholdErrors
+
+
+def plot_channel_errors(errors: Mapping[str, Mapping[str, Tensor]], log: bool = True) -> Figure:
+    """Draw the relative error of the channels of each site as boxes (PC Fig. 2; of several SNNs, Fig. 5).
+
+    Boxes are quartiles, whiskers the 5th and the 95th percentile, the line the median and the triangle the
+    mean. The SNNs are one above the other, on the same axes.
+
+    Args:
+        errors: by the SNN's label, such as "lcp", what `analysis.channels.channel_errors` gives for it.
+        log: whether the errors are on a logarithmic axis.
+
+    Raises:
+        SettingsError: there is none, or the SNNs have different sites.
+
+    Example:
+        >>> import torch
+        >>> figure = plot_channel_errors({"baseline": {"relu": torch.tensor([0.1, 0.4])}})
+        >>> figure.axes[0].get_ylabel()
+        'relative error of a channel'
+    """
+    if not errors or not all(errors.values()):
+        raise SettingsError("plot_channel_errors needs at least one SNN with at least one site")
+    names = list(next(iter(errors.values())))
+    for label, sites in errors.items():
+        if list(sites) != names:
+            raise SettingsError(f"The sites of '{label}' are others than those of '{next(iter(errors))}'")
+    with styled():
+        longest = 0.09 * max(map(len, names))
+        height = 0.9 + longest + 2.7 * len(errors)
+        figure, axes = panels(site_width(len(names)), height, rows=len(errors), shared=True)
+        places = [float(place) for place in range(1, len(names) + 1)]
+        for axis, (label, sites) in zip(axes, errors.items(), strict=True):
+            axis.bxp(
+                [_box(values) for values in sites.values()],
+                positions=places,
+                widths=0.6,
+                showfliers=False,
+                showmeans=True,
+                patch_artist=True,
+                boxprops={"facecolor": "#CFE3F1", "edgecolor": BLUE},
+                whiskerprops={"color": BLUE},
+                capprops={"color": BLUE},
+                medianprops={"color": ORANGE, "linewidth": 2.2},
+                meanprops={"marker": "^", "markerfacecolor": GREEN, "markeredgecolor": GREEN},
+            )
+            axis.set_yscale("log" if log else "linear")
+            axis.set_title(label, loc="left", fontweight="bold")
+            axis.axhline(1.0, color=GREY, linestyle=":", linewidth=1.2)
+            axis.set_ylabel("relative error of a channel" if len(axes) == 1 else "relative error")
+        label_sites(axes[-1], names, places)
+        axes[-1].set_xlabel("site")
+    return figure
+
+
+def _box(values: Tensor) -> dict[str, float]:
+    numbers = values.detach().double().cpu().numpy()
+    keys = ("whislo", "q1", "med", "q3", "whishi")
+    box = dict(zip(keys, np.percentile(numbers, [5, 25, 50, 75, 95]).tolist(), strict=True))
+    return {**box, "mean": float(numbers.mean())}
+
+
+def plot_threshold_errors(found: ThresholdErrors) -> Figure:
+    """Draw the error of a site against its threshold, and what each way of choosing chooses (PC Fig. 4).
+
+    Args:
+        found: from `thresholds.errors.threshold_errors`.
+
+    Example:
+        >>> import torch
+        >>> from snn_lightning.thresholds.errors import threshold_errors
+        >>> figure = plot_threshold_errors(threshold_errors(torch.rand(8, 4), timesteps=[2, 8]))
+        >>> [axis.get_xlabel() for axis in figure.axes]
+        ['threshold (activation units)', 'time steps T']
+    """
+    with styled():
+        figure, (left, right) = panels(11, 4.6, columns=2)
+        steps = list(found.errors)
+        for (colour, marker), t in zip(looks(len(steps)), steps, strict=True):
+            errors = found.errors[t].numpy()
+            left.plot(found.thresholds.numpy(), errors, color=colour, label=f"T={t}")
+            least = int(np.abs(found.thresholds.numpy() - found.mmse[t]).argmin())
+            left.plot([found.mmse[t]], [errors[least]], marker, color=colour, markersize=9)
+        percentile = f"{found.percent:g}th percentile"
+        for value, style in ((found.maximum, "--"), (found.percentile, ":")):
+            left.axvline(value, color=GREY, linestyle=style)
+        left.set_yscale("log")
+        left.set_xlim(0, 1.04 * found.maximum)
+        left.set_xlabel("threshold (activation units)")
+        left.set_ylabel("mean squared error\n(activation units²)")
+        left.legend(title="markers: least error", title_fontsize="small", ncols=2)
+        ordered = sorted(steps)
+        right.plot(ordered, [found.mmse[t] for t in ordered], "o-", color=BLUE, label="least error (MMSE)")
+        right.axhline(found.percentile, color=GREY, linestyle=":", label=percentile)
+        right.axhline(found.maximum, color=GREY, linestyle="--", label="maximum")
+        right.set_xscale("log", base=2)
+        right.set_xticks(ordered, [str(t) for t in ordered])
+        right.minorticks_off()
+        right.set_ylim(0, 1.3 * found.maximum)
+        right.set_xlabel("time steps T")
+        right.set_ylabel("threshold (activation units)")
+        right.legend(loc="upper left")
+    return figure
