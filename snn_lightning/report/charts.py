@@ -9,18 +9,21 @@ from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from snn_lightning.report.svg import DATA, INK, MUTED, drawn, printable
 
-WIDTH = 380
+WIDTH = 360
 """Points: on a phone a point is about a pixel."""
 
 LONGEST = 22
 """Letters of a row's label."""
 
-ROW, LETTER, LEGEND, AXIS = 16, 5.9, 20, 34
+ROW, LETTER, LEGEND, AXIS = 16.5, 6.1, 20, 35
 """Points: the height of a row, the width of a letter, the heights of legend and axis."""
+
+TALL = 20
+"""With more rows the numbers of the axis stand above the chart as well."""
 
 Numbers = Sequence[float | None]
 
@@ -52,7 +55,7 @@ def dumbbells(
         for (key, values), color, marker in zip(series.items(), (DATA[1], DATA[0]), "so", strict=True):
             points = [(value, row) for row, value in enumerate(values) if value]
             axes.plot(*zip(*points, strict=True), marker, color=color, markersize=5.5, label=key)
-        axes.set_xscale("log")
+        logarithmic(axes)
 
     return _rows(name, title, axis, labels, draw, len(series))
 
@@ -100,7 +103,7 @@ def ranges(
         axes.hlines(range(len(spans)), low, high, color=DATA[0], linewidth=4, alpha=0.4)
         axes.plot(middle, range(len(spans)), "o", color=DATA[0], markersize=5)
         if log:
-            axes.set_xscale("log")
+            logarithmic(axes)
         else:
             axes.set_xlim(left=0)
 
@@ -121,8 +124,9 @@ def sparklines(
             scale = 0.68 / max(high - low, 1e-12)
             heights = [row + 0.34 - (value - low) * scale for value in relative]
             axes.plot([i for i, _ in curve], heights, color=DATA[0], linewidth=1.4)
-            change = f"{100 * (relative[-1] - 1):+.0f} %".replace("-", "−")
-            axes.text(1.02 * longest, row, change, va="center", color=INK)
+            change = round(100 * (relative[-1] - 1))
+            text = f"{change:+d} %".replace("-", "−") if change else "0 %"
+            axes.text(1.02 * longest, row, text, va="center", color=INK)
         axes.set_xlim(0, longest * 1.2)
         axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= longest and tick == int(tick)])
 
@@ -141,7 +145,7 @@ def lines(
     """Draw curves over x, horizontal lines at `levels` and single points, `marks`."""
 
     def draw(figure: Figure) -> None:
-        axes = _axes(figure, left=50, right=14, top=LEGEND + 4, bottom=AXIS + 6)
+        axes = placed(figure, left=42, right=14, top=LEGEND + 4, bottom=AXIS)
         for (key, values), color in zip(series.items(), DATA, strict=False):
             few = len(x) <= 40
             axes.plot(x, values, "o-" if few else "-", color=color, markersize=3.5, label=key)
@@ -170,17 +174,19 @@ def _rows(
     row: float = ROW,
 ) -> Markup:
     names = [label(text) for text in labels]
-    top = (LEGEND if series > 1 else 4) + 4
+    tall = len(names) > TALL
+    top = (LEGEND if series > 1 else 4) + (14 if tall else 4)
     height = top + row * max(len(names), 1) + AXIS
 
     def draw_all(figure: Figure) -> None:
         left = 12 + LETTER * max(map(len, names), default=0)
-        axes = _axes(figure, left=left, right=16, top=top, bottom=AXIS)
+        axes = placed(figure, left=left, right=16, top=top, bottom=AXIS)
         draw(axes)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.spines["left"].set_visible(False)
-        axes.tick_params(length=0)
+        axes.tick_params(which="both", length=0)
+        axes.tick_params(axis="x", labeltop=tall)
         axes.grid(True, axis="x")
         axes.set_xlabel(axis)
         if series > 1:
@@ -189,10 +195,22 @@ def _rows(
     return drawn(draw_all, (WIDTH, height), name, title)
 
 
-def _axes(figure: Figure, left: float, right: float, top: float, bottom: float) -> Axes:
+def placed(figure: Figure, left: float, right: float, top: float, bottom: float) -> Axes:
+    """Return axes that leave so many points free at each side."""
     width, height = figure.get_size_inches() * 72
     place = (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
     return figure.add_axes(place)
+
+
+def logarithmic(axes: Axes) -> None:
+    """Make the horizontal axis a logarithmic one."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    # Where there are few powers of ten, numbers between them are named too.
+    subs = (1.0,) if high > 50 * low else (1.0, 2.0, 5.0)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=7))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _legend(figure: Figure, axes: Axes) -> None:

@@ -40,8 +40,8 @@ def _few_images(contents: Contents) -> Iterator[str]:
     images = max((record.get("images", 0) for record in contents.records), default=0)
     if 0 < images < FEW_IMAGES:
         yield (
-            f"The calibration set is small: {images} image{'s' * (images > 1)}. The paper takes {FEW_IMAGES} for "
-            "biases and potentials and 1024 for thresholds and weights. Calibrate with more images "
+            f"The calibration set is small: {images} image{'s' * (images > 1)}. The paper takes {FEW_IMAGES} "
+            "for biases and potentials and 1024 for thresholds and weights. Calibrate with more images "
             "(data.calibration_images)."
         )
 
@@ -51,8 +51,8 @@ def _worse(contents: Contents) -> Iterator[str]:
         old, new = score.uncalibrated, score.snn
         if old is not None and new is not None and new < old:
             yield (
-                f"The calibration has cost {score.name}: {percent(old)} before it and {percent(new)} after it. "
-                "Calibrate with more images, or with pipeline=lcp."
+                f"The calibration has cost {score.name}: {percent(old)} before it and {percent(new)} after "
+                "it. Calibrate with more images, or with pipeline=lcp."
             )
 
 
@@ -63,8 +63,9 @@ def _silent(contents: Contents) -> Iterator[str]:
         (site.name, site.silent, len(site.channels)) for site in contents.firing.sites if site.silent
     ]:
         yield (
-            f"{_channels(counts)} never fired on the {contents.firing.images} images: {_named(counts)}. Where the "
-            "ANN's activation is 0 too, nothing is lost; elsewhere the threshold is too high, or T too small."
+            f"{_channels(counts)} never fired on the {contents.firing.images} images: {_named(counts)}. "
+            "Where the ANN's activation is 0 too, nothing is lost; elsewhere the threshold is too high, or T "
+            "too small."
         )
 
 
@@ -74,8 +75,8 @@ def _saturated(contents: Contents) -> Iterator[str]:
     sites = contents.firing.sites
     if counts := [(site.name, site.saturated, len(site.channels)) for site in sites if site.saturated]:
         yield (
-            f"{_channels(counts)} fired at nearly every time step: {_named(counts)}. They can't give more than "
-            "their threshold; a higher one clips less (threshold=percentile or max)."
+            f"{_channels(counts)} fired at nearly every time step: {_named(counts)}. They can't give more "
+            "than their threshold; a higher one clips less (threshold=percentile or max)."
         )
 
 
@@ -99,8 +100,8 @@ def _put_back(contents: Contents) -> Iterator[str]:
     ]
     if kept:
         yield (
-            f"Trained weights were worse than those before and were put back: {_listed(kept)}. Take smaller steps "
-            "(step_size) or more iterations."
+            f"Trained weights were worse than those before and were put back: {_listed(kept)}. Take smaller "
+            "steps (step_size) or more iterations."
         )
 
 

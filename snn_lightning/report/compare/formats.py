@@ -27,7 +27,7 @@ _LATEX = str.maketrans(
 
 
 def terminal(caption: str, table: Table) -> rich.table.Table:
-    """Return a table that rich prints; its numbers stay in one line.
+    """Return a table that rich prints, as wide as its cells.
 
     Example:
         >>> shown = terminal("a [b]", Table({"method": str}, [["[red]"]]))
@@ -36,7 +36,7 @@ def terminal(caption: str, table: Table) -> rich.table.Table:
     """
     shown = rich.table.Table(title=Text(caption), title_justify="left")
     for heading, numeric in zip(table.columns, table.numeric, strict=True):
-        shown.add_column(Text(heading), justify="right" if numeric else "left", no_wrap=numeric)
+        shown.add_column(Text(heading), justify="right" if numeric else "left", no_wrap=True)
     for row in table.shown:
         shown.add_row(*map(Text, row))
     return shown

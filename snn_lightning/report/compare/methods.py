@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from snn_lightning.analysis.results import TITLES, score_names
 from snn_lightning.errors import SettingsError, unknown
 from snn_lightning.report.compare.runs import Run
 from snn_lightning.report.compare.settings import differing, look_up, text
+from snn_lightning.report.findings import before
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,10 @@ class Method:
     @property
     def label(self) -> str:
         """What a legend calls it."""
-        settings = (f"{name}={value}" for name, value in self.values.items() if value is not None)
+        known = {name.rpartition(".")[2]: value for name, value in self.values.items()}
+        # The last part of a name is short, and enough where no two are the same.
+        names = known if len(known) == len(self.values) else self.values
+        settings = (f"{name}={value}" for name, value in names.items() if value is not None)
         return ", ".join([self.pipeline, *settings])
 
     @property
@@ -73,6 +78,26 @@ class Method:
         """Return the mean of the ANN's score, which is the same at every T."""
         known = {run.seeds: run.results.get(f"ann_{score}") for runs in self.runs.values() for run in runs}
         return Mean.of(known.values())
+
+    def over_time(self, score: str, timesteps: int) -> dict[int, Mean | None]:
+        """Return the mean score of the SNN of T time steps after t of them."""
+        curves = []
+        for run in self.runs.get(timesteps, []):
+            values = run.results.get(f"{score}_over_time") or []
+            curves.append(dict(zip(run.results.get("times") or count(1), values, strict=False)))
+        return {t: Mean.of(curve.get(t) for curve in curves) for t in sorted(set().union(*curves))}
+
+    def errors(self, timesteps: int) -> dict[str, tuple[Mean | None, Mean | None]]:
+        """Return the mean error of each site at T, after the threshold step and after all steps."""
+        sites: dict[str, list[Mapping[str, Any]]] = {}
+        for run in self.runs.get(timesteps, []):
+            for record in run.results.get("stages") or []:
+                if record["kind"] != "network":
+                    sites.setdefault(record["name"], []).append(record)
+        return {
+            name: (Mean.of(map(before, records)), Mean.of(record["error"] for record in records))
+            for name, records in sites.items()
+        }
 
 
 @dataclass(frozen=True)

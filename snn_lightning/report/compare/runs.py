@@ -17,7 +17,7 @@ RESULTS = "results.json"
 KIND = {"model": str, "data": str, "pipeline": str, "timesteps": int}
 
 SEEDS = {"seed", "ann_seed", "calibration_seed"}
-RESULTING = {"T", "timesteps", "pipeline_name", "leave_out"}
+RESULTING = {"T", "timesteps", "pipeline_name", "leave_out", "figures", "figure_images"}
 PLACES = {"cache_dir", "data_root", "default_root_dir", "logger", "optimized_metric"}
 MACHINES = {"accelerator", "devices", "num_nodes", "strategy", "num_workers", "enable_progress_bar"}
 """Keys of a config that make no other method: they are in the results by themselves, or say where and how a
@@ -96,8 +96,8 @@ def find_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
     if not runs:
         named = ", ".join(f"'{path}'" for path in paths)
         raise CheckpointError(
-            f"There is no {RESULTS} of a calibration in {named}: name the folders of runs of calibrate.py, or "
-            f"of sweeps.{' ' if notes else ''}{' '.join(notes)}"
+            f"There is no {RESULTS} of a calibration in {named}: name folders of runs of calibrate.py, or of "
+            f"sweeps.{' ' if notes else ''}{' '.join(notes)}"
         )
     notes += [f"{file} is left out: it is of no calibration, but of a training or a test." for file in others]
     return runs, notes
@@ -148,6 +148,9 @@ def _checked(path: Path, results: Results) -> Run:
     for key, kind in {"config": dict, "seconds": dict, "stages": list}.items():
         if not isinstance(results.get(key), kind | None):
             raise _damaged(path, f"{key} is no {kind.__name__}")
+    for record in results.get("stages") or []:
+        if not isinstance(record, dict) or not {"name", "kind", "error", "steps"} <= record.keys():
+            raise _damaged(path, "a stage lacks its name, kind, error or steps")
     return Run(path, results, path.stat().st_mtime)
 
 

@@ -70,7 +70,7 @@ def _by_timesteps(panel: Panel) -> Table:
         ]
         for method in panel.methods
     ]
-    return _known(columns, rows)
+    return known(columns, rows)
 
 
 def _long(panel: Panel) -> Table:
@@ -95,7 +95,7 @@ def _long(panel: Panel) -> Table:
         for method in panel.methods
         for timesteps, runs in method.runs.items()
     ]
-    return _known(columns, rows)
+    return known(columns, rows)
 
 
 def all_numbers(panels: Sequence[Panel]) -> Table:
@@ -165,8 +165,13 @@ def _right(text: str) -> str:
     return text
 
 
-def _known(columns: dict[str, Text], rows: list[list[Any]]) -> Table:
-    """Return a table without the columns of which nothing is known."""
+def known(columns: dict[str, Text], rows: Sequence[Sequence[Any]]) -> Table:
+    """Return a table without the columns of which nothing is known.
+
+    Example:
+        >>> known({"method": str, "energy": whole}, [["lcp", None]]).columns
+        {'method': <class 'str'>}
+    """
     kept = [any(cell is not None for cell in cells) for cells in zip(*rows, strict=True)]
     return Table(
         {name: text for keep, (name, text) in zip(kept, columns.items(), strict=True) if keep},
