@@ -14,8 +14,10 @@ from snn_lightning.files import write_atomically
 from snn_lightning.report.compare.formats import latex, markdown, terminal
 from snn_lightning.report.compare.methods import panels
 from snn_lightning.report.compare.page import PAGE, write_comparison
+from snn_lightning.report.compare.paper_figures import DRAWN, paper_figures
+from snn_lightning.report.compare.papers import PAPERS, paper_tables
 from snn_lightning.report.compare.runs import find_runs
-from snn_lightning.report.compare.tables import LAYOUTS, Layout, all_numbers, score_table, summary
+from snn_lightning.report.compare.tables import LAYOUTS, all_numbers, score_table, summary
 
 FILES = f"{PAGE}, table.md, table.tex, table.csv and summary.json"
 UNLIMITED = 10_000
@@ -23,7 +25,7 @@ UNLIMITED = 10_000
 
 
 def compare(
-    paths: Sequence[str | Path], output: str | Path, score: str | None = None, layout: Layout | None = None
+    paths: Sequence[str | Path], output: str | Path, score: str | None = None, layout: str | None = None
 ) -> None:
     """Print tables of runs side by side, and write them and a page.
 
@@ -31,16 +33,20 @@ def compare(
         paths: folders of runs or sweeps, or files `results.json`.
         output: the folder for `compare.html`, `table.md`, `table.tex`, `table.csv` and `summary.json`.
         score: its name; None is the first of each model and data set.
-        layout: of the tables, see `score_table`.
+        layout: of the tables, see `score_table`, or of the papers' tables and figures, as "pc_table2".
 
     Raises:
-        SettingsError: a path or the score doesn't exist.
+        SettingsError: a path or the score doesn't exist, or no run has a place in the paper's table.
         CheckpointError: there are no results, they are damaged, or the folder can't be written.
     """
     runs, notes = find_runs(paths)
     found, more = panels(runs, score)
     notes, folder, console = [*notes, *more], Path(output), Console()
-    tables = [score_table(panel, layout) for panel in found]
+    own = layout if layout in LAYOUTS else None
+    tables = [score_table(panel, own) for panel in found]
+    if layout in PAPERS:
+        tables, left_out = paper_tables(layout, runs)
+        notes += [note for note in left_out if note not in notes]
     for caption, table in tables:
         shown = terminal(caption, table)
         # What is wider than the terminal is broken by it, and nothing is cut off.
@@ -57,7 +63,10 @@ def compare(
     }
     for name, content in written.items():
         write_atomically(folder / name, content.encode())
-    page = write_comparison(folder / PAGE, found, notes, layout)
+    page = write_comparison(folder / PAGE, found, notes, own)
+    if layout in DRAWN:
+        for path in paper_figures(layout, runs, folder):
+            console.print(f"Figure: {path}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"Comparison: {page}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -80,9 +89,10 @@ def main() -> None:
     parser.add_argument("--score", help="such as map; the first that results.json names, if not given")
     parser.add_argument(
         "--layout",
-        choices=LAYOUTS,
+        choices=[*LAYOUTS, *PAPERS, *DRAWN],
         help="T: a row a method, a column a T (the default where there are several T); long: a row for each "
-        "method and T, with the uncalibrated SNN's score, energy and seconds",
+        "method and T, with the uncalibrated SNN's score, energy and seconds; pc_... and fl_...: as in "
+        "the paper, of runs of the experiment of that name",
     )
     given = parser.parse_args()
     try:

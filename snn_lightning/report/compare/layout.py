@@ -36,7 +36,7 @@ class Layout:
 
     def tables(self, runs: Sequence[Run]) -> tuple[list[tuple[str, Table]], list[str]]:
         """Return the tables with their captions, and notes about runs that have been left out."""
-        runs = sorted(filter(self.belongs, runs), key=_rank)
+        runs = sorted(filter(self.belongs, runs), key=rank)
         values, notes = self._values(runs)
         found = []
         for caption in dict.fromkeys(self.caption(run) for run in runs):
@@ -77,7 +77,7 @@ def _place(name: str, names: Iterable[str]) -> int:
     return known.index(name) if name in known else len(known)
 
 
-def _rank(run: Run) -> tuple[Any, ...]:
+def rank(run: Run) -> tuple[Any, ...]:
     """What rows are sorted by."""
     steps = _place(words.pipeline(run), words.PIPELINES)
     rule = words.threshold(run)
@@ -100,7 +100,7 @@ def _across(run: Run) -> tuple[Any, ...]:
         *_network_rank(run),
         run.timesteps,
         words.images(run),
-        *_rank(run),
+        *rank(run),
     )
 
 

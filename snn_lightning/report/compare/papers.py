@@ -14,6 +14,7 @@ from snn_lightning.report.compare.words import (
     PIPELINES,
     batch_norm,
     images,
+    method,
     network,
     on,
     pipeline,
@@ -84,12 +85,6 @@ def _mark(yes: bool) -> str:
     return "✓" if yes else "✗"
 
 
-def _method(run: Run) -> str:
-    """Return what PC Tables 2 and 3 call a method."""
-    name = PIPELINES.get(pipeline(run), pipeline(run))
-    return f"Baseline + {name}" if pipeline(run) in ("lcp", "acp") else name
-
-
 def _light_or_advanced(run: Run) -> str:
     """Return what FL Table 9 calls a method."""
     ours = {"lcp": "Ours (Light Pipeline)", "acp": "Ours (Advanced Pipeline)"}
@@ -127,12 +122,12 @@ def _of_baseline(run: Run) -> bool:
 
 
 def _by_timesteps(run: Run) -> list[Cell]:
-    row = _method(run), _mark(batch_norm(run))
+    row = method(run), _mark(batch_norm(run))
     return [(row, "ANN Acc.", score(run, "ann")), (row, f"T = {run.timesteps}", score(run))]
 
 
 def _by_data(run: Run) -> list[Cell]:
-    row = _method(run), _mark(batch_norm(run))
+    row = method(run), _mark(batch_norm(run))
     return [(row, f"{on(run)} ANN", score(run, "ann")), (row, f"{on(run)} T = {run.timesteps}", score(run))]
 
 

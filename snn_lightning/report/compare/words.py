@@ -83,3 +83,9 @@ def rounding(run: Run) -> str:
 def images(run: Run) -> int:
     """Return how many images there were to calibrate with."""
     return setting(run, "data.calibration_images") or 0
+
+
+def method(run: Run) -> str:
+    """Return what PC Tables 2 and 3 call a method."""
+    name = PIPELINES.get(pipeline(run), pipeline(run))
+    return f"Baseline + {name}" if pipeline(run) in ("lcp", "acp") else name

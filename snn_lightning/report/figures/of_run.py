@@ -49,8 +49,8 @@ def save_run_figures(names: Sequence[str], subject: Subject, folder: str | Path)
     Args:
         names: of `FIGURES`.
         subject: what they are about.
-        folder: for `<name>.json`, `.png` and `.svg`; made where it is missing. There is a drawing for each site
-            of `threshold_errors`, `threshold_errors_<site>.png`.
+        folder: for `<name>.json`, `.png` and `.svg`; made where it is missing. There is a drawing
+            for each site of `threshold_errors`, `threshold_errors_<site>.png`.
 
     Returns:
         The files.
