@@ -44,8 +44,8 @@ def is_left_out(config: DictConfig) -> bool:
     """
     if HydraConfig.get().mode != RunMode.MULTIRUN:
         return False
-    choices, combinations = HydraConfig.get().runtime.choices, config.get("leave_out", [])
-    combinations = OmegaConf.to_container(combinations) if OmegaConf.is_config(combinations) else combinations
+    choices = HydraConfig.get().runtime.choices
+    combinations = OmegaConf.to_container(config).get("leave_out", [])  # type: ignore[union-attr]
     if not isinstance(combinations, list) or not all(isinstance(one, dict) and one for one in combinations):
         raise SettingsError(
             f"leave_out must be a list such as [{{model: vgg16, pipeline: acp}}], got {combinations!r}"

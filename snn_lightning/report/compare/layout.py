@@ -39,13 +39,15 @@ class Layout:
         runs = sorted(filter(self.belongs, runs), key=rank)
         values, notes = self._values(runs)
         found = []
-        for caption in dict.fromkeys(self.caption(run) for run in runs):
-            cells = [cell for run in runs if self.caption(run) == caption for cell in self.cells(run)]
-            across = sorted((run for run in runs if self.caption(run) == caption), key=_across)
-            headings = dict.fromkeys(column for run in across for _, column, _ in self.cells(run))
+        across = sorted(runs, key=_across)
+        for caption in dict.fromkeys(self.caption(run) for run in across):
+            inside = [run for run in runs if self.caption(run) == caption]
+            labels = dict.fromkeys(row for run in inside for row, _, _ in self.cells(run))
+            inside = [run for run in across if self.caption(run) == caption]
+            headings = dict.fromkeys(column for run in inside for _, column, _ in self.cells(run))
             rows = [
                 [*row, *(Mean.of(values.get((caption, row, column), {}).values()) for column in headings)]
-                for row in dict.fromkeys(row for row, _, _ in cells)
+                for row in labels
             ]
             columns: dict[str, Text] = {
                 **dict.fromkeys(self.heads, str),
@@ -82,31 +84,16 @@ def rank(run: Run) -> tuple[Any, ...]:
     steps = _place(words.pipeline(run), words.PIPELINES)
     rule = words.threshold(run)
     stars = _place(rule.rstrip("*").split()[0], words.THRESHOLDS.values()), rule.endswith("*")
-    return (
-        *_network_rank(run),
-        stars,
-        words.rounding(run),
-        steps,
-        run.pipeline,
-        run.timesteps,
-        words.images(run),
-    )
+    method = words.batch_norm(run), steps, run.pipeline, stars, words.rounding(run)
+    return (*method, run.timesteps, words.images(run), *_network_rank(run))
 
 
 def _across(run: Run) -> tuple[Any, ...]:
     """What columns are sorted by."""
-    return (
-        _place(run.network[1], words.DATA),
-        *_network_rank(run),
-        run.timesteps,
-        words.images(run),
-        *rank(run),
-    )
+    data = _place(run.network[1], words.DATA)
+    return (data, *_network_rank(run), run.timesteps, words.images(run), *rank(run))
 
 
 def _network_rank(run: Run) -> tuple[Any, ...]:
-    return (
-        _place(words.network(run), dict.fromkeys(words.NETWORKS.values())),
-        words.network(run),
-        words.batch_norm(run),
-    )
+    name = words.network(run)
+    return _place(name, dict.fromkeys(words.NETWORKS.values())), name
