@@ -94,6 +94,7 @@ def _by_timesteps(panel: Panel, name: str) -> list[Chart]:
         f"{panel.score_title} of {len(series)} methods against T: {_best(panel)}",
         ("time steps T", f"{panel.score_title}, %"),
         series,
+        _looks(panel),
         _level(panel),
         panel.timesteps,
     )
@@ -124,6 +125,7 @@ def _energy(panel: Panel, name: str) -> list[Chart]:
         f"{panel.score_title} of {len(series)} methods against energy, a point for each T",
         ("energy, % of the ANN's", f"{panel.score_title}, %"),
         series,
+        _looks(panel),
         _level(panel),
     )
     columns: dict[str, Text] = {"method": str, "T": whole, "energy": percent, "its deviation": percent}
@@ -147,6 +149,7 @@ def _over_time(panel: Panel, timesteps: int, name: str) -> Iterator[Chart]:
         f"{panel.score_title} of SNNs of {timesteps} time steps after each of them",
         (f"time step t of {timesteps}", f"{panel.score_title}, %"),
         series,
+        _looks(panel),
         _level(panel),
     )
     yield Chart(f"{name}over_time_{timesteps}", f"SNNs of T={timesteps}.", svg, table)
@@ -171,6 +174,7 @@ def _errors(panel: Panel, timesteps: int, name: str) -> Iterator[Chart]:
         f"relative squared error, T={timesteps}",
         sites,
         pairs,
+        _looks(panel),
     )
     there = [(key, index) for key in pairs for index in (0, 1) if any(pair[index] for pair in pairs[key])]
     table = Table(
@@ -178,6 +182,10 @@ def _errors(panel: Panel, timesteps: int, name: str) -> Iterator[Chart]:
         [[site, *(pairs[key][row][index] for key, index in there)] for row, site in enumerate(sites)],
     )
     yield Chart(f"{name}errors_{timesteps}", f"T={timesteps}.", svg, table)
+
+
+def _looks(panel: Panel) -> dict[str, charts.Look]:
+    return charts.looks_of([method.label for method in panel.methods])
 
 
 def _level(panel: Panel) -> float | None:
