@@ -19,7 +19,7 @@ MARKERS, DASHES = "os^DvPX*", ("-", "--", ":", "-.")
 LINE, HANDLE = 15, 30
 """Points: the height of a line of the legend, and the room for a line's picture."""
 
-SUBROW = 8.5
+SUBROW = 7.0
 """Points: the height of a method in the row of a site."""
 
 
