@@ -19,12 +19,14 @@ MARKERS, DASHES = "os^DvPX*", ("-", "--", ":", "-.")
 LINE, HANDLE = 15, 30
 """Points: the height of a line of the legend, and the room for a line's picture."""
 
-SUBROW = 8.5
+SUBROW = 7.0
 """Points: the height of a method in the row of a site."""
 
 
 MANY = 40
 """A curve of more points has no markers."""
+
+Look = dict[str, Any]
 
 
 class Point(NamedTuple):
@@ -42,6 +44,7 @@ def curves(
     title: str,
     axes_labels: tuple[str, str],
     series: Mapping[str, Sequence[Point]],
+    looks: Mapping[str, Look],
     level: float | None = None,
     ticks: Sequence[int] = (),
 ) -> Markup:
@@ -51,7 +54,8 @@ def curves(
     """
 
     def draw(axes: Axes) -> None:
-        for (key, points), look in zip(series.items(), _looks(len(series)), strict=True):
+        for key, points in series.items():
+            look = looks[key]
             x, y, dx, dy, _ = zip(*points, strict=True)
             style = {**look, "marker": ""} if len(points) > MANY else look
             axes.errorbar(
@@ -60,6 +64,8 @@ def curves(
             for point in points:
                 place = (point.x, point.y)
                 axes.annotate(point.text, place, (-6, 5), textcoords="offset points", ha="right", color=INK)
+        if any(point.text for points in series.values() for point in points):
+            axes.margins(x=0.12)
         if level is not None:
             axes.axhline(level, color=MUTED, linewidth=1.4, linestyle="--", label="ANN", zorder=1)
         if ticks:
@@ -72,7 +78,7 @@ def curves(
         axes.set_xlabel(axes_labels[0])
         axes.set_ylabel(axes_labels[1])
 
-    legend = dict(zip(series, _looks(len(series)), strict=True))
+    legend = {key: looks[key] for key in series}
     if level is not None:
         legend["ANN"] = {"color": MUTED, "marker": "", "linestyle": "--"}
     return _with_legend(name, title, legend, draw, height=215, left=44)
@@ -84,13 +90,15 @@ def sites(
     axis: str,
     labels: Sequence[str],
     series: Mapping[str, Sequence[tuple[float | None, float | None]]],
+    looks: Mapping[str, Look],
 ) -> Markup:
     """Draw in the row of each site a line a method, from the hollow marker before to the full one after."""
     names = [label(text) for text in labels]
     row = max(ROW, SUBROW * len(series) + 5)
 
     def draw(axes: Axes) -> None:
-        for number, (pairs, look) in enumerate(zip(series.values(), _looks(len(series)), strict=True)):
+        for number, (key, pairs) in enumerate(series.items()):
+            look = looks[key]
             shift = (number - (len(series) - 1) / 2) * SUBROW / row
             marker = {"color": look["color"], "marker": look["marker"], "linestyle": "", "markersize": 4.5}
             for place, (before, after) in enumerate(pairs):
@@ -113,7 +121,7 @@ def sites(
 
     left = 12 + LETTER * max(map(len, names), default=0)
     above = 14 if len(names) > TALL else 4
-    legend = dict(zip(series, _looks(len(series)), strict=True))
+    legend = {key: looks[key] for key in series}
     return _with_legend(name, title, legend, draw, height=row * max(len(names), 1) + above, left=left)
 
 
@@ -122,22 +130,27 @@ def _bars(deviations: Sequence[float | None]) -> list[float] | None:
     return [width or 0.0 for width in deviations] if any(deviations) else None
 
 
-def _looks(count: int) -> list[dict[str, Any]]:
-    """Return colour, marker and dashes of each method."""
-    return [
-        {
+def looks_of(labels: Sequence[str]) -> dict[str, Look]:
+    """Return colour, marker and dashes of each method, which are the same in all charts.
+
+    Example:
+        >>> looks_of(["baseline", "lcp"])["lcp"]["marker"]
+        's'
+    """
+    return {
+        text: {
             "color": DATA[number % len(DATA)],
             "marker": MARKERS[number % len(MARKERS)],
             "linestyle": DASHES[number // len(DATA) % len(DASHES)],
         }
-        for number in range(count)
-    ]
+        for number, text in enumerate(labels)
+    }
 
 
 def _with_legend(
     name: str,
     title: str,
-    looks: Mapping[str, dict[str, Any]],
+    looks: Mapping[str, Look],
     draw: Callable[[Axes], None],
     height: float,
     left: float,

@@ -74,9 +74,9 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="snn-compare",
-        description="Compare runs of calibrate.py: a table for each model and data set, mean ± sample standard "
-        "deviation over seeds, and a page with charts. Runs that differ in nothing but seed and T are one "
-        "method; the settings that tell methods apart are found by themselves.",
+        description="Compare runs of calibrate.py: a table for each model and data set, mean ± sample "
+        "standard deviation over seeds, and a page with charts. Runs that differ in nothing but seed and T "
+        "are one method; the settings that tell methods apart are found by themselves.",
         epilog="Example: snn-compare outputs/2026-01-01/12-00-00 multirun/ --output comparison",
     )
     parser.add_argument(

@@ -15,6 +15,9 @@ from snn_lightning.report.parts import Chart, Section, Table, Text, number, whol
 
 PAGE = "compare.html"
 
+FEW = 4
+"""A chart of more methods has no table beside it that would have a column or two for each."""
+
 
 def write_comparison(
     path: str | Path, panels: Sequence[Panel], notes: Sequence[str], layout: Layout | None = None
@@ -57,27 +60,33 @@ def _line(panel: Panel) -> str:
 def _sections(panel: Panel, panels: Sequence[Panel], index: int, layout: Layout | None) -> Iterator[Section]:
     """Yield the sections of a panel; those of which no run knows the numbers are left out."""
     name = f"{index}-" if len(panels) > 1 else ""
-    title = f"{panel.title}: " if len(panels) > 1 else ""
+
+    def title(text: str) -> str:
+        """Return a heading: model and data in front where there are others, or a capital letter."""
+        if len(panels) > 1:
+            return f"{panel.title}: {text}"
+        return f"{text[0].upper()}{text[1:]}" if text.split()[0].islower() else text
+
     caption, table = score_table(panel, layout)
     several = any(len(runs) > 1 for method in panel.methods for runs in method.runs.values())
     texts = ["Mean ± sample standard deviation over seeds."] if several else []
-    yield Section(f"{name}score", f"{title}{_upper(panel.score_title)}", texts, tables={caption: table})
+    yield Section(f"{name}score", title(panel.score_title), texts, tables={caption: table})
     if by_timesteps := _by_timesteps(panel, name):
         texts = ["Bars are sample standard deviations over seeds."] if several else []
-        yield Section(f"{name}steps", f"{title}{_upper(panel.score_title)} against T", texts, by_timesteps)
+        yield Section(f"{name}steps", title(f"{panel.score_title} against T"), texts, by_timesteps)
     if energy := _energy(panel, name):
         texts = ["The estimated energy of an inference, of the ANN's. Up and to the left is better."]
-        yield Section(f"{name}energy", f"{title}{_upper(panel.score_title)} against energy", texts, energy)
+        yield Section(f"{name}energy", title(f"{panel.score_title} against energy"), texts, energy)
     if curves := [chart for t in panel.timesteps for chart in _over_time(panel, t, name)]:
         texts = ["The mean readout of the first t of T time steps."]
-        yield Section(f"{name}time", f"{title}{_upper(panel.score_title)} over time", texts, curves)
+        yield Section(f"{name}time", title(f"{panel.score_title} over time"), texts, curves)
     if errors := [chart for t in panel.timesteps for chart in _errors(panel, t, name)]:
         texts = [
             "The squared error of the rate relative to the ANN's activation, on the calibration images. Full "
             "marker: of the finished stage. Hollow one: with the chosen threshold and all earlier stages "
             "calibrated, where a step has measured it."
         ]
-        yield Section(f"{name}errors", f"{title}Error by site", texts, errors)
+        yield Section(f"{name}errors", title("error by site"), texts, errors)
 
 
 def _by_timesteps(panel: Panel, name: str) -> list[Chart]:
@@ -88,17 +97,18 @@ def _by_timesteps(panel: Panel, name: str) -> list[Chart]:
     for method in panel.methods:
         means = {t: method.mean(f"snn_{panel.score}", t) for t in method.runs}
         series[method.label] = [_point(t, mean) for t, mean in means.items() if mean]
-        rows += [[method.label, t, *_numbers(mean)] for t, mean in means.items()]
+        rows += [[t, method.label, *_numbers(mean)] for t, mean in means.items()]
     svg = charts.curves(
         f"{name}score-by-timesteps",
         f"{panel.score_title} of {len(series)} methods against T: {_best(panel)}",
         ("time steps T", f"{panel.score_title}, %"),
         series,
+        _looks(panel),
         _level(panel),
         panel.timesteps,
     )
-    data = known({"method": str, "T": whole, panel.score_title: percent, "deviation": percent}, rows)
-    return [Chart(f"{name}score", "SNNs that were calibrated for each T.", svg, data)]
+    data = known({"T": whole, "method": str, panel.score_title: percent, "deviation": percent}, rows)
+    return [Chart(f"{name}score", "SNNs that were calibrated for each T.", svg, data, listed=False)]
 
 
 def _energy(panel: Panel, name: str) -> list[Chart]:
@@ -114,7 +124,7 @@ def _energy(panel: Panel, name: str) -> list[Chart]:
                 point = _point(100 * energy.mean, score)
                 text = f"T={t}" if best[t] is method else ""
                 points.append(point._replace(dx=energy.deviation and 100 * energy.deviation, text=text))
-                rows.append([method.label, t, *_numbers(energy), *_numbers(score)])
+                rows.append([t, method.label, *_numbers(energy), *_numbers(score)])
         if points:
             series[method.label] = points
     if not series:
@@ -124,11 +134,16 @@ def _energy(panel: Panel, name: str) -> list[Chart]:
         f"{panel.score_title} of {len(series)} methods against energy, a point for each T",
         ("energy, % of the ANN's", f"{panel.score_title}, %"),
         series,
+        _looks(panel),
         _level(panel),
     )
-    columns: dict[str, Text] = {"method": str, "T": whole, "energy": percent, "its deviation": percent}
+    columns: dict[str, Text] = {"T": whole, "method": str, "energy": percent, "its deviation": percent}
     columns |= {panel.score_title: percent, "deviation": percent}
-    return [Chart(f"{name}energy", "A point for each T.", svg, known(columns, rows))]
+    return [
+        Chart(
+            f"{name}energy", "A point for each T.", svg, known(columns, sorted(rows, key=lambda row: row[0]))
+        )
+    ]
 
 
 def _over_time(panel: Panel, timesteps: int, name: str) -> Iterator[Chart]:
@@ -147,9 +162,10 @@ def _over_time(panel: Panel, timesteps: int, name: str) -> Iterator[Chart]:
         f"{panel.score_title} of SNNs of {timesteps} time steps after each of them",
         (f"time step t of {timesteps}", f"{panel.score_title}, %"),
         series,
+        _looks(panel),
         _level(panel),
     )
-    yield Chart(f"{name}over_time_{timesteps}", f"SNNs of T={timesteps}.", svg, table)
+    yield Chart(f"{name}over_time_{timesteps}", f"SNNs of T={timesteps}.", svg, table, len(series) <= FEW)
 
 
 def _errors(panel: Panel, timesteps: int, name: str) -> Iterator[Chart]:
@@ -171,13 +187,18 @@ def _errors(panel: Panel, timesteps: int, name: str) -> Iterator[Chart]:
         f"relative squared error, T={timesteps}",
         sites,
         pairs,
+        _looks(panel),
     )
     there = [(key, index) for key in pairs for index in (0, 1) if any(pair[index] for pair in pairs[key])]
     table = Table(
         {"site": str, **{f"{key}, before" if index == 0 else key: number for key, index in there}},
         [[site, *(pairs[key][row][index] for key, index in there)] for row, site in enumerate(sites)],
     )
-    yield Chart(f"{name}errors_{timesteps}", f"T={timesteps}.", svg, table)
+    yield Chart(f"{name}errors_{timesteps}", f"T={timesteps}.", svg, table, len(found) <= FEW)
+
+
+def _looks(panel: Panel) -> dict[str, charts.Look]:
+    return charts.looks_of([method.label for method in panel.methods])
 
 
 def _level(panel: Panel) -> float | None:
@@ -207,8 +228,3 @@ def _value(mean: Mean | None) -> float:
 
 def _value_or_none(mean: Mean | None) -> float | None:
     return None if mean is None else mean.mean
-
-
-def _upper(text: str) -> str:
-    """Return a text with its first letter as a capital one, but mIoU as it is."""
-    return text.capitalize() if text.islower() else text
