@@ -1,0 +1,45 @@
+"""Errors of thresholds against a slow reference."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from snn_lightning.errors import SettingsError
+from snn_lightning.thresholds import Percentile, histogram
+from snn_lightning.thresholds.errors import threshold_errors
+
+
+def reference(x: Tensor, v: float, timesteps: int, half: float) -> float:
+    # The largest activation must not fall below its own threshold by rounding.
+    spikes = (x.double() * timesteps / v + half + 1e-9).floor().clamp(0, timesteps)
+    return (spikes * v / timesteps - x).square().mean().item()
+
+
+@pytest.mark.parametrize(("half_step", "half"), [(True, 0.5), (False, 0.0)])
+def test_every_candidate(half_step: bool, half: float) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(50, 4, 3).exp()
+    found = threshold_errors(x, [2, 7], grid=20, percent=90.0, half_step=half_step)
+    assert found.maximum == x.max()
+    assert found.percent == 90.0
+    counts = histogram([x], x.max().view(1), channelwise=False)
+    assert found.percentile == Percentile("layer", 90.0).find(counts, 2, half_step)
+    torch.testing.assert_close(found.thresholds, torch.arange(1, 21).double() / 20 * x.max().double())
+    for t in (2, 7):
+        slow = torch.tensor([reference(x, v, t, half) for v in found.thresholds.tolist()]).double()
+        torch.testing.assert_close(found.errors[t], slow, rtol=1e-3, atol=1e-6)
+        assert found.mmse[t] == pytest.approx(found.thresholds[slow.argmin()].item())
+
+
+def test_bad_input() -> None:
+    x = torch.ones(2, 1)
+    with pytest.raises(SettingsError, match="grid must be a whole number of at least 1, got 0"):
+        threshold_errors(x, [4], grid=0)
+    with pytest.raises(SettingsError, match="timesteps must be a whole number of at least 1, got 0"):
+        threshold_errors(x, [4, 0])
+    with pytest.raises(SettingsError, match="timesteps must name at least one T"):
+        threshold_errors(x, [])
+    with pytest.raises(SettingsError, match="at least one is positive"):
+        threshold_errors(-x, [4])
+    with pytest.raises(SettingsError, match=r"threshold.percentile must be in \(0, 100\], got 0"):
+        threshold_errors(x, [4], percent=0)
