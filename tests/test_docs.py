@@ -99,6 +99,23 @@ def test_the_page_on_comparing_runs(
     assert (tmp_path / "accuracy.svg").exists()
 
 
+def test_the_page_on_sensitivity_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    exec(blocks(ROOT / "docs" / "sensitivity.md", "python")[0], names)
+    assert capsys.readouterr().out.splitlines()[-2:] == ["analog:", f"  - '{names['worst'][0][1:]}'"]
+
+
+def test_the_page_on_figures_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(blocks(ROOT / "docs" / "figures.md", "python")[0], {})
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert names == {
+        f"{figure}.{kind}"
+        for figure in ("errors", "rates", "thresholds", "spikes", "potentials")
+        for kind in ("png", "svg")
+    }
+
+
 class Detector(nn.Module):
     """Has a part that `docs/lightning.md` converts."""
 

@@ -13,7 +13,7 @@ from snn_lightning.analysis.sensitivity import analog_setting, measured_effect, 
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph import normalise
 
-from ..toys import TOYS, Residual, inputs, toy
+from ..toys import TOYS, PlainConv, Residual, inputs, toy
 
 
 def linear(*rows: list[float]) -> nn.Linear:
@@ -115,6 +115,17 @@ def test_parts_of_the_images_and_of_time_add_up(neuron: snn_lightning.spiking.Ne
             pytest.approx(b.error, rel=1e-4),
         )
     assert measured_effect(ann, snn, images) == pytest.approx(effects, rel=1e-3, abs=1e-5)
+
+
+def test_the_local_effect_is_what_an_analog_module_gives() -> None:
+    ann, images = toy(PlainConv), inputs(PlainConv, 20)
+    snn, expected = convert(ann, images, 4), ann(images)
+    site = snn.network.sites[1]
+    analog = convert(ann, images, 4, analog=(snn.network.nodes[site].path,))
+    assert analog.windows == 1  # nothing spikes behind it
+    before, after = ((expected - model(images)).square().sum().item() for model in (snn, analog))
+    gain = (before - after) / expected.square().sum().item()
+    assert measured_effect(ann, snn, images, local=True)[site] == pytest.approx(gain, rel=1e-3)
 
 
 def test_nothing_is_left_behind() -> None:

@@ -61,6 +61,7 @@ def plot_channel_errors(errors: Mapping[str, Mapping[str, Tensor]], log: bool = 
             axis.axhline(1.0, color=GREY, linestyle=":", linewidth=1.2)
             axis.set_ylabel("relative error of a channel" if len(axes) == 1 else "relative error")
             axis.tick_params(axis="x", length=0)
+            axis.set_xlim(0.4, len(names) + 0.6)
         axes[0].legend(*_key(), loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderaxespad=0.2)
         label_sites(axes[-1], names, places)
         axes[-1].set_xlabel("site")
@@ -78,6 +79,7 @@ def _boxes(axis: Axes, places: list[float], channels: list[Tensor]) -> None:
     numbers = [values.detach().double().cpu().numpy() for values in channels]
     low, q1, median, q3, high = np.array([np.percentile(values, [5, 25, 50, 75, 95]) for values in numbers]).T
     left, right = np.array(places) - 0.3, np.array(places) + 0.3
+    axis.use_sticky_edges = False  # else the lowest box would end the axis, whatever lies below it
     axis.vlines(places, low, q1, BLUE)
     axis.vlines(places, q3, high, BLUE)
     for ends in (low, high):
@@ -108,14 +110,15 @@ def plot_threshold_errors(found: ThresholdErrors) -> Figure:
             left.plot(found.thresholds.numpy(), errors, color=colour, label=f"T={t}")
             least = int(np.abs(found.thresholds.numpy() - found.mmse[t]).argmin())
             left.plot([found.mmse[t]], [errors[least]], marker, color=colour, markersize=9)
+            end = (found.maximum, errors[-1])
+            left.annotate(f"T={t}", end, (6, 0), textcoords="offset points", va="center", color=colour)
         percentile = f"{found.percent:g}th percentile"
         for value, style in ((found.maximum, "--"), (found.percentile, ":")):
             left.axvline(value, color=GREY, linestyle=style)
         left.set_yscale("log")
-        left.set_xlim(0, 1.04 * found.maximum)
+        left.set_xlim(0, 1.18 * found.maximum)
         left.set_xlabel("threshold (activation units)")
         left.set_ylabel("mean squared error\n(activation units²)")
-        left.legend(title="markers: least error", title_fontsize="small", ncols=2)
         ordered = sorted(steps)
         right.plot(ordered, [found.mmse[t] for t in ordered], "o-", color=BLUE, label="least error (MMSE)")
         right.axhline(found.percentile, color=GREY, linestyle=":", label=percentile)

@@ -24,6 +24,8 @@ def test_boxes_are_quartiles_and_whiskers_the_5th_and_95th_percentile() -> None:
     data = {"relu": torch.rand(41), "relu_1": torch.rand(7)}
     (axes,) = plot_channel_errors({"lcp": data}).axes
     lower, upper, low, high, median = segments(axes)
+    assert axes.get_ylim()[0] < lower[..., 1].min()
+    assert axes.get_ylim()[1] > upper[..., 1].max()
     for site, (values, box) in enumerate(zip(data.values(), axes.patches, strict=True)):
         percentiles = np.percentile(values.double().numpy(), [5, 25, 50, 75, 95])
         np.testing.assert_allclose(lower[site, :, 1], percentiles[:2])
@@ -85,6 +87,7 @@ def test_curves_and_choices() -> None:
         np.testing.assert_array_equal(curves[f"T={t}"].get_ydata(), found.errors[t].numpy())
     points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in left.lines if len(line.get_xdata()) == 1]
     assert points == [(found.mmse[t], pytest.approx(found.errors[t].min().item())) for t in (2, 8, 32)]
+    assert [text.get_text() for text in left.texts] == ["T=2", "T=8", "T=32"]
     assert [line.get_xdata()[0] for line in left.lines[-2:]] == [found.maximum, found.percentile]
     lines = {line.get_label(): list(line.get_ydata()) for line in right.lines}
     assert lines["least error (MMSE)"] == [found.mmse[t] for t in (2, 8, 32)]
