@@ -17,9 +17,11 @@ def reference(x: Tensor, v: float, timesteps: int, half: float) -> float:
 @pytest.mark.parametrize(("half_step", "half"), [(True, 0.5), (False, 0.0)])
 def test_every_candidate(half_step: bool, half: float) -> None:
     torch.manual_seed(0)
-    x = torch.randn(50, 4, 3).exp()
+    x = torch.randn(50, 4, 3).exp().requires_grad_()
     found = threshold_errors(x, [2, 7], grid=20, percent=90.0, half_step=half_step)
+    x = x.detach()
     assert found.maximum == x.max()
+    assert not found.errors[2].requires_grad
     assert found.percent == 90.0
     counts = histogram([x], x.max().view(1), channelwise=False)
     assert found.percentile == Percentile("layer", 90.0).find(counts, 2, half_step)

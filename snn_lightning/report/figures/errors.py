@@ -80,12 +80,12 @@ def _boxes(axis: Axes, places: list[float], channels: list[Tensor]) -> None:
     low, q1, median, q3, high = np.array([np.percentile(values, [5, 25, 50, 75, 95]) for values in numbers]).T
     left, right = np.array(places) - 0.3, np.array(places) + 0.3
     axis.use_sticky_edges = False  # else the lowest box would end the axis, whatever lies below it
-    axis.vlines(places, low, q1, BLUE)
-    axis.vlines(places, q3, high, BLUE)
+    axis.vlines(places, low, q1, colors=BLUE)
+    axis.vlines(places, q3, high, colors=BLUE)
     for ends in (low, high):
-        axis.hlines(ends, left + 0.15, right - 0.15, BLUE)
+        axis.hlines(ends, left + 0.15, right - 0.15, colors=BLUE)
     axis.bar(places, q3 - q1, 0.6, bottom=q1, facecolor="#CFE3F1", edgecolor=BLUE, linewidth=1.2)
-    axis.hlines(median, left, right, ORANGE, linewidth=2.2, zorder=3)
+    axis.hlines(median, left, right, colors=ORANGE, linewidth=2.2, zorder=3)
     axis.plot(places, [values.mean() for values in numbers], "^", color=GREEN, zorder=4)
 
 

@@ -47,7 +47,7 @@ def plot_spikes(trains: Mapping[str, Tensor], image: int = 0, neurons: int = 40)
         start, centres, width = 0, [], min(4.0, max(1.0, 250 / len(rows[0])))
         for (colour, _), part in zip(looks(len(rows)), rows, strict=True):
             steps, places = np.nonzero(part > 0)
-            axis.vlines(steps + 1, places + start - 0.4, places + start + 0.4, colour, linewidth=width)
+            axis.vlines(steps + 1, places + start - 0.4, places + start + 0.4, colors=colour, linewidth=width)
             steps, places = np.nonzero(part < 0)
             if len(steps):
                 axis.plot(steps + 1, places + start, "x", color=colour, markersize=5)
