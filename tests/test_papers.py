@@ -152,7 +152,8 @@ EXPERIMENTS = pytest.mark.parametrize("name", list(SWEEPS))
 
 def test_every_experiment_is_here() -> None:
     recipes = ["cifar_bn", "cifar_no_bn", "imagenet"]
-    assert [name for name in group("experiment") if name.startswith(("pc_", "fl_"))] == sorted(SWEEPS)
+    of_papers = re.compile(r"(pc|fl)_(table|fig)\d+")
+    assert [name for name in group("experiment") if of_papers.fullmatch(name)] == sorted(SWEEPS)
     assert set(recipes) <= set(group("experiment"))
     assert sorted(name for names in DATA.values() for name in names) == sorted(SWEEPS)
 

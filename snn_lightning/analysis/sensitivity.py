@@ -97,6 +97,8 @@ class SensitivityReport:
         )
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def sensitivity(
     ann: nn.Module,
     snn: SpikingModel,
@@ -142,16 +144,15 @@ def sensitivity(
     squares = wrong = 0.0
     for chunk in images.split(snn.images_at_once):
         output, targets, rates = _simulate(network, snn, chunk, local)
-        with torch.enable_grad():
-            tracked = _Tracked(network, chunk)
-            expected = _flat(network.arrange(tracked.outputs))
-            for probe in _probes(expected, probes, generator):
-                shifts = list(tracked.shifts.values())
-                gradients = torch.autograd.grad(
-                    expected, shifts, probe, retain_graph=True, allow_unused=True, materialize_grads=True
-                )
-                for site, gradient in zip(tracked.shifts, gradients, strict=True):
-                    sums[site].probe(gradient.detach(), targets[site] - rates[site])
+        tracked = _Tracked(network, chunk)
+        expected = _flat(network.arrange(tracked.outputs))
+        for probe in _probes(expected, probes, generator):
+            shifts = list(tracked.shifts.values())
+            gradients = torch.autograd.grad(
+                expected, shifts, probe, retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+            for site, gradient in zip(tracked.shifts, gradients, strict=True):
+                sums[site].probe(gradient.detach(), targets[site] - rates[site])
         for site in network.sites:
             sums[site].count(tracked.activations[site], targets[site] - rates[site])
         squares += _square(expected.detach())

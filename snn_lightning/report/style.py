@@ -46,7 +46,9 @@ SETTINGS: Any = {
     "axes.axisbelow": True,
     "grid.color": "#D9D9D9",
     "grid.linewidth": 0.7,
-    "legend.frameon": False,
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.85,
+    "legend.fancybox": False,
     "legend.fontsize": SIZE - 1,
     "lines.linewidth": 1.8,
     "lines.markersize": 6.5,
@@ -77,7 +79,7 @@ def styled() -> Iterator[None]:
 
 
 def panels(
-    width: float, height: float, rows: int = 1, columns: int = 1, shared: bool = False
+    width: float, height: float, rows: int = 1, columns: int = 1, sharex: bool = False, sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
     """Return a new figure without pyplot, which no window or global list holds, and its axes row by row.
 
@@ -86,7 +88,8 @@ def panels(
         height: of the figure, inches.
         rows: of axes.
         columns: of axes.
-        shared: whether they have the same x axis and the same y axis.
+        sharex: whether all have the same x axis.
+        sharey: whether all have the same y axis.
 
     Example:
         >>> figure, axes = panels(8, 4, columns=2)
@@ -94,7 +97,7 @@ def panels(
         2
     """
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, list(figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared).flat)
+    return figure, list(figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).flat)
 
 
 def looks(count: int) -> list[tuple[str, str]]:
@@ -117,16 +120,19 @@ def label_sites(axes: Axes, names: list[str], positions: list[float]) -> None:
         ['relu', 'relu_1']
     """
     upright = sum(map(len, names)) > 60
-    size = SIZE - 1 if len(names) <= 24 else SIZE - 3
-    axes.set_xticks(positions, names, rotation=90 if upright else 0, fontsize=size)
+    axes.set_xticks(positions, names, rotation=90 if upright else 0)
     axes.tick_params(axis="x", length=0)
 
 
-def site_width(count: int) -> float:
-    """Return the width in inches of a figure with so many sites side by side.
+def site_size(names: list[str], height: float) -> tuple[float, float]:
+    """Return width and height in inches of a figure with sites side by side, their names below it.
+
+    Args:
+        names: of the sites.
+        height: without the names.
 
     Example:
-        >>> site_width(5), site_width(40)
-        (8.0, 13.0)
+        >>> site_size(["relu"] * 40, 4.0)
+        (13.0, 4.4)
     """
-    return max(8.0, 1.0 + 0.3 * count)
+    return max(8.0, 1.0 + 0.3 * len(names)), height + 0.1 * max(map(len, names))

@@ -35,6 +35,7 @@ class ThresholdErrors:
     percent: float
 
 
+@torch.no_grad()
 def threshold_errors(
     activations: Tensor,
     timesteps: Sequence[int],

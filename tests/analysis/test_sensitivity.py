@@ -13,7 +13,7 @@ from snn_lightning.analysis.sensitivity import analog_setting, measured_effect, 
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph import normalise
 
-from ..toys import TOYS, Residual, inputs, toy
+from ..toys import TOYS, PlainConv, Residual, inputs, toy
 
 
 def linear(*rows: list[float]) -> nn.Linear:
@@ -117,6 +117,17 @@ def test_parts_of_the_images_and_of_time_add_up(neuron: snn_lightning.spiking.Ne
     assert measured_effect(ann, snn, images) == pytest.approx(effects, rel=1e-3, abs=1e-5)
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_local_effect_is_what_an_analog_module_gives(number: int) -> None:
+    ann, images = toy(PlainConv), inputs(PlainConv, 20)
+    snn, expected = convert(ann, images, 4), ann(images)
+    site = snn.network.sites[number]
+    analog = convert(ann, images, 4, analog=(snn.network.nodes[site].path,))
+    before, after = ((expected - model(images)).square().sum().item() for model in (snn, analog))
+    gain = (before - after) / expected.square().sum().item()
+    assert measured_effect(ann, snn, images, local=True)[site] == pytest.approx(gain, rel=1e-3)
+
+
 def test_nothing_is_left_behind() -> None:
     ann, snn, images = two_layers()
     before = snn(images)
@@ -199,6 +210,15 @@ def test_the_setting_names_modules_that_can_be_left_analog() -> None:
         "analog: []",
         f"# {function} is a function call in '': make it a module of its own to name it",
     ]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_works_where_gradients_are_off(mode: type) -> None:
+    ann, snn, images = two_layers()
+    expected = sensitivity(ann, snn, images)
+    with mode():
+        assert sensitivity(ann, snn, images) == expected
+        assert measured_effect(ann, snn, images)["_3"] == pytest.approx(0.81 / Y)
 
 
 def test_bad_input() -> None:

@@ -26,7 +26,8 @@ SUBROW = 7.0
 MANY = 40
 """A curve of more points has no markers."""
 
-Look = dict[str, Any]
+Looks = Mapping[str, dict[str, Any]]
+"""Colour, marker and dashes of each method."""
 
 
 class Point(NamedTuple):
@@ -44,7 +45,7 @@ def curves(
     title: str,
     axes_labels: tuple[str, str],
     series: Mapping[str, Sequence[Point]],
-    looks: Mapping[str, Look],
+    looks: Looks,
     level: float | None = None,
     ticks: Sequence[int] = (),
 ) -> Markup:
@@ -90,7 +91,7 @@ def sites(
     axis: str,
     labels: Sequence[str],
     series: Mapping[str, Sequence[tuple[float | None, float | None]]],
-    looks: Mapping[str, Look],
+    looks: Looks,
 ) -> Markup:
     """Draw in the row of each site a line a method, from the hollow marker before to the full one after."""
     names = [label(text) for text in labels]
@@ -130,7 +131,7 @@ def _bars(deviations: Sequence[float | None]) -> list[float] | None:
     return [width or 0.0 for width in deviations] if any(deviations) else None
 
 
-def looks_of(labels: Sequence[str]) -> dict[str, Look]:
+def looks_of(labels: Sequence[str]) -> Looks:
     """Return colour, marker and dashes of each method, which are the same in all charts.
 
     Example:
@@ -143,14 +144,14 @@ def looks_of(labels: Sequence[str]) -> dict[str, Look]:
             "marker": MARKERS[number % len(MARKERS)],
             "linestyle": DASHES[number // len(DATA) % len(DASHES)],
         }
-        for number, text in enumerate(labels)
+        for number, text in enumerate(dict.fromkeys(labels))
     }
 
 
 def _with_legend(
     name: str,
     title: str,
-    looks: Mapping[str, Look],
+    looks: Looks,
     draw: Callable[[Axes], None],
     height: float,
     left: float,

@@ -46,7 +46,8 @@ def markdown(caption: str, table: Table) -> str:
     """Return a table in Markdown, below its caption.
 
     Example:
-        >>> print(markdown("digits", Table({"method": str, "T=4": int}, [["a|b", 1], ["c", None]])), end="")
+        >>> from snn_lightning.report.parts import whole
+        >>> print(markdown("digits", Table({"method": str, "T=4": whole}, [["a|b", 1], ["c", None]])), end="")
         **digits**
         <BLANKLINE>
         | method | T=4 |
@@ -63,7 +64,8 @@ def latex(caption: str, table: Table) -> str:
     r"""Return a table in LaTeX, for `\usepackage{booktabs}`.
 
     Example:
-        >>> print(latex("on digits", Table({"method": str, "T=4": int}, [["a_b", 1], ["c", None]])), end="")
+        >>> from snn_lightning.report.parts import whole
+        >>> print(latex("on digits", Table({"method": str, "T=4": whole}, [["a_b", 1], ["c", None]])), end="")
         \begin{table}
           \centering
           \caption{on digits}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from snn_lightning.analysis.results import percent
 from snn_lightning.report.compare import charts
-from snn_lightning.report.compare.charts import Point
+from snn_lightning.report.compare.charts import Looks, Point
 from snn_lightning.report.compare.methods import Mean, Panel
 from snn_lightning.report.compare.tables import Layout, known, score_table
 from snn_lightning.report.page import write_page
@@ -59,6 +59,7 @@ def _line(panel: Panel) -> str:
 
 def _sections(panel: Panel, panels: Sequence[Panel], index: int, layout: Layout | None) -> Iterator[Section]:
     """Yield the sections of a panel; those of which no run knows the numbers are left out."""
+    looks = charts.looks_of([method.label for panel in panels for method in panel.methods])
     name = f"{index}-" if len(panels) > 1 else ""
 
     def title(text: str) -> str:
@@ -71,16 +72,16 @@ def _sections(panel: Panel, panels: Sequence[Panel], index: int, layout: Layout 
     several = any(len(runs) > 1 for method in panel.methods for runs in method.runs.values())
     texts = ["Mean ± sample standard deviation over seeds."] if several else []
     yield Section(f"{name}score", title(panel.score_title), texts, tables={caption: table})
-    if by_timesteps := _by_timesteps(panel, name):
+    if by_timesteps := _by_timesteps(panel, name, looks):
         texts = ["Bars are sample standard deviations over seeds."] if several else []
         yield Section(f"{name}steps", title(f"{panel.score_title} against T"), texts, by_timesteps)
-    if energy := _energy(panel, name):
+    if energy := _energy(panel, name, looks):
         texts = ["The estimated energy of an inference, of the ANN's. Up and to the left is better."]
         yield Section(f"{name}energy", title(f"{panel.score_title} against energy"), texts, energy)
-    if curves := [chart for t in panel.timesteps for chart in _over_time(panel, t, name)]:
+    if curves := [chart for t in panel.timesteps for chart in _over_time(panel, t, name, looks)]:
         texts = ["The mean readout of the first t of T time steps."]
         yield Section(f"{name}time", title(f"{panel.score_title} over time"), texts, curves)
-    if errors := [chart for t in panel.timesteps for chart in _errors(panel, t, name)]:
+    if errors := [chart for t in panel.timesteps for chart in _errors(panel, t, name, looks)]:
         texts = [
             "The squared error of the rate relative to the ANN's activation, on the calibration images. Full "
             "marker: of the finished stage. Hollow one: with the chosen threshold and all earlier stages "
@@ -89,7 +90,7 @@ def _sections(panel: Panel, panels: Sequence[Panel], index: int, layout: Layout 
         yield Section(f"{name}errors", title("error by site"), texts, errors)
 
 
-def _by_timesteps(panel: Panel, name: str) -> list[Chart]:
+def _by_timesteps(panel: Panel, name: str, looks: Looks) -> list[Chart]:
     """Draw the score against T, where there are several."""
     if len(panel.timesteps) < 2:
         return []
@@ -103,7 +104,7 @@ def _by_timesteps(panel: Panel, name: str) -> list[Chart]:
         f"{panel.score_title} of {len(series)} methods against T: {_best(panel)}",
         ("time steps T", f"{panel.score_title}, %"),
         series,
-        _looks(panel),
+        looks,
         _level(panel),
         panel.timesteps,
     )
@@ -111,7 +112,7 @@ def _by_timesteps(panel: Panel, name: str) -> list[Chart]:
     return [Chart(f"{name}score", "SNNs that were calibrated for each T.", svg, data, listed=False)]
 
 
-def _energy(panel: Panel, name: str) -> list[Chart]:
+def _energy(panel: Panel, name: str, looks: Looks) -> list[Chart]:
     series, rows = {}, []
     best = {
         t: max(panel.methods, key=lambda m: _value(m.mean(f"snn_{panel.score}", t))) for t in panel.timesteps
@@ -134,7 +135,7 @@ def _energy(panel: Panel, name: str) -> list[Chart]:
         f"{panel.score_title} of {len(series)} methods against energy, a point for each T",
         ("energy, % of the ANN's", f"{panel.score_title}, %"),
         series,
-        _looks(panel),
+        looks,
         _level(panel),
     )
     columns: dict[str, Text] = {"T": whole, "method": str, "energy": percent, "its deviation": percent}
@@ -146,7 +147,7 @@ def _energy(panel: Panel, name: str) -> list[Chart]:
     ]
 
 
-def _over_time(panel: Panel, timesteps: int, name: str) -> Iterator[Chart]:
+def _over_time(panel: Panel, timesteps: int, name: str, looks: Looks) -> Iterator[Chart]:
     found = {method.label: method.over_time(panel.score, timesteps) for method in panel.methods}
     curves = {key: {t: mean for t, mean in curve.items() if mean} for key, curve in found.items()}
     series = {key: [_point(t, mean) for t, mean in curve.items()] for key, curve in curves.items() if curve}
@@ -162,13 +163,13 @@ def _over_time(panel: Panel, timesteps: int, name: str) -> Iterator[Chart]:
         f"{panel.score_title} of SNNs of {timesteps} time steps after each of them",
         (f"time step t of {timesteps}", f"{panel.score_title}, %"),
         series,
-        _looks(panel),
+        looks,
         _level(panel),
     )
     yield Chart(f"{name}over_time_{timesteps}", f"SNNs of T={timesteps}.", svg, table, len(series) <= FEW)
 
 
-def _errors(panel: Panel, timesteps: int, name: str) -> Iterator[Chart]:
+def _errors(panel: Panel, timesteps: int, name: str, looks: Looks) -> Iterator[Chart]:
     found = {method.label: method.errors(timesteps) for method in panel.methods if timesteps in method.runs}
     found = {key: errors for key, errors in found.items() if errors}
     sites = list(dict.fromkeys(site for errors in found.values() for site in errors))
@@ -187,7 +188,7 @@ def _errors(panel: Panel, timesteps: int, name: str) -> Iterator[Chart]:
         f"relative squared error, T={timesteps}",
         sites,
         pairs,
-        _looks(panel),
+        looks,
     )
     there = [(key, index) for key in pairs for index in (0, 1) if any(pair[index] for pair in pairs[key])]
     table = Table(
@@ -195,10 +196,6 @@ def _errors(panel: Panel, timesteps: int, name: str) -> Iterator[Chart]:
         [[site, *(pairs[key][row][index] for key, index in there)] for row, site in enumerate(sites)],
     )
     yield Chart(f"{name}errors_{timesteps}", f"T={timesteps}.", svg, table, len(found) <= FEW)
-
-
-def _looks(panel: Panel) -> dict[str, charts.Look]:
-    return charts.looks_of([method.label for method in panel.methods])
 
 
 def _level(panel: Panel) -> float | None:

@@ -149,7 +149,8 @@ def _checked(path: Path, results: Results) -> Run:
         if not isinstance(results.get(key), kind | None):
             raise _damaged(path, f"{key} is no {kind.__name__}")
     for record in results.get("stages") or []:
-        if not isinstance(record, dict) or not {"name", "kind", "error", "steps"} <= record.keys():
+        whole = isinstance(record, dict) and {"name", "kind", "error"} <= record.keys()
+        if not whole or not isinstance(record.get("steps"), dict):
             raise _damaged(path, "a stage lacks its name, kind, error or steps")
     return Run(path, results, path.stat().st_mtime)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,10 +31,12 @@ def plot_accuracy(compared: Sequence[Panel]) -> Figure:
         >>> plot_accuracy(compared).axes[0].get_title(loc="left")
         'vgg16 on digits'
     """
+    styles = _styles(compared)
     with styled():
-        figure, axes = _figure(compared)
+        figure, axes = panels(6.6 * len(compared) + 1.8, 4.8, columns=len(compared))
         for axis, panel in zip(axes, compared, strict=True):
-            for method, colour, marker in _with_looks(panel):
+            for method in panel.methods:
+                colour, marker = styles[method.label]
                 found = {t: method.mean(f"snn_{panel.score}", t) for t in method.runs}
                 known = {t: mean for t, mean in found.items() if mean}
                 means, deviations = _percent(list(known.values()))
@@ -53,7 +55,7 @@ def plot_accuracy(compared: Sequence[Panel]) -> Figure:
             axis.set_xticks(panel.timesteps, [str(t) for t in panel.timesteps])
             axis.minorticks_off()
             axis.set_xlabel("time steps T")
-            axis.legend()
+        _legend(figure, axes)
     return figure
 
 
@@ -76,10 +78,12 @@ def plot_accuracy_against_energy(compared: Sequence[Panel]) -> Figure:
         >>> plot_accuracy_against_energy(compared).axes[0].get_xlabel()
         "energy of an inference (% of the ANN's)"
     """
+    styles = _styles(compared)
     with styled():
-        figure, axes = _figure(compared)
+        figure, axes = panels(6.6 * len(compared) + 1.8, 4.8, columns=len(compared))
         for axis, panel in zip(axes, compared, strict=True):
-            for method, colour, marker in _with_looks(panel):
+            for method in panel.methods:
+                colour, marker = styles[method.label]
                 points = {
                     t: (_energy(panel, method, t), mean)
                     for t in method.runs
@@ -98,23 +102,21 @@ def plot_accuracy_against_energy(compared: Sequence[Panel]) -> Figure:
                     label=method.label,
                 )
                 for t, x, y in zip(points, costs, means, strict=True):
-                    axis.annotate(f"T={t}", (x, y), (6, -13), textcoords="offset points", color=colour)
+                    axis.annotate(f"T={t}", (x, y), (8, -16), textcoords="offset points", color=colour)
             _finish(axis, panel)
+            axis.margins(x=0.1)
             axis.set_xlim(left=0)
             axis.set_xlabel("energy of an inference (% of the ANN's)")
-            axis.legend()
+        _legend(figure, axes)
     return figure
 
 
-def _figure(compared: Sequence[Panel]) -> tuple[Figure, list[Axes]]:
+def _styles(compared: Sequence[Panel]) -> dict[str, tuple[str, str]]:
+    """Return a colour and a marker for each method, the same in all panels."""
     if not compared:
         raise SettingsError("There are no results to draw: name a folder with results of calibrations")
-    return panels(7.0 * len(compared) + 0.4, 5.0, columns=len(compared))
-
-
-def _with_looks(panel: Panel) -> Iterator[tuple[Method, str, str]]:
-    for method, (colour, marker) in zip(panel.methods, looks(len(panel.methods)), strict=True):
-        yield method, colour, marker
+    labels = dict.fromkeys(method.label for panel in compared for method in panel.methods)
+    return dict(zip(labels, looks(len(labels)), strict=True))
 
 
 def _energy(panel: Panel, method: Method, timesteps: int) -> Mean:
@@ -131,6 +133,14 @@ def _finish(axis: Axes, panel: Panel) -> None:
         axis.axhline(100 * anns[0].mean, color=GREY, linestyle="--", label="ANN")
     axis.set_title(panel.title, loc="left", fontweight="bold")
     axis.set_ylabel(f"{panel.score_title} (%)")
+
+
+def _legend(figure: Figure, axes: list[Axes]) -> None:
+    """Name each line once, beside the panels, where no data are hidden."""
+    pairs = [zip(*axis.get_legend_handles_labels(), strict=True) for axis in axes]
+    handles = {label: handle for pair in pairs for handle, label in pair}
+    order = sorted(handles, key=lambda label: label != "ANN")
+    figure.legend([handles[label] for label in order], order, loc="outside right upper")
 
 
 def _percent(means: Sequence[Mean]) -> tuple[list[float], list[float]]:

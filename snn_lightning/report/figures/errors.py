@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 from snn_lightning.errors import SettingsError
@@ -17,7 +19,7 @@ from snn_lightning.report.style import (
     label_sites,
     looks,
     panels,
-    site_width,
+    site_size,
     styled,
 )
 from snn_lightning.thresholds.errors import ThresholdErrors
@@ -49,38 +51,42 @@ def plot_channel_errors(errors: Mapping[str, Mapping[str, Tensor]], log: bool = 
         if list(sites) != names:
             raise SettingsError(f"The sites of '{label}' are others than those of '{next(iter(errors))}'")
     with styled():
-        longest = 0.09 * max(map(len, names))
-        height = 0.9 + longest + 2.7 * len(errors)
-        figure, axes = panels(site_width(len(names)), height, rows=len(errors), shared=True)
+        width, height = site_size(names, 0.9 + 2.7 * len(errors))
+        figure, axes = panels(width, height, rows=len(errors), sharex=True, sharey=True)
         places = [float(place) for place in range(1, len(names) + 1)]
         for axis, (label, sites) in zip(axes, errors.items(), strict=True):
-            axis.bxp(
-                [_box(values) for values in sites.values()],
-                positions=places,
-                widths=0.6,
-                showfliers=False,
-                showmeans=True,
-                patch_artist=True,
-                boxprops={"facecolor": "#CFE3F1", "edgecolor": BLUE},
-                whiskerprops={"color": BLUE},
-                capprops={"color": BLUE},
-                medianprops={"color": ORANGE, "linewidth": 2.2},
-                meanprops={"marker": "^", "markerfacecolor": GREEN, "markeredgecolor": GREEN},
-            )
+            _boxes(axis, places, list(sites.values()))
             axis.set_yscale("log" if log else "linear")
             axis.set_title(label, loc="left", fontweight="bold")
             axis.axhline(1.0, color=GREY, linestyle=":", linewidth=1.2)
             axis.set_ylabel("relative error of a channel" if len(axes) == 1 else "relative error")
+            axis.tick_params(axis="x", length=0)
+            axis.set_xlim(0.4, len(names) + 0.6)
+        axes[0].legend(*_key(), loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderaxespad=0.2)
         label_sites(axes[-1], names, places)
         axes[-1].set_xlabel("site")
     return figure
 
 
-def _box(values: Tensor) -> dict[str, float]:
-    numbers = values.detach().double().cpu().numpy()
-    keys = ("whislo", "q1", "med", "q3", "whishi")
-    box = dict(zip(keys, np.percentile(numbers, [5, 25, 50, 75, 95]).tolist(), strict=True))
-    return {**box, "mean": float(numbers.mean())}
+def _key() -> tuple[list[Line2D], list[str]]:
+    median = Line2D([], [], color=ORANGE, linewidth=2.2)
+    mean = Line2D([], [], color=GREEN, marker="^", linestyle="")
+    return [median, mean, Line2D([], [], color=BLUE)], ["median", "mean", "5 to 95 %"]
+
+
+def _boxes(axis: Axes, places: list[float], channels: list[Tensor]) -> None:
+    """Draw boxes from plain shapes: `Axes.bxp` reads every setting of matplotlib, which imports pyplot."""
+    numbers = [values.detach().double().cpu().numpy() for values in channels]
+    low, q1, median, q3, high = np.array([np.percentile(values, [5, 25, 50, 75, 95]) for values in numbers]).T
+    left, right = np.array(places) - 0.3, np.array(places) + 0.3
+    axis.use_sticky_edges = False  # else the lowest box would end the axis, whatever lies below it
+    axis.vlines(places, low, q1, colors=BLUE)
+    axis.vlines(places, q3, high, colors=BLUE)
+    for ends in (low, high):
+        axis.hlines(ends, left + 0.15, right - 0.15, colors=BLUE)
+    axis.bar(places, q3 - q1, 0.6, bottom=q1, facecolor="#CFE3F1", edgecolor=BLUE, linewidth=1.2)
+    axis.hlines(median, left, right, colors=ORANGE, linewidth=2.2, zorder=3)
+    axis.plot(places, [values.mean() for values in numbers], "^", color=GREEN, zorder=4)
 
 
 def plot_threshold_errors(found: ThresholdErrors) -> Figure:
@@ -104,14 +110,15 @@ def plot_threshold_errors(found: ThresholdErrors) -> Figure:
             left.plot(found.thresholds.numpy(), errors, color=colour, label=f"T={t}")
             least = int(np.abs(found.thresholds.numpy() - found.mmse[t]).argmin())
             left.plot([found.mmse[t]], [errors[least]], marker, color=colour, markersize=9)
+            end = (found.maximum, errors[-1])
+            left.annotate(f"T={t}", end, (6, 0), textcoords="offset points", va="center", color=colour)
         percentile = f"{found.percent:g}th percentile"
         for value, style in ((found.maximum, "--"), (found.percentile, ":")):
             left.axvline(value, color=GREY, linestyle=style)
         left.set_yscale("log")
-        left.set_xlim(0, 1.04 * found.maximum)
+        left.set_xlim(0, 1.18 * found.maximum)
         left.set_xlabel("threshold (activation units)")
         left.set_ylabel("mean squared error\n(activation units²)")
-        left.legend(title="markers: least error", title_fontsize="small", ncols=2)
         ordered = sorted(steps)
         right.plot(ordered, [found.mmse[t] for t in ordered], "o-", color=BLUE, label="least error (MMSE)")
         right.axhline(found.percentile, color=GREY, linestyle=":", label=percentile)

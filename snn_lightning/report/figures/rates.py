@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from snn_lightning.errors import SettingsError
-from snn_lightning.report.style import label_sites, looks, panels, site_width, styled
+from snn_lightning.report.style import label_sites, looks, panels, site_size, styled
 
 
 def plot_firing_rates(rates: Mapping[str, Mapping[str, float]]) -> Figure:
@@ -32,7 +32,7 @@ def plot_firing_rates(rates: Mapping[str, Mapping[str, float]]) -> Figure:
         if list(sites) != names:
             raise SettingsError(f"The sites of '{label}' are others than those of '{next(iter(rates))}'")
     with styled():
-        figure, (axis,) = panels(site_width(len(names)), 3.9 + 0.09 * max(map(len, names)))
+        figure, (axis,) = panels(*site_size(names, 3.9))
         width = 0.8 / len(rates)
         for number, ((colour, _), label) in enumerate(zip(looks(len(rates)), rates, strict=True)):
             places = [place + (number - (len(rates) - 1) / 2) * width for place in range(len(names))]

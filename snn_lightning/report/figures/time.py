@@ -43,15 +43,14 @@ def plot_spikes(trains: Mapping[str, Tensor], image: int = 0, neurons: int = 40)
     with styled():
         rows = [_rows(train[:, image], neurons) for train in trains.values()]
         counts = [part.shape[1] for part in rows]
-        figure, (axis,) = panels(9, 1.6 + max(2.0, min(9.0, 0.07 * sum(counts) + 0.25 * len(rows))))
-        start, centres = 0, []
+        figure, (axis,) = panels(9, 1.2 + max(1.6, min(6.0, 0.09 * sum(counts))))
+        start, centres, width = 0, [], min(4.0, max(1.0, 250 / len(rows[0])))
         for (colour, _), part in zip(looks(len(rows)), rows, strict=True):
-            for sign, marker in ((1, "|"), (-1, "x")):
-                steps, places = np.nonzero(part == sign)
-                if len(steps) or sign == 1:
-                    axis.plot(
-                        steps + 1, places + start, marker, color=colour, markersize=4.5, markeredgewidth=1.6
-                    )
+            steps, places = np.nonzero(part > 0)
+            axis.vlines(steps + 1, places + start - 0.4, places + start + 0.4, colors=colour, linewidth=width)
+            steps, places = np.nonzero(part < 0)
+            if len(steps):
+                axis.plot(steps + 1, places + start, "x", color=colour, markersize=5)
             centres.append(start + (part.shape[1] - 1) / 2)
             start += part.shape[1]
             if start < sum(counts):
@@ -93,7 +92,7 @@ def plot_potentials(traces: PotentialTraces) -> Figure:
     """
     timesteps, count = traces.before.shape
     with styled():
-        figure, axes = panels(9, 1.0 + 2.1 * count, rows=count, shared=True)
+        figure, axes = panels(9, 1.0 + 2.1 * count, rows=count, sharex=True)
         steps = np.arange(1, timesteps + 1)
         for number, (axis, neuron) in enumerate(zip(axes, traces.neurons, strict=True)):
             before, after = traces.before[:, number].numpy(), traces.after[:, number].numpy()
