@@ -1,4 +1,4 @@
-"""What runs have come to, to look at: figures, the page about one spiking network, comparisons."""
+"""What runs have come to, to look at: figures, the page about one spiking network, and runs side by side."""
 
 from snn_lightning.report.figures import (
     plot_accuracy,

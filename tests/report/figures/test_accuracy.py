@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from snn_lightning.analysis.gather import energies, summarise
 from snn_lightning.errors import SettingsError
 from snn_lightning.report import plot_accuracy, plot_accuracy_against_energy
+from tests.report.compare.made import panels_of
 
 
 def runs(model: str = "vgg16", pipelines: tuple[str, ...] = ("acp", "lcp")) -> list[dict[str, Any]]:
@@ -35,7 +35,7 @@ def bars(axes: Axes, number: int) -> list[Any]:
 
 
 def test_means_and_deviations_over_seeds() -> None:
-    figure = plot_accuracy(summarise(runs()))
+    figure = plot_accuracy(panels_of(*runs()))
     (axes,) = figure.axes
     for container in axes.containers:
         line = container.lines[0]
@@ -54,7 +54,7 @@ def test_means_and_deviations_over_seeds() -> None:
 
 
 def test_accuracy_against_energy() -> None:
-    figure = plot_accuracy_against_energy(summarise(runs()), energies(runs()))
+    figure = plot_accuracy_against_energy(panels_of(*runs()))
     (axes,) = figure.axes
     line = axes.containers[0].lines[0]
     assert list(line.get_xdata()) == pytest.approx([8.5, 16.5])
@@ -67,7 +67,7 @@ def test_accuracy_against_energy() -> None:
 
 
 def test_a_pipeline_has_one_colour_in_all_panels() -> None:
-    figure = plot_accuracy(summarise([*runs("resnet20", ("lcp",)), *runs("vgg16")]))
+    figure = plot_accuracy(panels_of(*runs("resnet20", ("lcp",)), *runs("vgg16")))
     first, second = figure.axes
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["resnet20 on digits", "vgg16 on digits"]
     assert first.containers[0].lines[0].get_color() == second.containers[1].lines[0].get_color()
@@ -75,20 +75,20 @@ def test_a_pipeline_has_one_colour_in_all_panels() -> None:
 
 
 def test_an_ann_that_was_not_tested() -> None:
-    (axes,) = plot_accuracy(summarise([{**run, "ann_accuracy": None} for run in runs()])).axes
+    (axes,) = plot_accuracy(panels_of(*({**run, "ann_accuracy": None} for run in runs()))).axes
     assert not [line for line in axes.lines if line.get_label() == "ANN"]
 
 
-def test_energies_of_runs_without_one() -> None:
-    key = ("vgg16", "digits", "lcp")
-    rows = runs(pipelines=("lcp",))
-    assert energies(rows)[key][4] == (pytest.approx(0.085), pytest.approx(0.01 / 2**0.5))
-    assert energies([{**run, "energy_ratio": None} for run in rows]) == {}
+def test_another_score_is_drawn() -> None:
+    detector = {"scores": ["map50"], "snn_accuracy": None, "snn_map50": 0.25}
+    (axes,) = plot_accuracy(panels_of(*({**run, **detector} for run in runs()))).axes
+    assert axes.get_ylabel() == "mAP50 (%)"
+    assert list(axes.containers[0].lines[0].get_ydata()) == [25, 25]
 
 
 def test_bad_input() -> None:
-    for draw in (plot_accuracy, lambda summary: plot_accuracy_against_energy(summary, {})):
+    for draw in (plot_accuracy, plot_accuracy_against_energy):
         with pytest.raises(SettingsError, match="There are no results to draw"):
-            draw({})
+            draw([])
     with pytest.raises(SettingsError, match="The energy of acp at T=4 for vgg16 on digits is missing"):
-        plot_accuracy_against_energy(summarise(runs()), {})
+        plot_accuracy_against_energy(panels_of(*({**run, "energy_ratio": None} for run in runs())))

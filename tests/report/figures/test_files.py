@@ -41,10 +41,12 @@ import sys, torch, snn_lightning
 assert "matplotlib" not in sys.modules
 from snn_lightning.report import *
 from snn_lightning.thresholds.errors import threshold_errors
-key = ("vgg16", "digits", "lcp")
-summary = {key: {"ann": (0.9, 0.0), "snn": {4: (0.7, 0.1)}}}
-plot_accuracy(summary)
-plot_accuracy_against_energy(summary, {key: {4: (0.2, 0.0)}})
+from snn_lightning.report.compare.methods import Method, Panel
+from snn_lightning.report.compare.runs import Run
+run = Run("results.json", {"snn_accuracy": 0.7, "ann_accuracy": 0.9, "energy_ratio": 0.2}, 0.0)
+compared = [Panel("vgg16", "digits", "accuracy", [], [Method("lcp", {}, {4: [run]})])]
+plot_accuracy(compared)
+plot_accuracy_against_energy(compared)
 plot_threshold_errors(threshold_errors(torch.rand(8, 2), [2, 4]))
 plot_spikes({"relu": torch.ones(2, 1, 3)})
 save_figure(plot_channel_errors({"lcp": {"relu": torch.rand(8)}}), "errors")
