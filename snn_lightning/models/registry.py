@@ -9,6 +9,7 @@ from torch import nn
 from snn_lightning.errors import SettingsError, unknown
 from snn_lightning.models.activations import replace_activations
 from snn_lightning.models.imported import create_imported_model
+from snn_lightning.models.segmentation import create_segmentation_model, list_segmentation_models
 from snn_lightning.models.timm_models import create_timm_model, list_timm_models
 from snn_lightning.models.torchvision_models import create_torchvision_model, list_torchvision_models
 from snn_lightning.plugins import Registry
@@ -51,7 +52,7 @@ def list_models(source: str = "snn_lightning") -> list[str]:
     """The names `create_model` knows in a source, sorted; of other packages' those that were imported.
 
     Args:
-        source: `"snn_lightning"`, `"torchvision"` or `"timm"`.
+        source: `"snn_lightning"`, `"torchvision"`, `"segmentation"` or `"timm"`.
 
     Example:
         >>> "resnet20" in list_models()
@@ -61,9 +62,11 @@ def list_models(source: str = "snn_lightning") -> list[str]:
         return sorted(MODELS)
     if source == "torchvision":
         return list_torchvision_models()
+    if source == "segmentation":
+        return list_segmentation_models()
     if source == "timm":
         return list_timm_models()
-    raise SettingsError(unknown("source of names", source, ("snn_lightning", "torchvision", "timm")))
+    raise SettingsError(unknown("source of names", source, _SOURCES.keys() - {"import"}))
 
 
 def create_model(
@@ -80,11 +83,11 @@ def create_model(
 
     Args:
         name: one of `list_models(source)`; with `source="import"` what the network is called.
-        num_classes: width of the output `[N, num_classes]`.
+        num_classes: width of the output `[N, num_classes]`; of `{"out": [N, num_classes, H, W]}` in segmentation.
         in_channels: C of the input `[N, C, H, W]`.
         image_size: H and W of the input, in pixels; it chooses the CIFAR or the ImageNet form of a model.
         source: `"snn_lightning"` (the models of the papers), `"torchvision"` (every classifier there),
-            `"timm"`, or `"import"` (whatever the setting `target` names; see `create_imported_model`).
+            `"segmentation"` (see `create_segmentation_model`), `"timm"`, or `"import"` (whatever the setting `target` names; see `create_imported_model`).
         activation: what its ReLUs become: "relu", "clipped", "rate_norm" or "qcfs", or one of them with its
             settings, `{"name": "qcfs", "levels": 8}`; see `replace_activations`.
         settings: the model's own settings, such as `width` or `dropout`.
@@ -139,6 +142,7 @@ def _create_own_model(
 _SOURCES: dict[str, Builder] = {
     "snn_lightning": _create_own_model,
     "torchvision": create_torchvision_model,
+    "segmentation": create_segmentation_model,
     "timm": create_timm_model,
     "import": create_imported_model,
 }
