@@ -83,11 +83,12 @@ def create_model(
 
     Args:
         name: one of `list_models(source)`; with `source="import"` what the network is called.
-        num_classes: width of the output `[N, num_classes]`; of `{"out": [N, num_classes, H, W]}` in segmentation.
+        num_classes: width of the output `[N, num_classes]`.
         in_channels: C of the input `[N, C, H, W]`.
         image_size: H and W of the input, in pixels; it chooses the CIFAR or the ImageNet form of a model.
         source: `"snn_lightning"` (the models of the papers), `"torchvision"` (every classifier there),
-            `"segmentation"` (see `create_segmentation_model`), `"timm"`, or `"import"` (whatever the setting `target` names; see `create_imported_model`).
+            `"segmentation"` (torchvision's networks for it, see `create_segmentation_model`), `"timm"`, or
+            `"import"` (whatever the setting `target` names; see `create_imported_model`).
         activation: what its ReLUs become: "relu", "clipped", "rate_norm" or "qcfs", or one of them with its
             settings, `{"name": "qcfs", "levels": 8}`; see `replace_activations`.
         settings: the model's own settings, such as `width` or `dropout`.

@@ -45,9 +45,9 @@ def create_segmentation_model(
 ) -> nn.Module:
     """Build a network that gives `{"out": [N, num_classes, H, W]}`; it has no auxiliary classifier.
 
-    The settings are `backbone`, a ResNet or MobileNetV3 of torchvision's (LRASPP takes the latter); `stride` of
-    the features, 8, 16 or 32 pixels, None for torchvision's (8 of ResNets, 16 of MobileNets); `weights` of the
-    whole network and `weights_backbone`, None, "DEFAULT" or a name of torchvision's trained weights; and
+    The settings are `backbone`, a ResNet or MobileNetV3 of torchvision's (LRASPP takes the latter); `stride`
+    of the features, 8, 16 or 32 pixels, None for torchvision's (8 of ResNets, 16 of MobileNets); `weights` of
+    the whole network and `weights_backbone`, None, "DEFAULT" or a name of torchvision's trained weights; and
     DeepLabV3's `atrous_rates`. Dilation makes strides small. ResNet-18 and 34 can't be dilated: what lies
     behind the stride is left out of them.
 
@@ -108,7 +108,7 @@ def _trained_weights(name: str, chosen: Mapping[str, Any], num_classes: int) -> 
             "model.weights=null, and maybe model.weights_backbone=DEFAULT"
         )
     kind = torchvision.models.get_model_weights(network)
-    check_choice("model.weights", chosen["weights"], ("DEFAULT", *kind.__members__))
+    check_choice("model.weights", chosen["weights"], tuple(kind.__members__))
     weights = kind[chosen["weights"]]
     if (classes := len(weights.meta["categories"])) != num_classes:
         raise SettingsError(

@@ -1,27 +1,24 @@
-"""The LightningModule that trains a network for semantic segmentation, and tests it as an ANN or as an SNN."""
+"""The LightningModule that trains a network for semantic segmentation, and tests it as ANN or SNN."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
-import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from snn_lightning.errors import SettingsError, SNNLightningError
+from snn_lightning.data.coco_images import IGNORED
+from snn_lightning.errors import SettingsError, SNNLightningError, few
 from snn_lightning.training.plain import plain
 from snn_lightning.training.task import TaskModule
-
-IGNORED = 255
-"""The label of pixels that don't count."""
 
 
 def segmentation_scores(confusion: Tensor) -> dict[str, float]:
     """Return the mean intersection over union, and the share of pixels classified correctly.
 
-    The intersection over union of class k is `c_kk / (sum_j c_kj + sum_j c_jk - c_kk)`. The mean is that of the
-    classes which occur, in the targets or in the predictions; pixels of all images count as one set.
+    The intersection over union of class k is `c_kk / (sum_j c_kj + sum_j c_jk - c_kk)`. The mean is over the
+    classes that occur, in the targets or in the predictions. The pixels of all images are one set.
 
     Args:
         confusion: `c [K, K]`, pixels by target (row) and prediction (column).
@@ -44,10 +41,10 @@ def segmentation_scores(confusion: Tensor) -> dict[str, float]:
 
 
 class LitSegmenter(TaskModule):
-    """Cross entropy of every pixel, by SGD with momentum and a cosine schedule; pixels labelled 255 don't count.
+    """Cross entropy of each pixel, by SGD with momentum and a cosine schedule; the label 255 doesn't count.
 
-    Batches are `(images [N, 3, H, W], labels [N, H, W])`. The network gives `[N, num_classes, H, W]`, or a dict
-    with that as `"out"`, as torchvision's do.
+    Batches are `(images [N, 3, H, W], labels [N, H, W])`. The network gives `[N, num_classes, H, W]`, or a
+    dict with that as `"out"`, as torchvision's do.
 
     Args:
         model: keywords of `create_model`: `name`, maybe `source`, and the model's settings.
@@ -103,11 +100,12 @@ class LitSegmenter(TaskModule):
             SNNLightningError: the loss isn't finite.
         """
         x, y = self._labelled(batch)
-        loss = cross_entropy(self(x), y, ignore_index=IGNORED, reduction="sum") / (y != IGNORED).sum().clamp(1)
+        total = cross_entropy(self(x), y, ignore_index=IGNORED, reduction="sum")
+        loss = total / (y != IGNORED).sum().clamp(min=1)
         if not loss.isfinite():
             raise SNNLightningError(
                 f"The loss is {loss.item()} after {self.global_step} steps: lower module.learning_rate, set "
-                "module.warmup_epochs=1 or trainer.gradient_clip_val=1, or look for images that aren't finite."
+                "module.warmup_epochs=1, or look for images that aren't finite."
             )
         self.log("train/loss", loss, prog_bar=True)
         return loss
@@ -133,7 +131,7 @@ class LitSegmenter(TaskModule):
         )
 
     def feed(self, metric: Metric, outputs: Any, targets: Tensor) -> None:
-        """Count a batch: logits `[N, num_classes, H, W]`, maybe as `"out"` of a dict, and labels `[N, H, W]`."""
+        """Count a batch: what the network gives, see above, and labels `[N, H, W]`."""
         metric.update(_logits(outputs).argmax(1), targets)
 
     def read(self, metric: Metric) -> dict[str, float]:
@@ -149,22 +147,21 @@ class LitSegmenter(TaskModule):
         if not (isinstance(batch, tuple | list) and len(batch) == 2 and _are_images_and_masks(*batch)):
             raise SettingsError(
                 "Segmentation needs batches (images [N, 3, H, W], labels of their pixels [N, H, W]), and the "
-                f"loader gives {_described(batch)}: set data.target=masks, or choose data with masks, as "
-                "data=shapes"
+                f"loader gives {_described(batch)}: set data.target=masks, with data=shapes or data=coco"
             )
         x, y = batch[0], batch[1].long()
         if (x.shape[0], *x.shape[2:]) != y.shape:
             raise SettingsError(
-                f"The masks {list(y.shape)} are of another size than the images {list(x.shape)}: the data must "
-                "give every pixel of an image its label"
+                f"The masks {list(y.shape)} are of another size than the images {list(x.shape)}: every pixel "
+                "of an image needs its label"
             )
         classes = self.hparams["num_classes"]
         wrong = y[((y < 0) | (y >= classes)) & (y != IGNORED)]
         if len(wrong):
+            labels = few([str(label) for label in wrong.unique().tolist()])
             raise SettingsError(
-                f"The masks have the labels {sorted(set(wrong.tolist()))[:5]}, and there are {classes} classes, "
-                f"0 to {classes - 1} (data.num_classes, the background counts); pixels to be ignored have "
-                f"the label {IGNORED}"
+                f"The masks have the labels {labels}, and the data's num_classes={classes} allows 0 to "
+                f"{classes - 1}, the background among them, and {IGNORED} for pixels that don't count"
             )
         return x, y
 
@@ -181,6 +178,6 @@ def _are_images_and_masks(x: Any, y: Any) -> bool:
 def _described(batch: Any) -> str:
     parts = batch if isinstance(batch, tuple | list) else [batch]
     return ", ".join(
-        f"a tensor {list(part.shape)} of {part.dtype}" if isinstance(part, Tensor) else f"a {type(part).__name__}"
-        for part in parts
+        f"a tensor {list(p.shape)} of {p.dtype}" if isinstance(p, Tensor) else f"a {type(p).__name__}"
+        for p in parts
     )
