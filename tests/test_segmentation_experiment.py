@@ -1,5 +1,6 @@
 """Segmentation from the command line: train, calibrate, test, and what the files say."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import torch
 from snn_lightning import load_converted
 from snn_lightning.data import Shapes
 from snn_lightning.training import LitSegmenter
-from tests.commands import Finished, run
+from tests.commands import ROOT, Finished, run
+from tests.test_docs import blocks
 
 IMAGES = ["data.images=16", "data.test_size=4", "data.image_size=32", "data.batch_size=4"]
 IMAGES += ["data.calibration_images=4", "data.val_fraction=0.25"]
@@ -105,3 +107,16 @@ def test_boxes_are_no_masks(folder: Path) -> None:
     assert done.code == 1
     assert "Error: Segmentation needs batches" in done.output
     assert "set data.target=masks" in done.output
+
+
+def test_the_picture_of_the_page(
+    calibrated: Finished, trained: Finished, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(trained.results["checkpoint"], "ann.ckpt")
+    shutil.copy(calibrated.folder / "snn.ckpt", "snn.ckpt")
+    names = {"data": Shapes(folder / "data", images=16, test_size=4, image_size=32, target="masks")}
+    exec(blocks(ROOT / "docs" / "segmentation.md", "python")[0], names)
+    assert Path("masks.png").stat().st_size > 0
+    assert len(names["figure"].axes) == 16
+    assert names["snn"].spiking.timesteps == 4

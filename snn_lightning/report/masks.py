@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from snn_lightning.data.coco_images import IGNORED
 from snn_lightning.errors import SettingsError, few
 
+IGNORED = 255
 BACKGROUND, WHITE = (0.88, 0.88, 0.88), (1.0, 1.0, 1.0)
 
 
