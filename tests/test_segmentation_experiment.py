@@ -84,22 +84,33 @@ def test_the_snn_gives_what_the_ann_gives_and_is_tested_again(calibrated: Finish
     assert "ann_miou" not in again.results
 
 
-def test_deeplab_has_a_dry_run(folder: Path) -> None:
-    done = started(folder, "dry", "model=deeplabv3", "model.backbone=resnet18", "dry_run=true")
+def test_a_dry_run_says_what_it_would_cost(folder: Path) -> None:
+    done = started(folder, "dry", "dry_run=true")
     assert done.code == 0, done.output
-    assert "classifier.0.convs.4" in done.output  # the branch with the pooling
+    assert "classifier.2" in done.output
+    assert "Pretraining" not in done.output
     assert not (done.folder / "results.json").exists()
 
 
+def test_deeplab_spikes_whole(folder: Path) -> None:
+    small = ["model=deeplabv3", "model.backbone=resnet18", "model.atrous_rates=[1,2,3]"]
+    done = started(folder, "deeplab", *small, "pipeline=lcp", "T=1")
+    assert done.code == 0, done.output
+    assert "Converted: 16 sites are IF() neurons, nothing left analog" in done.output
+    assert "classifier.0.convs.4.3" in done.output  # behind the mean over all positions
+    assert len(done.results["miou_over_time"]) == 1
+
+
 def test_lraspp_keeps_what_has_no_spiking_form(folder: Path) -> None:
-    small = ["model=lraspp", "model.backbone=mobilenet_v3_small", "pipeline=baseline", "T=2"]
+    small = ["model=lraspp", "model.backbone=mobilenet_v3_small", "pipeline=baseline", "T=1"]
     refused = started(folder, "refused", *small)
     assert refused.code == 1
     assert "Hardswish" in refused.output
     assert "Pretraining" not in refused.output
     done = started(folder, "lraspp", *small, "analog=auto")
     assert done.code == 0, done.output
-    assert len(done.results["miou_over_time"]) == 2
+    assert "left analog" in done.output
+    assert len(done.results["miou_over_time"]) == 1
 
 
 def test_boxes_are_no_masks(folder: Path) -> None:

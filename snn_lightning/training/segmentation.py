@@ -27,6 +27,7 @@ def segmentation_scores(confusion: Tensor) -> dict[str, float]:
         `miou` and `pixel_accuracy`, in 0...1; NaN where there is no pixel.
 
     Example:
+        >>> import torch
         >>> segmentation_scores(torch.tensor([[6, 2, 0], [0, 0, 0], [0, 2, 0]]))
         {'miou': 0.25, 'pixel_accuracy': 0.6}
     """
@@ -59,6 +60,7 @@ class LitSegmenter(TaskModule):
         warmup_epochs: epochs of linear warm-up.
 
     Example:
+        >>> import torch
         >>> model = {"name": "fcn", "source": "segmentation", "backbone": "resnet18"}
         >>> module = LitSegmenter(model, num_classes=6, in_channels=3, image_size=32)
         >>> module(torch.rand(2, 3, 32, 32)).shape
