@@ -67,6 +67,7 @@ class LitSegmenter(TaskModule):
         torch.Size([2, 6, 32, 32])
     """
 
+    TASK: ClassVar = "segmentation"
     SCORES: ClassVar = {"miou": "miou", "pixel_accuracy": "pixel_acc"}
 
     def __init__(
