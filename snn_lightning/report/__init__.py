@@ -10,6 +10,7 @@ from snn_lightning.report.figures import (
     plot_threshold_errors,
     save_figure,
 )
+from snn_lightning.report.masks import plot_masks
 from snn_lightning.report.page import write_report
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "plot_accuracy_against_energy",
     "plot_channel_errors",
     "plot_firing_rates",
+    "plot_masks",
     "plot_potentials",
     "plot_spikes",
     "plot_threshold_errors",
