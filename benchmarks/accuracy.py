@@ -93,21 +93,22 @@ def trained(
     name: str, model: str, seed: int, data: Digits | FashionMNIST, **model_settings: Any
 ) -> torch.nn.Module:
     recipe = RECIPES[name]
-    settings = {
-        "model": {**MODELS[model], **model_settings},
-        "data": name,
-        "seed": seed,
-        **recipe,
-        "epochs": recipe["epochs"][model],
-    }
+    recipe = recipe | {"epochs": recipe["epochs"][model]}
+    return fitted({**MODELS[model], **model_settings}, recipe, name, seed, data)
+
+
+def fitted(
+    model: dict[str, Any], recipe: dict[str, Any], name: str, seed: int, data: Digits | FashionMNIST
+) -> torch.nn.Module:
+    settings = {"model": model, "data": name, "seed": seed, **recipe}
     seed_everything(seed, verbose=False)
     module = ClassificationModule(
-        settings["model"], 10, 1, 32, learning_rate=recipe["learning_rate"], label_smoothing=0.1
+        model, 10, 1, 32, learning_rate=recipe["learning_rate"], label_smoothing=0.1
     )
 
     def train(path: Path) -> None:
         trainer = Trainer(
-            max_epochs=settings["epochs"],
+            max_epochs=recipe["epochs"],
             accelerator="cpu",
             precision="bf16-mixed",  # of the pretraining only
             logger=False,
