@@ -45,6 +45,7 @@ from snn_lightning.thresholds import MMSE, Cap, Max, Percentile
 from snn_lightning.version import __version__
 
 if TYPE_CHECKING:
+    from snn_lightning.analysis.sensitivity import sensitivity
     from snn_lightning.callbacks import CalibrationCallback
     from snn_lightning.report import write_report
 
@@ -89,6 +90,7 @@ __all__ = [
     "load_from_checkpoint",
     "rescale_to_unit_spikes",
     "save_converted",
+    "sensitivity",
     "use_kernel",
     "write_report",
 ]
@@ -105,4 +107,8 @@ def __getattr__(name: str) -> Any:
         from snn_lightning.report import write_report
 
         return write_report
+    if name == "sensitivity":
+        from snn_lightning.analysis.sensitivity import sensitivity
+
+        return sensitivity
     raise AttributeError(f"module 'snn_lightning' has no attribute '{name}'")

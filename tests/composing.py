@@ -6,7 +6,11 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-OWN = {"model=import": ["model.target=tests.own_nets.MyNet"]}
+MASKS = ["module=segmentation", "data=shapes", "data.target=masks"]
+OWN = {
+    "model=import": ["model.target=tests.own_nets.MyNet"],
+    **{f"model={name}": MASKS for name in ("deeplabv3", "fcn", "lraspp")},
+}
 """What a choice needs besides, where nothing goes without it."""
 
 CONF = Path(__file__).parents[1] / "conf"

@@ -91,6 +91,11 @@ class EnergyReport:
         return self.spikes / (self.timesteps * sum(s.neurons for s in self.stages))
 
     @property
+    def firing_rates(self) -> dict[str, float]:
+        """Spikes a neuron and time step of each site, in topological order."""
+        return {s.name: s.spikes / (s.neurons * self.timesteps) for s in self.stages if s.kind == "neuron"}
+
+    @property
     def synaptic_operations(self) -> float:
         """Accumulates of one image."""
         return sum(s.accumulates for s in self.stages)

@@ -19,7 +19,7 @@ neuron and step), `synaptic_operations` (of an image), `energy_ratio` (SNN over 
 `seconds` by phase. In the place of accuracy others have what `scores` names; where those are not taken at
 every step, `times` says at which."""
 
-TITLES = {"accuracy": "accuracy", "map": "mAP", "map50": "mAP50", "miou": "mIoU"}
+TITLES = {"map": "mAP", "map50": "mAP50", "miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
 """What people call the scores."""
 
 

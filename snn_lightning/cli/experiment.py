@@ -63,7 +63,7 @@ class Experiment:
         """
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", message=".*LeafSpec")  # Lightning's own business
-        seed_everything(config.seed, workers=True, verbose=False)
+        seed_everything(config.ann_seed, workers=True, verbose=False)
         plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
         data = instantiate(config.data)
         sizes = {key: getattr(data, key) for key in ("num_classes", "in_channels", "image_size")}
@@ -134,10 +134,18 @@ class Experiment:
         averaging = {
             k: v for k, v in (self.config["callbacks"] or {}).items() if "Averaging" in v["_target_"]
         }
-        unused = ("root", "num_workers", "calibration_images", "calibration_batch_size", "test_images")
-        data = {key: value for key, value in self.config["data"].items() if key not in unused}
-        parts = {key: self.config[key] for key in ("model", "module", "seed")}
-        return {**parts, "data": data, "trainer": trainer, "callbacks": averaging, **self._own}
+        unused = {"root", "num_workers", "test_images"}
+        calibration = {key for key in self.config["data"] if key.startswith("calibration_")}
+        data = {k: v for k, v in self.config["data"].items() if k not in unused | calibration}
+        parts = {"model": self.config["model"], "module": self.config["module"]}
+        return {
+            **parts,
+            "seed": self.config["ann_seed"],
+            "data": data,
+            "trainer": trainer,
+            "callbacks": averaging,
+            **self._own,
+        }
 
     @cached_property
     def _own(self) -> dict[str, str]:

@@ -24,7 +24,9 @@ from snn_lightning.calibration import Pipeline
 from snn_lightning.calibration.api import prepared, spiking
 from snn_lightning.callbacks import CalibrationCallback
 from snn_lightning.cli.experiment import Experiment, command
+from snn_lightning.cli.figures import check_figures, save_figures
 from snn_lightning.cli.metric import check_metric, main_score, metric
+from snn_lightning.cli.sweeps import is_left_out
 from snn_lightning.errors import CheckpointError, SettingsError, known_cause
 from snn_lightning.files import read_checkpoint
 from snn_lightning.graph.report import conversion_report
@@ -55,6 +57,9 @@ def run(task: Callable[[DictConfig], Results | None], config: DictConfig) -> flo
         The number of its results that `optimized_metric` names; None after a dry run.
     """
     try:
+        if is_left_out(config):
+            logging.getLogger(__name__).info("Nothing to do: leave_out has this combination")
+            return None
         with use_kernel(config.kernel):
             results = task(config)
         return None if results is None else metric(results, config.optimized_metric or main_score(results))
@@ -125,6 +130,7 @@ def calibrate(config: DictConfig) -> Results | None:
     _report(experiment, results)
     # Rescaled activations can't be compared with the ANN's.
     _page(experiment, results, activity, None if config.unit_spikes else ann)
+    save_figures(experiment, ann)
     return results
 
 
@@ -168,6 +174,7 @@ def _dry_run(experiment: Experiment, pipeline: Pipeline) -> None:
 def _check(experiment: Experiment, pipeline: Pipeline, finetune: FineTuning) -> None:
     """Say what can't be measured, calibrated or converted before hours of pretraining."""
     _check_metric(experiment, pipeline, finetune)
+    check_figures(experiment)
     pipeline.check_images(len(_dataset(experiment.calibration_loader)))
     if experiment.will_train:
         part, sample = _sample(experiment)

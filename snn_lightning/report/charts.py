@@ -55,7 +55,7 @@ def dumbbells(
         for (key, values), color, marker in zip(series.items(), (DATA[1], DATA[0]), "so", strict=True):
             known = [value or float("nan") for value in values]
             axes.plot(known, range(len(known)), marker, color=color, markersize=5.5, label=key)
-        _logarithmic(axes)
+        logarithmic(axes)
 
     return _rows(name, title, axis, labels, draw, len(series))
 
@@ -103,7 +103,7 @@ def ranges(
         axes.hlines(range(len(spans)), low, high, color=DATA[0], linewidth=4, alpha=0.4)
         axes.plot(middle, range(len(spans)), "o", color=DATA[0], markersize=5)
         if log:
-            _logarithmic(axes)
+            logarithmic(axes)
         else:
             axes.set_xlim(left=0)
 
@@ -147,7 +147,7 @@ def lines(
     several = len(series) + len(levels or ()) + len(marks or ()) > 1
 
     def draw(figure: Figure) -> None:
-        axes = _axes(figure, left=42, right=14, top=LEGEND + 4 if several else 8, bottom=AXIS)
+        axes = placed(figure, left=42, right=14, top=LEGEND + 4 if several else 8, bottom=AXIS)
         for (key, values), color in zip(series.items(), DATA, strict=False):
             few = len(x) <= 40
             axes.plot(x, values, "o-" if few else "-", color=color, markersize=3.5, label=key)
@@ -182,7 +182,7 @@ def _rows(
 
     def draw_all(figure: Figure) -> None:
         left = 12 + LETTER * max(map(len, names), default=0)
-        axes = _axes(figure, left=left, right=16, top=top, bottom=AXIS)
+        axes = placed(figure, left=left, right=16, top=top, bottom=AXIS)
         draw(axes)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.4, -0.6)
@@ -197,13 +197,15 @@ def _rows(
     return drawn(draw_all, (WIDTH, height), name, title)
 
 
-def _axes(figure: Figure, left: float, right: float, top: float, bottom: float) -> Axes:
+def placed(figure: Figure, left: float, right: float, top: float, bottom: float) -> Axes:
+    """Return axes that leave so many points free at each side."""
     width, height = figure.get_size_inches() * 72
     place = (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
     return figure.add_axes(place)
 
 
-def _logarithmic(axes: Axes) -> None:
+def logarithmic(axes: Axes) -> None:
+    """Make the horizontal axis a logarithmic one."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     # Where there are few powers of ten, numbers between them are named too.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from snn_lightning.analysis.activity import Activity
 from snn_lightning.files import write_atomically
 from snn_lightning.report.collect import Contents, collect
 from snn_lightning.report.findings import findings
+from snn_lightning.report.parts import Section
 from snn_lightning.report.sections import sections, stats
 from snn_lightning.spiking.model import SpikingModel
 
-PAGE, FOLDER = "report.html", "report"
+PAGE = "report.html"
 
 
 def write_report(
@@ -62,16 +63,44 @@ def write_report(
     contents, folder = collect(snn, ann, images, results, activity), Path(folder)
     warnings = findings(contents)
     parts = sections(contents, warnings)
-    for section in parts:
+    return write_page(folder / PAGE, parts, warnings, stats=stats(contents), **_head(contents))
+
+
+def write_page(
+    path: Path,
+    sections: Sequence[Section],
+    warnings: Sequence[str],
+    *,
+    title: str,
+    heading: str,
+    line: str,
+    stats: Sequence[tuple[str, str]] = (),
+) -> Path:
+    """Write a page, and the numbers of its charts to the folder of the same name.
+
+    Args:
+        path: of the page.
+        sections: what it shows, among them "warnings".
+        warnings: sentences; the head of the page says how many there are.
+        title: of the browser's window.
+        heading: of the page.
+        line: below the heading.
+        stats: the numbers of the head, each with what it is.
+
+    Returns:
+        The path.
+
+    Raises:
+        CheckpointError: the folder can't be written.
+    """
+    folder = path.with_suffix("")
+    for section in sections:
         for chart in section.charts:
-            write_atomically(folder / FOLDER / f"{chart.name}.csv", chart.data.csv.encode())
-    text = (
-        _environment()
-        .get_template("page.html.j2")
-        .render(**_head(contents), stats=stats(contents), warnings=warnings, sections=parts, folder=FOLDER)
-    )
-    write_atomically(folder / PAGE, text.encode())
-    return folder / PAGE
+            write_atomically(folder / f"{chart.name}.csv", chart.data.csv.encode())
+    head = {"title": title, "heading": heading, "line": line, "stats": stats, "warnings": warnings}
+    page = _environment().get_template("page.html.j2")
+    write_atomically(path, page.render(**head, sections=sections, folder=folder.name).encode())
+    return path
 
 
 def _head(contents: Contents) -> dict[str, str]:

@@ -4,11 +4,13 @@ from snn_lightning.training.checkpoints import load_weights
 from snn_lightning.training.classification import ClassificationModule
 from snn_lightning.training.finetune import FineTuning
 from snn_lightning.training.pretrain import Pretrained, fingerprint, load_or_train, pretrained_path
+from snn_lightning.training.segmentation import LitSegmenter
 from snn_lightning.training.task import TaskModule
 
 __all__ = [
     "ClassificationModule",
     "FineTuning",
+    "LitSegmenter",
     "Pretrained",
     "TaskModule",
     "fingerprint",
