@@ -71,7 +71,7 @@ BELOW = {
     "thresholds": {"graph", "spiking"},
     "analysis": {"graph", "spiking"},
     "calibration": {"graph", "spiking", "thresholds", "analysis"},
-    "report": {"graph", "spiking", "analysis"},
+    "report": {"graph", "spiking", "thresholds", "analysis"},
 }
 
 
