@@ -70,6 +70,7 @@ class CalibrationCallback(Callback):
             `calibrate`, called between two runs of the Trainer, and evaluations take what network there is.
 
     Example:
+        >>> import torch
         >>> from snn_lightning import LCP
         >>> class Lit(LightningModule):
         ...     def __init__(self):

@@ -67,3 +67,11 @@ def test_a_page_that_fails_costs_no_results(
     assert "There is no report.html (RuntimeError: no ink). Results and checkpoint are complete" in log
     assert "report=false leaves the page out" in log
     assert "WARNING" in log
+
+
+def test_the_page_of_a_part(calibrated: Finished, cache: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, *BASELINE, "T=4", "network=features", cache=cache)
+    assert done.code == 0, done.output
+    assert column(tmp_path, "accuracy_over_time", "t") == done.results["times"] == [1, 2, 4]
+    assert [row["stage"] for row in rows(tmp_path, "mismatch")] == [s["name"] for s in done.results["stages"]]
+    assert f"{100 * done.results['energy_ratio']:.2f} %" in words(tmp_path / "report.html")
