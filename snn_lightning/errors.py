@@ -63,6 +63,11 @@ def unknown(field: str, value: object, known: Iterable[str]) -> str:
     return f"{text}{'' if close else ';'} There is: {', '.join(known) or 'none'}"
 
 
+def few(names: Sequence[str], count: int = 5) -> str:
+    """Return the first of many names, for a message."""
+    return ", ".join(names[:count]) + (", …" if len(names) > count else "")
+
+
 def known_cause(error: BaseException | None) -> SNNLightningError | None:
     """Return the error with a message for the user that led to `error`, or None."""
     while error is not None:

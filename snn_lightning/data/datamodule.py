@@ -1,13 +1,14 @@
 """What every data module has in common: the splits, the loaders and the calibration set."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from snn_lightning.data.images import LabelledImages, Sample
+from snn_lightning.data.images import Images, LabelledImages, Sample
 from snn_lightning.data.settings import DataSettings
 from snn_lightning.data.splits import draw, limit, stratified_split
 
@@ -18,9 +19,9 @@ ENOUGH = 256
 class ImageDataModule(LightningDataModule, ABC):
     """Training, validation, test and calibration batches `(x [N, C, H, W] float32, y [N] int64)` of images.
 
-    A subclass implements `load`. The validation images have a set of their own or are taken from the training
-    set, never from the test set; the calibration images are training images without augmentation, always the
-    same in the same order.
+    A subclass implements `load`, and sets `collate_fn` if its batches are of another form. The validation
+    images have a set of their own or are taken from the training set, never from the test set; the
+    calibration images are training images without augmentation, always the same in the same order.
 
     Args:
         num_classes: number of labels.
@@ -44,6 +45,9 @@ class ImageDataModule(LightningDataModule, ABC):
     class_names: list[str] | None = None
     """What the labels mean, where the data say it."""
 
+    collate_fn: Callable[[list[Sample]], Any] | None = None
+    """Makes a batch of samples; None stacks them."""
+
     def __init__(self, num_classes: int, in_channels: int, image_size: int, settings: DataSettings) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -54,10 +58,10 @@ class ImageDataModule(LightningDataModule, ABC):
         self._sets: dict[str, Dataset[Sample]] | None = None
 
     @abstractmethod
-    def load(self) -> tuple[LabelledImages, LabelledImages | None, LabelledImages]:
+    def load(self) -> tuple[Images, Images | None, Images]:
         """Read the training, validation and test set without augmentation.
 
-        Without a validation set (None) a part of the training set becomes one.
+        Without a validation set (None) a part of the training set becomes one; it must be `LabelledImages`.
         """
 
     def setup(self, stage: str | None = None) -> None:
@@ -67,8 +71,8 @@ class ImageDataModule(LightningDataModule, ABC):
         settings = self.settings
         train, val, test = self.load()
         if val is None:
-            val = train
-            train_part, val_part = stratified_split(train.labels, settings.val_fraction, "data.val_fraction")
+            val, labels = train, cast(LabelledImages, train).labels
+            train_part, val_part = stratified_split(labels, settings.val_fraction, "data.val_fraction")
         else:
             train_part, val_part = torch.arange(len(train)), torch.arange(len(val))
         train_part = limit(train_part, settings.train_images, "data.train_images")
@@ -127,11 +131,12 @@ class ImageDataModule(LightningDataModule, ABC):
             self._set(part),
             num_workers=workers,
             persistent_workers=workers > 0,
+            collate_fn=self.collate_fn,
             pin_memory=torch.cuda.is_available(),
             generator=generator,
             **options,
         )
 
 
-def _subset(images: LabelledImages, positions: torch.Tensor) -> Subset[Sample]:
+def _subset(images: Images, positions: torch.Tensor) -> Subset[Sample]:
     return Subset(cast(Dataset[Sample], images), positions.tolist())

@@ -13,7 +13,7 @@ from snn_lightning.data.imagenet import MEAN, STD
 from snn_lightning.data.images import FolderImages
 from snn_lightning.data.settings import DataSettings, check_channels
 from snn_lightning.data.splits import stratified_split
-from snn_lightning.errors import SettingsError
+from snn_lightning.errors import SettingsError, few
 from snn_lightning.files import fingerprint
 
 PARTS = ("train", "val", "test")
@@ -124,7 +124,7 @@ def _read_layout(root: Path) -> tuple[list[str], list[str]]:
     held = _folders(root)
     if "train" not in held:
         raise SettingsError(
-            f"data.root: {root} holds {_few(held) or 'no folders'}, and no train: put the images into "
+            f"data.root: {root} holds {few(held) or 'no folders'}, and no train: put the images into "
             f"{root / 'train' / '<class>'}, test images into {root / 'test' / '<class>'}"
         )
     for name in held:
@@ -152,16 +152,12 @@ def _folders(path: Path) -> list[str]:
 
 
 def _difference(folder: Path, names: list[str], train: Path, expected: list[str]) -> str:
-    lacks = _few(sorted(set(expected) - set(names)))
-    more = _few(sorted(set(names) - set(expected)))
+    lacks = few(sorted(set(expected) - set(names)))
+    more = few(sorted(set(names) - set(expected)))
     text = " and ".join(
         part for part in (f"lacks {lacks}" if lacks else "", f"has {more} besides" if more else "") if part
     )
     return f"data.root: compared with {train}, {folder} {text}: both need the same class folders"
-
-
-def _few(names: list[str], count: int = 5) -> str:
-    return ", ".join(names[:count]) + (", …" if len(names) > count else "")
 
 
 def _numbers(field: str, values: Sequence[float] | float, count: int) -> list[float]:

@@ -13,20 +13,25 @@ from torch.utils.data import Dataset
 from snn_lightning.data.augment import Augment, PrivateRandomness
 from snn_lightning.errors import ImageError
 
-Sample = tuple[Tensor, int]
+Sample = tuple[Tensor, Any]
+"""An image and what it shows: a label, or whatever a data set has."""
 
 
-class LabelledImages(Protocol):
-    """What a data module splits: a map-style data set with all labels at hand."""
-
-    labels: Tensor
+class Images(Protocol):
+    """What a data module feeds: a map-style data set."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Sample: ...
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]: ...
-    def augmented(self, seed: int) -> "LabelledImages":
+    def augmented(self, seed: int) -> "Images":
         """The same images with augmentation, drawn from a private stream."""
         ...
+
+
+class LabelledImages(Images, Protocol):
+    """What a data module splits by class: all labels are at hand."""
+
+    labels: Tensor
 
 
 class TensorImages(Dataset[Sample]):

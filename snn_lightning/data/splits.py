@@ -1,5 +1,7 @@
 """Splits and subsets that are the same in every run."""
 
+import math
+
 import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
@@ -34,6 +36,35 @@ def stratified_split(labels: Tensor, fraction: float, field: str) -> tuple[Tenso
     except ValueError as error:
         raise SettingsError(f"{field}={fraction} can't split {len(labels)} images: {error}") from error
     return torch.from_numpy(first).sort().values, torch.from_numpy(second).sort().values
+
+
+def random_split(count: int, fraction: float, field: str) -> tuple[Tensor, Tensor]:
+    """Split the positions 0…count-1 in two, always in the same way.
+
+    Args:
+        count: N.
+        fraction: the second part's share of N.
+        field: the setting `fraction` comes from, for the message.
+
+    Returns:
+        Positions of the first and of the second part, int64, each ascending.
+
+    Raises:
+        SettingsError: a part would be empty.
+
+    Example:
+        >>> first, second = random_split(8, 0.25, "data.val_fraction")
+        >>> len(first), len(second), len(set(first.tolist()) & set(second.tolist()))
+        (6, 2, 0)
+    """
+    held = math.ceil(count * fraction)
+    if not 0 < held < count:
+        raise SettingsError(
+            f"{field}={fraction} can't split {count} images: it would leave {count - held} of them; "
+            "take more images or another fraction"
+        )
+    order = draw(torch.arange(count), count, 0, field)
+    return order[held:].sort().values, order[:held].sort().values
 
 
 def limit(positions: Tensor, count: int | None, field: str) -> Tensor:

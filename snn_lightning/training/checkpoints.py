@@ -5,7 +5,7 @@ from os import PathLike
 
 from torch import Tensor, nn
 
-from snn_lightning.errors import CheckpointError
+from snn_lightning.errors import CheckpointError, few
 from snn_lightning.files import read_checkpoint
 
 Weights = dict[str, Tensor]
@@ -97,12 +97,8 @@ def _difference(path: str | PathLike[str], found: Weights, wanted: Weights) -> s
         ("unexpected", [key for key in found if key not in wanted]),
         ("of another shape", shapes),
     )
-    text = "; ".join(f"{len(keys)} {what}: {_few(keys)}" for what, keys in parts if keys)
+    text = "; ".join(f"{len(keys)} {what}: {few(keys, 3)}" for what, keys in parts if keys)
     return (
         f"{path} holds the weights of another network ({text}): set model, its settings and the data to "
         "those it was trained with, or give another checkpoint"
     )
-
-
-def _few(keys: list[str], count: int = 3) -> str:
-    return ", ".join(keys[:count]) + (", …" if len(keys) > count else "")
