@@ -35,6 +35,7 @@ from snn_lightning.graph.capture.bounded import BoundedActivation
 from snn_lightning.training import FineTuning
 from tests import fake_timm
 from tests.composing import composed, group
+from tests.data.coco_files import write_coco
 from tests.data.files import write_image_folder
 from tests.versions import needs_averaging
 
@@ -238,6 +239,9 @@ def test_every_group_composes_into_an_experiment(hydra: Path, overrides: list[st
     if overrides[0] == "data=folder":
         write_image_folder(hydra)
         overrides = [*overrides, "data.image_size=32", f"data_root={hydra}"]
+    if overrides[0] == "data=coco":
+        write_coco(hydra / "coco")
+        overrides = [*overrides, f"data_root={hydra}"]
     settings = config(hydra, "model=resnet20", "model.width=4", *overrides, "trainer.accelerator=cpu")
     with open_dict(settings):
         experiment = Experiment.compose(settings)

@@ -88,6 +88,15 @@ def test_the_detector_of_the_page_on_analog_operators_is_calibrated() -> None:
     assert names["spiking"].backbone.body.records[0]["steps"]["potential"]["channelwise"] == 1
 
 
+def test_the_data_of_the_page_on_detection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(blocks(ROOT / "docs" / "detection.md", "python")[0], names)
+    assert len(names["images"]) == len(names["targets"]) == 4
+    assert (names["x"].shape, names["y"].shape) == ((4, 3, 64, 64), (4, 64, 64))
+    assert names["data"].root == names["masks"].root
+
+
 class Detector(nn.Module):
     """Has a part that `docs/lightning.md` converts."""
 

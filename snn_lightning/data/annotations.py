@@ -133,9 +133,11 @@ def check_same_categories(one: Annotations, other: Annotations) -> None:
 
 def _by_id(entries: list[dict[str, Any]]) -> dict[Any, dict[str, Any]]:
     """Return the entries by their ids, ascending."""
-    found = {entry["id"]: entry for entry in entries}
-    if len(found) < len(entries):
-        raise ValueError(f"an id stands at several of {', '.join(entries[0])}")
+    found: dict[Any, dict[str, Any]] = {}
+    for entry in entries:
+        if entry["id"] in found:
+            raise ValueError(f"id {entry['id']} stands twice in one list")
+        found[entry["id"]] = entry
     return dict(sorted(found.items()))
 
 

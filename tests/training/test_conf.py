@@ -9,11 +9,12 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from omegaconf import DictConfig, OmegaConf
 
 from snn_lightning.callbacks.averaging import EMAWeightAveraging
-from snn_lightning.data import Digits, Folder, ImageDataModule
+from snn_lightning.data import CocoDetection, Digits, Folder, ImageDataModule, Shapes
 from snn_lightning.models import list_models
 from snn_lightning.training import ClassificationModule
 from tests import fake_timm
 from tests.composing import composed, group
+from tests.data.coco_files import write_coco
 from tests.data.files import write_image_folder
 from tests.versions import needs_averaging
 
@@ -39,6 +40,8 @@ def test_every_model_has_its_file() -> None:
 def test_data(hydra: Path, name: str) -> None:
     if name == "folder":
         write_image_folder(hydra)
+    if name == "coco":
+        write_coco(hydra / "coco")
     data = instantiate(config(hydra, f"data={name}", f"data_root={hydra}", "seed=7").data)
     assert isinstance(data, ImageDataModule)
     assert data.settings.seed == 7
@@ -50,6 +53,15 @@ def test_the_file_of_a_folder_states_the_defaults_of_the_code(hydra: Path) -> No
     for field in ("settings", "image_size", "in_channels", "test_fraction"):
         assert getattr(data, field) == getattr(default, field)
     assert str(data._plain) == str(default._plain)
+
+
+def test_the_files_of_coco_and_shapes_state_the_defaults_of_the_code(hydra: Path) -> None:
+    write_coco(hydra / "coco")
+    defaults = {"coco": CocoDetection(hydra / "coco"), "shapes": Shapes(hydra)}
+    for name, default in defaults.items():
+        data = instantiate(config(hydra, f"data={name}", f"data_root={hydra}").data)
+        for field in ("settings", "image_size", "target", "skip_unreadable", "root"):
+            assert getattr(data, field) == getattr(default, field)
 
 
 def test_a_file_states_the_defaults_of_the_code(hydra: Path) -> None:
