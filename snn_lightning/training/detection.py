@@ -101,8 +101,13 @@ class LitDetector(TaskModule):
         self._validated = self.new_metric()
 
     def forward(self, images: list[Tensor], targets: list[Target] | None = None) -> Any:
-        """Detect objects: a dict of `boxes`, `labels` and `scores` for each image; in training, the losses."""
+        """Detect objects: `boxes`, `labels` and `scores` for each image; in training mode, the losses."""
         return self.net(images, targets)
+
+    def on_train_start(self) -> None:
+        """Let a network that was converted, and evaluates since, compute its losses again."""
+        if not self.net.training:
+            self.net.train()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The sum of a batch's losses; logs it as `train/loss`, and each of them."""
