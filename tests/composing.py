@@ -6,7 +6,11 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-OWN = {"model=import": ["model.target=tests.own_nets.MyNet"]}
+BOXES = ["module=detection", "data=shapes"]
+OWN = {
+    "model=import": ["model.target=tests.own_nets.MyNet"],
+    **{f"model={name}": BOXES for name in ("faster_rcnn", "fcos", "retinanet")},
+}
 """What a choice needs besides, where nothing goes without it."""
 
 CONF = Path(__file__).parents[1] / "conf"

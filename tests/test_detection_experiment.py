@@ -14,12 +14,12 @@ MODEL = ["model.backbone=resnet18", "model.weights_backbone=null", "model.fpn_ch
 TRAINER = [
     "trainer=cpu",
     "trainer.max_epochs=1",
-    "trainer.accumulate_grad_batches=1",
     "logger=none",
     "callbacks=none",
 ]
 TINY = [*DATA, *MODEL, *TRAINER, "data.val_fraction=0.25", "model.score_thresh=0.0"]
 FEW = ["data.calibration_images=4", "T=4", "pipeline.weights.iterations=2", "pipeline.weights.batch_size=2"]
+ONE = "trainer.accumulate_grad_batches=1"
 SITES = 17
 
 
@@ -35,14 +35,14 @@ def tiny(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def fitted(tiny: list[str], folder: Path) -> Finished:
-    return run(folder / "ann", "experiment=pc_coco_retinanet", *tiny, cache=folder, script="train.py")
+    return run(folder / "ann", "experiment=pc_coco_retinanet", *tiny, ONE, cache=folder, script="train.py")
 
 
 @pytest.fixture(scope="module")
 def spiking(tiny: list[str], fitted: Finished, folder: Path) -> Finished:
     assert fitted.code == 0, fitted.output
     few = [*FEW, "pipeline.potential.images=4"]
-    return run(folder / "snn", "experiment=pc_table4", *tiny, *few, cache=folder)
+    return run(folder / "snn", "experiment=pc_table4", *tiny, ONE, *few, cache=folder)
 
 
 def test_train_leaves_a_detector(fitted: Finished) -> None:
@@ -73,7 +73,12 @@ def test_results_of_a_calibration(spiking: Finished, fitted: Finished) -> None:
 
 def test_the_checkpoint_of_the_snn_is_tested_again(spiking: Finished, tiny: list[str], folder: Path) -> None:
     again = run(
-        folder / "again", "experiment=pc_table4", *tiny, f"ckpt={spiking.folder / 'snn.ckpt'}", cache=folder
+        folder / "again",
+        "experiment=pc_table4",
+        *tiny,
+        ONE,
+        f"ckpt={spiking.folder / 'snn.ckpt'}",
+        cache=folder,
     )
     assert again.code == 0, again.output
     for key in ("snn_map50", "snn_map", "map50_over_time", "times", "spikes_per_image", "timesteps"):
@@ -119,6 +124,6 @@ def test_the_experiment_for_a_laptop(tiny: list[str], folder: Path) -> None:
 
 
 def test_a_whole_detector_can_not_spike(tiny: list[str], folder: Path) -> None:
-    done = run(folder / "whole", "experiment=pc_table4", *tiny, *FEW, "network=null", cache=folder)
+    done = run(folder / "whole", "experiment=pc_table4", *tiny, ONE, *FEW, "network=null", cache=folder)
     assert done.code == 1
     assert "network=" in done.output
