@@ -10,7 +10,7 @@ from snn_lightning.training import LitDetector
 from tests.commands import Finished, run
 
 DATA = ["data=shapes", "data.image_size=32", "data.images=8", "data.test_size=3", "data.batch_size=4"]
-MODEL = ["model.backbone=resnet18", "model.weights_backbone=null", "model.fpn_channels=16"]
+MODEL = ["model.backbone=resnet18", "model.weights_backbone=null", "model.fpn_channels=32"]
 TRAINER = [
     "trainer=cpu",
     "trainer.max_epochs=1",
@@ -124,6 +124,17 @@ def test_the_experiment_for_a_laptop(tiny: list[str], folder: Path) -> None:
 
 
 def test_a_whole_detector_can_not_spike(tiny: list[str], folder: Path) -> None:
-    done = run(folder / "whole", "experiment=pc_table4", *tiny, ONE, *FEW, "network=null", cache=folder)
+    few = ["experiment=shapes_detection", *tiny[1:], "pipeline=lcp", "data.calibration_images=4"]
+    done = run(folder / "whole", *few, "network=null", "dry_run=true", cache=folder)
     assert done.code == 1
-    assert "network=" in done.output
+    assert "name the part that becomes spiking: network='backbone.body'" in done.output
+
+
+def test_a_detector_needs_its_module(tiny: list[str], spiking: Finished, folder: Path) -> None:
+    ckpt = f"ckpt={spiking.folder / 'snn.ckpt'}"
+    done = run(folder / "other", "data=shapes", f"data_root={folder}", "trainer=cpu", ckpt, cache=folder)
+    assert done.code == 1
+    assert (
+        "model.name=retinanet is for detection and the module for classification: set module=detect"
+        in done.output
+    )

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
-from urllib.error import URLError
 
 from torch import nn
 from torchvision.models import get_model, resnet
@@ -18,6 +17,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from snn_lightning.errors import SettingsError, unknown
+from snn_lightning.models.detection_weights import fetching, load_trained
 from snn_lightning.settings import check_choice, check_interval, check_positive, check_whole
 
 SMALL = 256
@@ -38,7 +38,9 @@ class DetectorSettings:
         min_size: the shorter side of each image is brought to so many pixels.
         max_size: the longer side has so many at most; None takes 5/3 of `min_size`.
         backbone: one of torchvision's ResNets.
-        weights_backbone: its trained weights, "DEFAULT" or a name; None starts from random ones.
+        weights: trained weights of the whole detector, "DEFAULT" or a name, for the 80 categories of COCO;
+            they need resnet50, frozen batch norms, 256 channels and no `head_norm`. None takes none.
+        weights_backbone: those of the ResNet alone; None starts from random ones.
         trainable_layers: how many of its layers, from the last, are trained; 5 are all.
         norm: its batch norms: "batch", or "frozen" for ones with constant statistics and weights.
         fpn_channels: of each level of the pyramid.
@@ -61,6 +63,7 @@ class DetectorSettings:
     min_size: int
     max_size: int | None = None
     backbone: str = "resnet18"
+    weights: str | None = None
     weights_backbone: str | None = None
     trainable_layers: int = 5
     norm: str = "batch"
@@ -177,7 +180,11 @@ def create_detector(
     given = dict(settings)
     if given.get("min_size") is None:
         given["min_size"] = image_size
-    return _DETECTORS[name](num_classes, DetectorSettings(**given))
+    chosen = DetectorSettings(**given)
+    net = _DETECTORS[name](num_classes, chosen)
+    if chosen.weights is not None:
+        load_trained(net, name, num_classes, chosen.weights)
+    return net
 
 
 def list_detectors() -> list[str]:
@@ -223,15 +230,8 @@ def _pyramid(settings: DetectorSettings, from_layer1: bool) -> BackboneWithFPN:
 def _body(settings: DetectorSettings) -> resnet.ResNet:
     """Return a ResNet whose first layers are constant."""
     weights, count = settings.weights_backbone, settings.trainable_layers
-    try:
+    with fetching("weights_backbone", weights):
         body = get_model(settings.backbone, weights=weights, norm_layer=NORMS[settings.norm])
-    except (KeyError, ValueError) as error:
-        raise SettingsError(f"model.weights_backbone={weights}: {error}") from error
-    except URLError as error:
-        raise SettingsError(
-            f"model.weights_backbone={weights} can't be downloaded ({error.reason}): put the file where "
-            "torch.hub looks for it ($TORCH_HOME/hub/checkpoints), or set model.weights_backbone=null"
-        ) from error
     trained = (*STAGES[:count], *(["bn1"] if count == len(STAGES) else []))
     for path, parameter in body.named_parameters():
         parameter.requires_grad_(path.startswith(trained))

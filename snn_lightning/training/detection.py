@@ -70,6 +70,7 @@ class LitDetector(TaskModule):
     """
 
     SCORES: ClassVar = {"map50": "map50", "map": "map"}
+    TASK = "detection"
 
     def __init__(
         self,

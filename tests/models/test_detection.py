@@ -5,6 +5,7 @@ from urllib.error import URLError
 import pytest
 import torch
 from torch import nn
+from torchvision.models import WeightsEnum
 from torchvision.ops import FrozenBatchNorm2d
 
 from snn_lightning.errors import SettingsError
@@ -148,3 +149,53 @@ def test_without_a_network_the_weights_may_be_put_in_place(monkeypatch: pytest.M
         SettingsError, match=r"=DEFAULT can't be downloaded \(no route to host\): put the file"
     ):
         create("retinanet", weights_backbone="DEFAULT")
+
+
+def written(monkeypatch: pytest.MonkeyPatch, state: dict[str, torch.Tensor]) -> None:
+    """Let torchvision's weights be these."""
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda *args, **kwargs: dict(state))
+
+
+LARGE = {"backbone": "resnet50", "norm": "frozen", "fpn_channels": 256, "image_size": 256}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trained_weights_lose_the_ids_that_coco_does_not_use(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = create(name, num_classes=91, **LARGE).eval()
+    written(monkeypatch, whole.state_dict())
+    net = create(name, num_classes=81, weights="COCO_V1", **LARGE).eval()
+    # The 12th category of COCO, the stop sign, has id 13.
+    x = torch.rand(1, 256, 2, 2)
+    if name == "faster_rcnn":
+        flat = torch.rand(1, 1024)
+        (scores, boxes), (all_scores, all_boxes) = (m.roi_heads.box_predictor(flat) for m in (net, whole))
+        assert torch.equal(scores[:, [0, 11, 12, 80]], all_scores[:, [0, 11, 13, 90]])
+        assert torch.equal(boxes[:, 48:52], all_boxes[:, 52:56])
+    else:
+        one, two = (m.head.classification_head([x]) for m in (net, whole))
+        assert one.shape[-1] == 81
+        torch.testing.assert_close(one[..., [0, 11, 12, 80]], two[..., [0, 11, 13, 90]])
+    assert net.backbone.body.bn1.eps == (1e-5 if name == "fcos" else 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weights": "COCO"}, r"model\.weights=COCO: 'COCO'"),
+        ({"weights": "DEFAULT"}, r"=DEFAULT are for 80 categories and the background, .* num_classes=4: set"),
+        (
+            {"weights": "DEFAULT", "num_classes": 81},
+            r"of another network: they need model\.backbone=resnet50",
+        ),
+    ],
+    ids=["name", "classes", "network"],
+)
+def test_weights_that_do_not_fit(monkeypatch: pytest.MonkeyPatch, settings: dict, message: str) -> None:
+    state = {
+        f"head.classification_head.cls_logits.{part}": torch.zeros(9 * 91) for part in ("weight", "bias")
+    }
+    written(monkeypatch, state)
+    with pytest.raises(SettingsError, match=message):
+        create("retinanet", **settings)

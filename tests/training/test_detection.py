@@ -199,6 +199,13 @@ def test_settings_that_make_no_sense(settings: dict, message: str) -> None:
         module(**settings)
 
 
+def test_it_takes_no_classifier() -> None:
+    with pytest.raises(
+        SettingsError, match="resnet20 is for classification and the module for detection: set mod"
+    ):
+        LitDetector({"name": "resnet20"}, 3, 3, 32)
+
+
 def test_without_pycocotools_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*args, **kwargs):
         raise ModuleNotFoundError("pycocotools")
