@@ -63,7 +63,7 @@ def load_trained(net: nn.Module, name: str, num_classes: int, weights: str) -> N
         if num_classes != len(kept):
             raise SettingsError(
                 f"model.weights={weights} are for {len(kept) - 1} categories and the background, and the "
-                f"data have num_classes={num_classes}: set model.weights=null, or model.weights_backbone instead"
+                f"data have num_classes={num_classes}: set model.weights=null, maybe weights_backbone"
             )
         state = found.get_state_dict(progress=False, check_hash=True)
     for layer, count in PER_CLASS[name].items():

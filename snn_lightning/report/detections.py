@@ -17,6 +17,9 @@ Boxes = Sequence[Mapping[str, Tensor]]
 WIDTH = 3.0
 """Inches of a picture."""
 
+LABEL = 0.08
+"""Share of a picture's height that a name needs above its box."""
+
 
 def plot_detections(
     images: Sequence[Tensor],
@@ -74,6 +77,7 @@ def _draw(
     """Draw the boxes of an image, the best one last."""
     labels = found["labels"].tolist()
     scores = found["scores"].tolist() if "scores" in found else [None] * len(labels)
+    height = axes.get_ylim()[0]
     order = sorted(range(len(labels)), key=lambda i: scores[i] or 0)
     corners = found["boxes"].tolist()
     for i in order:
@@ -91,7 +95,7 @@ def _draw(
             name if score is None else f"{name} {score:.2f}",
             fontsize=7,
             color="white",
-            verticalalignment="bottom",
+            verticalalignment="bottom" if top > LABEL * height else "top",
             clip_on=True,
             bbox={"facecolor": colour, "edgecolor": "none", "pad": 1},
         )
