@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from snn_lightning.calibration.api import prepared, run_calibration, samples_of, spiking
+from snn_lightning.calibration.api import run_calibration, spiking
 from snn_lightning.calibration.pipelines import Pipeline
 from snn_lightning.calibration.walk.resume import PartialCheckpoint
 from snn_lightning.callbacks.averaging import WeightAveraging
@@ -23,12 +21,17 @@ from snn_lightning.callbacks.communicator import StrategyCommunicator
 from snn_lightning.callbacks.inputs import ModuleRecorder
 from snn_lightning.callbacks.networks import find_network
 from snn_lightning.callbacks.observer import LoggingObserver
-from snn_lightning.callbacks.own_code import batches_on_device
+from snn_lightning.callbacks.preparation import (
+    Prepared,
+    calibration_images,
+    load_best,
+    prepare,
+    together,
+)
 from snn_lightning.callbacks.refusals import refuse_frozen, refuse_trainer
 from snn_lightning.callbacks.statistics import InputStatistics
-from snn_lightning.errors import CalibrationError, CheckpointError, ConversionError, SettingsError
+from snn_lightning.errors import CalibrationError, CheckpointError, SettingsError
 from snn_lightning.files import check_sums
-from snn_lightning.graph import StageNetwork
 from snn_lightning.settings import check_choice
 from snn_lightning.spiking.checkpoint import (
     find_spiking_model,
@@ -37,23 +40,6 @@ from snn_lightning.spiking.checkpoint import (
 )
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.thresholds import Max
-
-
-@dataclass
-class _Prepared:
-    """An ANN that is converted, before its calibration.
-
-    Args:
-        recorder: knows its place in the module.
-        batches: what it receives, `[N, ...]` each.
-        network: its stages.
-        snn: what is in its place meanwhile; None for the ANN itself.
-    """
-
-    recorder: ModuleRecorder
-    batches: list[Tensor]
-    network: StageNetwork
-    snn: SpikingModel | None = None
 
 
 class CalibrationCallback(Callback):
@@ -124,7 +110,7 @@ class CalibrationCallback(Callback):
         self._left: PartialCheckpoint | None = None
         self._statistics: InputStatistics | None = None
         self._snn: SpikingModel | None = None
-        self._prepared: _Prepared | None = None
+        self._prepared: Prepared | None = None
 
     def convert(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the uncalibrated SNN into the ANN's place; `calibrate` goes on from there.
@@ -137,12 +123,12 @@ class CalibrationCallback(Callback):
         self._between_runs(trainer, pl_module)
         if self._calibrated(pl_module) or self._ready(pl_module):
             return
-        with self._together(trainer) as communicator:
+        with together(trainer) as communicator:
             ready = self._prepare(trainer, pl_module, communicator)
             conversion = replace(self.pipeline.conversion, threshold=Max(), rounding="potential")
             sample = ready.batches[0].to(trainer.strategy.root_device)
             self._snn = ready.snn = spiking(ready.network, sample, conversion)
-            self._place(ready.recorder, ready.snn)
+            ready.place(ready.snn)
         self._prepared = ready
 
     def calibrate(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -181,7 +167,7 @@ class CalibrationCallback(Callback):
                 )
             return
         if stage == "fit":
-            self._calibration_images(trainer)
+            calibration_images(trainer, self.loader)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take back what `setup` and the evaluation have added to the module."""
@@ -292,9 +278,9 @@ class CalibrationCallback(Callback):
         if self._calibrated(pl_module):
             return
         started = time.perf_counter()
-        with self._together(trainer) as communicator:
+        with together(trainer) as communicator:
             if best:
-                self._load_best(trainer, pl_module)
+                load_best(trainer, pl_module)
             ready = self._ready(pl_module) or self._prepare(trainer, pl_module, communicator)
             self._prepared = None
             snn, self._left = run_calibration(
@@ -306,91 +292,28 @@ class CalibrationCallback(Callback):
                 self.partial or Path(trainer.default_root_dir) / "calibration",
                 trainer.strategy.root_device,
             )
-            self._place(ready.recorder, snn)
+            ready.place(snn)
         self._snn = snn
         self.records, self.seconds = snn.records, time.perf_counter() - started
         if not self.keep_partial:
             self.remove_partial(trainer)
 
-    @contextmanager
-    def _together(self, trainer: Trainer) -> Iterator[StrategyCommunicator]:
-        """Connect the processes: what fails on one of them inside the context fails on all."""
-        communicator = StrategyCommunicator(trainer.strategy, trainer.global_rank, trainer.world_size)
-        # enable_grad alone does not lift the inference mode that evaluation runs in.
-        with torch.inference_mode(False), torch.enable_grad():
-            try:
-                yield communicator
-            except Exception as error:
-                communicator.fail(error)
-                raise
-
-    def _ready(self, pl_module: LightningModule) -> _Prepared | None:
+    def _ready(self, pl_module: LightningModule) -> Prepared | None:
         """Return what `convert` has prepared, if its SNN is still in its place."""
         ready, found = self._prepared, find_spiking_model(pl_module)
         return ready if ready is not None and found is not None and found[1] is ready.snn else None
 
     def _prepare(
         self, trainer: Trainer, pl_module: LightningModule, communicator: StrategyCommunicator
-    ) -> _Prepared:
-        """Record what the network receives, and convert it."""
+    ) -> Prepared:
         if trainer.world_size > 1:
             # Batch norm statistics of a training differ from process to process.
             pl_module.load_state_dict(communicator.broadcast(pl_module.state_dict()), strict=False)
         network = find_network(pl_module, self.network)
         recorder = ModuleRecorder(trainer, network, self.inputs, choose_whole=self.network is None)
-        batches = recorder.record(
-            batches_on_device(trainer, self._calibration_images(trainer)(), self.pipeline.seed)
-        )
-        self._statistics = InputStatistics.of(batches)
-        self.pipeline.check_images(sum(len(batch) for batch in batches))
-        samples = samples_of(batches, trainer.strategy.root_device)
-        try:
-            return _Prepared(recorder, batches, prepared(recorder.network.ann, samples, self.pipeline))
-        except ConversionError as error:
-            if self.network is not None or recorder.network.path:
-                raise
-            raise ConversionError(
-                f"{error}\nThis is about the module's forward whole. If only a part of it is to spike, name "
-                "that part: CalibrationCallback(..., network='<attribute>').",
-                error.obstacles,
-            ) from error
-
-    def _place(self, recorder: ModuleRecorder, snn: SpikingModel) -> None:
-        """Put an SNN into the network's place, if the module's code can do with it."""
-        put_back = recorder.network.replace(snn)
-        try:
-            recorder.check(snn)
-        except BaseException:
-            put_back()
-            raise
-
-    def _calibration_images(self, trainer: Trainer) -> Callable[[], Iterable[Any]]:
-        """Return what gives the calibration loader."""
-        if (loader := self.loader) is not None:
-            return lambda: loader
-        source = getattr(trainer, "datamodule", None)
-        make = getattr(source, "calibration_dataloader", None)
-        if make is None:
-            raise CalibrationError(
-                "There are no calibration images: pass calibration_dataloader=... to CalibrationCallback, or "
-                "give the DataModule a method calibration_dataloader()."
-            )
-        return cast(Callable[[], Iterable[Any]], make)
-
-    def _load_best(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        path = getattr(trainer.checkpoint_callback, "best_model_path", "")
-        if not path:
-            raise CalibrationError(
-                "weights='best' needs a ModelCheckpoint callback that has saved a checkpoint; add one."
-            )
-        check_sums(path)
-        # Written by this very run, perhaps with hyperparameters of any type.
-        checkpoint = torch.load(path, map_location=pl_module.device, weights_only=False)
-        own = vars(pl_module).pop("on_load_checkpoint", None)
-        pl_module.on_load_checkpoint(checkpoint)
-        if own is not None:
-            vars(pl_module)["on_load_checkpoint"] = own
-        pl_module.load_state_dict(checkpoint["state_dict"], strict=pl_module.strict_loading)
+        ready = prepare(recorder, calibration_images(trainer, self.loader)(), self.pipeline)
+        self._statistics = InputStatistics.of(ready.batches)
+        return ready
 
 
 def _rebuild_on_loading(trainer: Trainer, module: LightningModule) -> None:

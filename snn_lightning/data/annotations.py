@@ -15,6 +15,9 @@ from snn_lightning.errors import SettingsError, few
 MARGIN = 1.0
 """So many pixels a box may stick out of its image: rounding, which is cut off."""
 
+THINNEST = 0.01
+"""A box of less width or height has no area: in float32 its corners may be one."""
+
 LAYOUT = "train2017/, val2017/, annotations/instances_train2017.json and annotations/instances_val2017.json"
 
 
@@ -103,7 +106,7 @@ def read_annotations(root: Path, part: str) -> Annotations:
             place = f"annotation {entry['id']} of image {entry['image_id']}{name}"
             raise SettingsError(f"data.root: {file}: {place}: {problem}")
         inside = _inside(box, cast(tuple[int, int], size))
-        if min(inside[2:]) > 0:
+        if min(inside[2:]) >= THINNEST:
             objects[entry["image_id"]].append({**entry, "bbox": inside})
         else:
             flat.append(str(entry["id"]))

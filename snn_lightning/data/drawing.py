@@ -66,7 +66,8 @@ def draw_picture(random: np.random.Generator, size: int) -> Picture:
             mask = np.zeros((height, width), dtype=bool)
             mask[window] = alpha >= 0.5
             rest = [other & ~mask for other in masks]
-            if all(part.sum() >= VISIBLE * area for part, area in zip(rest, areas, strict=True)):
+            visible = all(part.sum() >= VISIBLE * area for part, area in zip(rest, areas, strict=True))
+            if visible and mask.any():
                 canvas[window] = _filled(random, canvas[window], alpha)
                 shapes, masks, areas = [*shapes, shape], [*rest, mask], [*areas, int(mask.sum())]
                 break

@@ -62,6 +62,11 @@ class TaskModule(SpikingCheckpoint, LightningModule):
         scores: what the last test has measured, by the names in `SCORES`, as fractions.
         scores_over_time: of a network with an SNN in it, each of them after the time steps `times`.
         times: time steps after which an SNN is scored.
+
+    Example:
+        >>> from snn_lightning.training import ClassificationModule
+        >>> issubclass(ClassificationModule, TaskModule), ClassificationModule.SCORES
+        (True, {'accuracy': 'acc'})
     """
 
     SCORES: ClassVar[Mapping[str, str]]

@@ -172,7 +172,7 @@ def test_masks_are_painted_small_over_large_and_crowds_below(tmp_path: Path, fli
         tmp_path,
         annotation(1, 1, [1, 1, 1, 1], category=4),
         annotation(2, 1, [0, 0, 3, 2], category=9),
-        annotation(3, 1, [2, 0, 2, 4], category=4, crowd=True),
+        annotation(3, 1, [2, 0, 2, 4], crowd=True, segmentation={"counts": [8, 8], "size": [4, 4]}),
         size=(4, 4),
     )
     data = CocoDetection(tmp_path, **SMALL, target="masks", image_size=4)
@@ -238,9 +238,10 @@ def test_boxes_without_area_are_dropped_with_one_warning(tmp_path: Path) -> None
         annotation(7, 1, [1, 2, 3, 0]),
         annotation(8, 1, [1, 2, 3, 4]),
         annotation(9, 1, [12.5, 2, 0.3, 4]),
+        annotation(10, 1, [1, 2, 1e-7, 4]),
     )
     with pytest.warns(
-        UserWarning, match=r"2 of 3 boxes in .* have no area and are dropped \(annotations 7, 9\)"
+        UserWarning, match=r"3 of 4 boxes in .* have no area and are dropped \(annotations 7, 9, 10\)"
     ):
         data = CocoDetection(tmp_path, **SMALL)
     with warnings.catch_warnings(action="error"):
