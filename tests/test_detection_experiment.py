@@ -119,7 +119,8 @@ def test_the_experiment_for_a_laptop(tiny: list[str], folder: Path) -> None:
     done = run(folder / "shapes", *few, *tiny[1:], cache=folder)
     assert done.code == 0, done.output
     results = done.results
-    assert (results["model"], results["data"], results["times"]) == ("faster_rcnn", "shapes", [1, 2])
+    assert (results["model"], results["data"]) == ("faster_rcnn", "shapes")
+    assert len(results["map50_over_time"]) == 2
     assert 0 <= results["snn_map50"] <= 1
 
 

@@ -21,7 +21,16 @@ from snn_lightning.models.detection_weights import fetching, load_trained
 from snn_lightning.settings import check_choice, check_interval, check_positive, check_whole
 
 SMALL = 256
-"""Below so many pixels the pyramid starts at layer1, and default anchors are half as wide."""
+"""Below so many pixels the pyramid starts at layer1, default anchors are half as wide and proposals fewer."""
+
+FEW_PROPOSALS = {
+    "rpn_pre_nms_top_n_train": 500,
+    "rpn_pre_nms_top_n_test": 500,
+    "rpn_post_nms_top_n_train": 256,
+    "rpn_post_nms_top_n_test": 256,
+    "box_batch_size_per_image": 64,
+}
+"""Of Faster R-CNN in small images: a quarter of torchvision's or less, and of the time that they take."""
 
 LEVELS = 5
 STAGES = ("layer4", "layer3", "layer2", "layer1", "conv1")
@@ -207,7 +216,7 @@ def _retinanet(num_classes: int, settings: DetectorSettings) -> nn.Module:
 
 def _faster_rcnn(num_classes: int, settings: DetectorSettings) -> nn.Module:
     pyramid, anchors = _pyramid(settings, from_layer1=True), settings.anchors(32)
-    chosen = {**settings.sizes, **settings.thresholds("box_")}
+    chosen = {**settings.sizes, **settings.thresholds("box_"), **(FEW_PROPOSALS if settings.small else {})}
     return FasterRCNN(pyramid, num_classes, rpn_anchor_generator=anchors, **chosen)
 
 

@@ -66,6 +66,13 @@ def test_small_images_have_small_anchors(name: str, size: int, finest: int, fact
     assert [f.shape[2] for f in features.values()] == [max(1, 64 // stride // 2**i) for i in range(5)]
 
 
+@pytest.mark.parametrize(("size", "proposals", "drawn"), [(255, 256, 64), (256, 2000, 512)])
+def test_faster_rcnn_has_few_proposals_in_small_images(size: int, proposals: int, drawn: int) -> None:
+    net = create("faster_rcnn", image_size=size).train()
+    assert net.rpn.post_nms_top_n() == proposals
+    assert net.roi_heads.fg_bg_sampler.batch_size_per_image == drawn
+
+
 def test_settings_reach_torchvision() -> None:
     settings = {"anchor_sizes": [10, 20, 30, 40, 50], "max_size": 48, "nms_thresh": 0.4}
     net = create("faster_rcnn", **settings, score_thresh=0.1, backbone="resnet34")
