@@ -45,7 +45,9 @@ from snn_lightning.thresholds import MMSE, Cap, Max, Percentile
 from snn_lightning.version import __version__
 
 if TYPE_CHECKING:
+    from snn_lightning.analysis.sensitivity import sensitivity
     from snn_lightning.callbacks import CalibrationCallback
+    from snn_lightning.report import write_report
 
 __all__ = [
     "ACP",
@@ -88,7 +90,9 @@ __all__ = [
     "load_from_checkpoint",
     "rescale_to_unit_spikes",
     "save_converted",
+    "sensitivity",
     "use_kernel",
+    "write_report",
 ]
 
 
@@ -98,4 +102,13 @@ def __getattr__(name: str) -> Any:
         from snn_lightning.callbacks import CalibrationCallback
 
         return CalibrationCallback
+    # And matplotlib by those who draw.
+    if name == "write_report":
+        from snn_lightning.report import write_report
+
+        return write_report
+    if name == "sensitivity":
+        from snn_lightning.analysis.sensitivity import sensitivity
+
+        return sensitivity
     raise AttributeError(f"module 'snn_lightning' has no attribute '{name}'")

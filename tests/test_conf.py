@@ -1,8 +1,10 @@
 """Every group of calibrate.yaml composes and builds what it names; for train.yaml see tests/training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose
 from hydra.errors import ConfigCompositionException, InstantiationException
 from hydra.utils import instantiate
@@ -54,8 +56,11 @@ PAPER = {"rounding": "bias", "calibrate_readout": False}
         ("baseline", Baseline(16), 256),
         ("lcp", LCP(16), 256),
         ("acp", ACP(16), 256),
+        ("baseline_paper", Baseline(16, **PAPER), 1024),
         ("lcp_paper", LCP(16, **PAPER, bias=Bias(images=128)), 1024),
         ("acp_paper", ACP(16, **PAPER, weights=PAPER_WEIGHTS, potential=Potential(images=128)), 1024),
+        ("potential_paper", ACP(16, **PAPER, weights=None, potential=Potential(images=128)), 1024),
+        ("weights_paper", ACP(16, **PAPER, weights=PAPER_WEIGHTS, potential=None), 1024),
         ("least_squares", ACP(16, weights=LeastSquares()), 256),
         ("best", Best(16), 256),
         ("hybrid", SpikeNorm(16), 256),
@@ -101,7 +106,8 @@ def test_every_pipeline_leaves_analog_what_it_is_told(hydra: Path, name: str) ->
 
 
 def test_every_pipeline_is_tested() -> None:
-    own = ["acp", "acp_paper", "baseline", "best", "lcp", "lcp_paper", "least_squares"]
+    own = ["acp", "baseline", "best", "lcp", "least_squares"]
+    own += [f"{name}_paper" for name in ("acp", "baseline", "lcp", "potential", "weights")]
     papers = ["hybrid", "max_act", "opt", "qcfs", "rmp", "rnl", "robust_norm", "spike_norm", "tsc"]
     assert group("pipeline") == sorted(own + papers)
 
@@ -167,7 +173,10 @@ def test_thresholds(hydra: Path, name: str, expected: Max, granularity: str) -> 
     assert pipeline.threshold.granularity == "channel"
     layer = instantiate(config(hydra, f"threshold={name}", f"threshold.granularity={granularity}").pipeline)
     assert layer.threshold.granularity == granularity
-    assert group("threshold") == ["cap", "max", "mmse", "percentile"]
+    single = instantiate(config(hydra, f"threshold={name}_layer").pipeline)
+    assert single.threshold == replace(expected, granularity="layer")
+    layers = ["max_layer", "mmse_layer", "percentile_layer"]
+    assert group("threshold") == sorted(["cap", "max", "mmse", "percentile", *layers])
 
 
 def test_the_threshold_of_caps_is_one_for_the_layer(hydra: Path) -> None:
@@ -208,10 +217,22 @@ def test_repeats_and_the_search_of_thresholds_and_potentials(hydra: Path) -> Non
 def test_t_and_seed_reach_the_pipeline_and_the_data(hydra: Path) -> None:
     settings = config(hydra, "T=5", "seed=3")
     pipeline = instantiate(settings.pipeline)
-    assert (pipeline.timesteps, pipeline.seed, settings.data.seed) == (5, 3, 3)
+    data = instantiate(settings.data).settings
+    assert (pipeline.timesteps, pipeline.seed, data.seed, data.calibration_seed) == (5, 3, 3, 3)
 
 
-@pytest.mark.parametrize("name", [name for name in group("experiment") if name != "pc_table4"])
+def test_one_ann_for_all_seeds(hydra: Path) -> None:
+    overrides = ["model=resnet20", "model.width=4", "trainer.accelerator=cpu", "ann_seed=0"]
+    settings = [config(hydra, *overrides, f"seed={seed}") for seed in (0, 3)]
+    first, other = (Experiment.compose(one) for one in settings)
+    assert first.recipe() == other.recipe()
+    pairs = zip(first.module.parameters(), other.module.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    drawn = [next(iter(one.calibration_loader))[0] for one in (first, other)]
+    assert not torch.equal(*drawn)
+
+
+@pytest.mark.parametrize("name", ["cifar_bn", "cifar_no_bn", "imagenet"])
 def test_experiments_go_with_calibrate(hydra: Path, name: str) -> None:
     train = compose("train", [f"experiment={name}"])
     settings = config(hydra, f"experiment={name}", "pipeline=lcp", "T=8")
@@ -225,7 +246,7 @@ def test_experiments_go_with_calibrate(hydra: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("model", ["retinanet", "faster_rcnn"])
-@pytest.mark.parametrize("pipeline", ["baseline", "lcp_paper", "acp_paper"])
+@pytest.mark.parametrize("pipeline", ["baseline_paper", "lcp_paper", "acp_paper"])
 def test_table_4_is_on_128_images_and_has_potentials_of_channels(
     hydra: Path, pipeline: str, model: str
 ) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 
 import snn_lightning
 from tests.detectors import detector, images
+from tests.report.compare.made import results, save
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -86,6 +87,43 @@ def test_the_detector_of_the_page_on_analog_operators_is_calibrated() -> None:
     with torch.no_grad():
         assert [set(boxes) for boxes in names["boxes"]] == [set(boxes) for boxes in ann(pictures)]
     assert names["spiking"].backbone.body.records[0]["steps"]["potential"]["channelwise"] == 1
+
+
+def test_the_page_on_the_page_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = torch.linspace(0, 1, 32).reshape(8, 4)
+    ann = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    (code,) = blocks(ROOT / "docs" / "report.md", "python")
+    exec(code, {"ann": ann, "images": images, "loader": images.split(4)})
+    assert {path.suffix for path in (tmp_path / "run" / "report").iterdir()} == {".csv"}
+    assert "Where the error comes from" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_the_page_on_comparing_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "multirun", results(seed=0, snn=0.5), results(seed=1, snn=0.75))
+    exec(blocks(ROOT / "docs" / "compare.md", "python")[0], {})
+    assert "resnet20 on digits lcp Mean(mean=0.625, deviation=0.176" in capsys.readouterr().out
+    assert (tmp_path / "accuracy.svg").exists()
+
+
+def test_the_page_on_sensitivity_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    exec(blocks(ROOT / "docs" / "sensitivity.md", "python")[0], names)
+    assert capsys.readouterr().out.splitlines()[-2:] == ["analog:", f"  - '{names['worst'][0][1:]}'"]
+
+
+def test_the_page_on_figures_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(blocks(ROOT / "docs" / "figures.md", "python")[0], {})
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert names == {
+        f"{figure}.{kind}"
+        for figure in ("errors", "rates", "thresholds", "spikes", "potentials")
+        for kind in ("png", "svg")
+    }
 
 
 def test_the_data_of_the_page_on_detection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

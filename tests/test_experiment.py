@@ -177,6 +177,9 @@ def test_unit_spikes_and_the_ann_is_left_alone(calibrated: Finished, cache: Path
     # A rounding at a threshold may move a spike, in a few images at most.
     assert ((rescaled - plain).abs() < 1e-4).all(1).double().mean() > 0.95
     assert done.results["snn_accuracy"] == pytest.approx(calibrated.results["snn_accuracy"], abs=0.03)
+    # Its activations have another scale than the ANN's.
+    numbers = {path.name for path in (calibrated.folder / "report").iterdir()}
+    assert {path.name for path in (done.folder / "report").iterdir()} == numbers - {"mismatch.csv"}
 
 
 @pytest.mark.parametrize("form", ["lightning", "state_dict"])

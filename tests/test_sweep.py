@@ -1,7 +1,6 @@
 """Sweeps with -m, and the table of their results."""
 
 import json
-import runpy
 import statistics
 import sys
 from pathlib import Path
@@ -11,8 +10,9 @@ import torch
 from hydra import compose
 from omegaconf import OmegaConf
 
+from snn_lightning.report.compare.command import main as compare
 from tests.callbacks.test_processes import finish, free_port, start
-from tests.commands import BASELINE, MODEL, ROOT, Finished, in_new_process, run
+from tests.commands import BASELINE, MODEL, ROOT, STAGES, Finished, in_new_process, run
 
 REUSED = "Using the ANN pretrained earlier"
 QUICK = ["trainer.max_epochs=1", "data.train_images=128", "data.calibration_images=32", "data.test_images=60"]
@@ -48,30 +48,34 @@ def test_a_sweep_trains_one_ann_for_each_seed(sweep: Finished) -> None:
     assert len(anns) == 2
 
 
-def test_one_command_gathers_a_sweep(
-    sweep: Finished, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_one_command_compares_the_runs_of_a_sweep(
+    sweep: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setattr(sys, "argv", ["gather", str(sweep.folder)])
-    monkeypatch.delitem(sys.modules, "snn_lightning.analysis.gather", raising=False)
-    runpy.run_module("snn_lightning.analysis.gather", run_name="__main__")
+    output = tmp_path / "comparison"
+    monkeypatch.setattr(sys, "argv", ["snn-compare", str(sweep.folder), "--output", str(output)])
+    compare()
     table = capsys.readouterr().out
     rows = results_below(sweep.folder)
     for pipeline in ("baseline", "lcp"):
         line = next(line for line in table.splitlines() if f" {pipeline} " in line)
         cells = [cell.strip() for cell in line.strip("│").split("│")]
-        expected = ["vgg16_bn", "digits", pipeline, "2"]
+        expected = [pipeline, "2"]
         for key, timesteps in (("ann_accuracy", 2), ("snn_accuracy", 2), ("snn_accuracy", 4)):
             chosen = [r[key] for r in rows if (r["pipeline"], r["timesteps"]) == (pipeline, timesteps)]
             assert len(chosen) == 2
             expected.append(f"{100 * statistics.mean(chosen):.2f} ± {100 * statistics.stdev(chosen):.2f}")
         assert cells == expected
-    summary = json.loads((sweep.folder / "summary.json").read_text())
+    summary = json.loads((output / "summary.json").read_text())
     assert [(row["model"], row["data"], row["pipeline"], row["seeds"]) for row in summary] == [
-        ("vgg16_bn", "digits", "baseline", 2),
-        ("vgg16_bn", "digits", "lcp", 2),
+        ("vgg16_bn", "digits", "baseline", {"2": 2, "4": 2}),
+        ("vgg16_bn", "digits", "lcp", {"2": 2, "4": 2}),
     ]
-    assert [list(row["snn"]) for row in summary] == [["2", "4"]] * 2
+    page = (output / "compare.html").read_text()
+    assert "<h1>Comparison of 8 runs</h1>" in page
+    errors = (output / "compare" / "errors_4.csv").read_text().splitlines()
+    assert errors[0] == 'site,baseline,"lcp, before",lcp'
+    assert len(errors) == 1 + STAGES
+    assert len((output / "compare" / "over_time_4.csv").read_text().splitlines()) == 1 + 4
 
 
 def test_parallel_jobs_share_one_pretraining(tmp_path: Path) -> None:
@@ -118,6 +122,8 @@ def test_one_sweep_on_two_processes(sweep: Finished, tmp_path: Path) -> None:
             ".hydra",
             "calibrate.log",
             "csv",
+            "report",
+            "report.html",
             "results.json",
             "snn.ckpt",
         ]

@@ -55,6 +55,16 @@ class StageEnergy:
     ann: float
     analog: float = 0.0
 
+    @property
+    def energy(self) -> float:
+        """Energy in the SNN, pJ."""
+        return AC * self.accumulates + MAC * self.multiplications
+
+    @property
+    def ann_energy(self) -> float:
+        """Energy in the ANN, pJ."""
+        return MAC * self.ann
+
 
 @dataclass(frozen=True)
 class EnergyReport:
@@ -79,6 +89,11 @@ class EnergyReport:
     def firing_rate(self) -> float:
         """Spikes a neuron and time step."""
         return self.spikes / (self.timesteps * sum(s.neurons for s in self.stages))
+
+    @property
+    def firing_rates(self) -> dict[str, float]:
+        """Spikes a neuron and time step of each site, in topological order."""
+        return {s.name: s.spikes / (s.neurons * self.timesteps) for s in self.stages if s.kind == "neuron"}
 
     @property
     def synaptic_operations(self) -> float:
@@ -138,7 +153,9 @@ class EnergyReport:
 
 
 @torch.no_grad()
-def measure_energy(snn: SpikingModel, images: Tensor) -> EnergyReport:
+def measure_energy(
+    snn: SpikingModel, images: Tensor, spikes: dict[str, Tensor] | None = None
+) -> EnergyReport:
     """Simulate `images`, count spikes, and estimate the energy of an inference (PC 5.5).
 
     Each spike, negative ones too, costs an addition in every synapse it reaches; a burst of n costs n.
@@ -150,6 +167,7 @@ def measure_energy(snn: SpikingModel, images: Tensor) -> EnergyReport:
     Args:
         snn: the spiking network, in eval mode.
         images: `[N, ...]` on its device.
+        spikes: that it gave on them, from `counting`; None to simulate now.
 
     Raises:
         SettingsError: there is no image.
@@ -164,8 +182,9 @@ def measure_energy(snn: SpikingModel, images: Tensor) -> EnergyReport:
     """
     if len(images) == 0:
         raise SettingsError("measure_energy needs at least one image")
-    with counting(snn) as spikes:
-        snn(images)
+    if spikes is None:
+        with counting(snn) as spikes:
+            snn(images)
     counter = _Counter(snn, images, spikes)
     counter.interpret()
     counter.finish()

@@ -169,7 +169,7 @@ def measure_mismatch(ann: nn.Module, snn: SpikingModel, images: Tensor) -> Misma
     """
     if len(images) == 0:
         raise SettingsError("measure_mismatch needs at least one image")
-    network = _counterpart(ann, snn, images)
+    network = counterpart(ann, snn, images)
     split = _Split(network, snn)
     for chunk in images.split(snn.images_at_once):
         with averaging(snn) as means:
@@ -289,11 +289,22 @@ def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
     sums[name] = sums[name] + value if name in sums else value
 
 
-def _counterpart(ann: nn.Module, snn: SpikingModel, images: Tensor) -> StageNetwork:
+def counterpart(ann: nn.Module, snn: SpikingModel, images: Tensor) -> StageNetwork:
     """Return the ANN as the stages from which the SNN was made.
+
+    Args:
+        ann: the network that was converted, or its normalised `StageNetwork`; left as it is.
+        snn: the spiking network.
+        images: `[N, ...]` on their device.
 
     Raises:
         SettingsError: they are others.
+
+    Example:
+        >>> from snn_lightning import convert
+        >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> counterpart(ann, convert(ann, torch.rand(8, 2), timesteps=4), torch.rand(8, 2)).sites
+        ('_1',)
     """
     with alone():
         network = (

@@ -19,7 +19,7 @@ neuron and step), `synaptic_operations` (of an image), `energy_ratio` (SNN over 
 `seconds` by phase. In the place of accuracy others have what `scores` names; where those are not taken at
 every step, `times` says at which."""
 
-TITLES = {"accuracy": "accuracy", "map": "mAP", "map50": "mAP50", "miou": "mIoU"}
+TITLES = {"map": "mAP", "map50": "mAP50", "miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
 """What people call the scores."""
 
 
@@ -100,9 +100,18 @@ def results_table(results: Results) -> Table:
             table.add_row(f"SNN {TITLES.get(names[0], names[0])} after t={t}", percent(score))
     table.add_section()
     for phase, seconds in results.get("seconds", {}).items():
-        label = phase.replace("_", " ").replace("ann", "ANN").replace("snn", "SNN")
-        table.add_row(f"seconds, {label}", f"{seconds:.1f}")
+        table.add_row(f"seconds, {phase_label(phase)}", f"{seconds:.1f}")
     return table
+
+
+def phase_label(phase: str) -> str:
+    """Return a phase in words.
+
+    Example:
+        >>> phase_label("snn_test")
+        'SNN test'
+    """
+    return phase.replace("_", " ").replace("ann", "ANN").replace("snn", "SNN")
 
 
 def percent(fraction: float) -> str:

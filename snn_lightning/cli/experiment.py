@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shlex
+import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -61,7 +63,7 @@ class Experiment:
         """
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", message=".*LeafSpec")  # Lightning's own business
-        seed_everything(config.seed, workers=True, verbose=False)
+        seed_everything(config.ann_seed, workers=True, verbose=False)
         plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
         data = instantiate(config.data)
         sizes = {key: getattr(data, key) for key in ("num_classes", "in_channels", "image_size")}
@@ -132,10 +134,18 @@ class Experiment:
         averaging = {
             k: v for k, v in (self.config["callbacks"] or {}).items() if "Averaging" in v["_target_"]
         }
-        unused = ("root", "num_workers", "calibration_images", "calibration_batch_size", "test_images")
-        data = {key: value for key, value in self.config["data"].items() if key not in unused}
-        parts = {key: self.config[key] for key in ("model", "module", "seed")}
-        return {**parts, "data": data, "trainer": trainer, "callbacks": averaging, **self._own}
+        unused = {"root", "num_workers", "test_images"}
+        calibration = {key for key in self.config["data"] if key.startswith("calibration_")}
+        data = {k: v for k, v in self.config["data"].items() if k not in unused | calibration}
+        parts = {"model": self.config["model"], "module": self.config["module"]}
+        return {
+            **parts,
+            "seed": self.config["ann_seed"],
+            "data": data,
+            "trainer": trainer,
+            "callbacks": averaging,
+            **self._own,
+        }
 
     @cached_property
     def _own(self) -> dict[str, str]:
@@ -161,6 +171,11 @@ class Experiment:
         }
         every = list(range(1, len(module.times) + 1))
         return values if module.times == every else {**values, "times": module.times}
+
+    @property
+    def network(self) -> nn.Module:
+        """The part of the network that spikes, or will; the whole by default."""
+        return self.module.net.get_submodule(self.config["network"] or "")
 
     def part(self, batch: Any) -> tuple[nn.Module, Tensor]:
         """Return the part of the network that spikes, or will, and what it gets of a batch, `[N, ...]`."""
@@ -194,6 +209,13 @@ class Experiment:
         others = [c for c in self.trainer.callbacks if not isinstance(c, WeightAveraging)]  # type: ignore[attr-defined]
         self.trainer.callbacks = others  # type: ignore[attr-defined]
         self.trainer.save_checkpoint(path, weights_only=True)
+
+
+def command() -> str:
+    """Return the command of this job, without where its results go."""
+    program = Path(sys.argv[0]).name
+    python = ["python"] if program.endswith(".py") else []
+    return shlex.join([*python, program, *HydraConfig.get().overrides.task])
 
 
 def _check_processes(trainer: Trainer) -> None:

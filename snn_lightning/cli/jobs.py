@@ -17,17 +17,20 @@ from omegaconf import DictConfig, open_dict
 from torch import nn
 from torch.utils.data import DataLoader
 
+from snn_lightning.analysis.activity import Activity, measure_activity
 from snn_lightning.analysis.cost.report import cost_report
-from snn_lightning.analysis.energy import measure_energy
 from snn_lightning.analysis.results import Results, results_table, write_results
 from snn_lightning.calibration import Pipeline
 from snn_lightning.calibration.api import prepared, spiking
 from snn_lightning.callbacks import CalibrationCallback
-from snn_lightning.cli.experiment import Experiment
+from snn_lightning.cli.experiment import Experiment, command
+from snn_lightning.cli.figures import check_figures, save_figures
 from snn_lightning.cli.metric import check_metric, main_score, metric
+from snn_lightning.cli.sweeps import is_left_out
 from snn_lightning.errors import CheckpointError, SettingsError, known_cause
 from snn_lightning.files import read_checkpoint
 from snn_lightning.graph.report import conversion_report
+from snn_lightning.report import write_report
 from snn_lightning.spiking.checkpoint import (
     KEY,
     find_spiking_model,
@@ -43,7 +46,7 @@ from snn_lightning.training import FineTuning, load_weights
 SAMPLE = 8
 """Images on which a conversion is checked."""
 
-ENERGY_IMAGES = 64
+ENERGY_IMAGES, MISMATCH_IMAGES = 64, 32
 ENERGY = ["spikes_per_image", "firing_rate", "synaptic_operations", "energy_ratio"]
 
 
@@ -54,6 +57,9 @@ def run(task: Callable[[DictConfig], Results | None], config: DictConfig) -> flo
         The number of its results that `optimized_metric` names; None after a dry run.
     """
     try:
+        if is_left_out(config):
+            logging.getLogger(__name__).info("Nothing to do: leave_out has this combination")
+            return None
         with use_kernel(config.kernel):
             results = task(config)
         return None if results is None else metric(results, config.optimized_metric or main_score(results))
@@ -106,21 +112,25 @@ def calibrate(config: DictConfig) -> Results | None:
     if saved is not None:
         return _test_only(experiment, saved)
     _check(experiment, pipeline, finetune)
-    path = experiment.pretrain()
+    path, ann = experiment.pretrain(), experiment.network
     scores = _scores(experiment, callback, config, finetune)
     experiment.save(experiment.folder / "snn.ckpt")
     callback.remove_partial(experiment.trainer)
+    activity = _activity(experiment)
     results = _results(
         experiment,
         **scores,
         **experiment.over_time(),
-        **_energy(experiment),
+        **activity.energy.results(),
         timesteps=pipeline.timesteps,
         pipeline=config.pipeline_name,
         checkpoint=str(path),
         stages=callback.records,
     )
     _report(experiment, results)
+    # Rescaled activations can't be compared with the ANN's.
+    _page(experiment, results, activity, None if config.unit_spikes else ann)
+    save_figures(experiment, ann)
     return results
 
 
@@ -164,6 +174,7 @@ def _dry_run(experiment: Experiment, pipeline: Pipeline) -> None:
 def _check(experiment: Experiment, pipeline: Pipeline, finetune: FineTuning) -> None:
     """Say what can't be measured, calibrated or converted before hours of pretraining."""
     _check_metric(experiment, pipeline, finetune)
+    check_figures(experiment)
     pipeline.check_images(len(_dataset(experiment.calibration_loader)))
     if experiment.will_train:
         part, sample = _sample(experiment)
@@ -248,16 +259,18 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
     names = [*_named(experiment, "snn"), *ENERGY]
     check_metric(experiment.config, names, ["snn_test"], _over_time(experiment, timesteps))
     scores = _test(experiment, "snn_test", f"Testing the SNN of {path}, T={timesteps}")
+    activity = _activity(experiment)
     results = _results(
         experiment,
         model=model["name"],
         **_keyed("snn", scores),
         **experiment.over_time(),
-        **_energy(experiment),
+        **activity.energy.results(),
         timesteps=timesteps,
         checkpoint=path,
     )
     _report(experiment, results)
+    _page(experiment, results, activity)
     return results
 
 
@@ -306,11 +319,16 @@ def _cost_report(experiment: Experiment, pipeline: Pipeline, part: nn.Module, sa
     return cost_report(network, sample.to(device), work, tested, pipeline.neuron)
 
 
-def _energy(experiment: Experiment) -> Results:
+def _activity(experiment: Experiment) -> Activity:
     """Count the spikes of the SNN on the first test images."""
     snn = _snn(experiment)
+    return measure_activity(snn, _test_images(experiment, ENERGY_IMAGES).to(next(snn.parameters()).device))
+
+
+def _test_images(experiment: Experiment, count: int) -> torch.Tensor:
+    """Return what the SNN gets of the first test images, `[N, C, H, W]`."""
     _, images = experiment.part(next(iter(experiment.data.test_dataloader())))
-    return measure_energy(snn, images[:ENERGY_IMAGES].to(next(snn.parameters()).device)).results()
+    return images[:count]
 
 
 def _results(experiment: Experiment, **values: Any) -> Results:
@@ -319,7 +337,8 @@ def _results(experiment: Experiment, **values: Any) -> Results:
     head["scores"] = list(experiment.module.SCORES)
     if (names := experiment.module.hparams["class_names"]) is not None:
         head["class_names"] = names
-    return Results({**head, **values, "seconds": experiment.seconds, "config": config})
+    last = {"seconds": experiment.seconds, "command": command(), "config": config}
+    return Results({**head, **values, **last})
 
 
 def _report(experiment: Experiment, results: Results) -> None:
@@ -328,3 +347,26 @@ def _report(experiment: Experiment, results: Results) -> None:
         write_results(path, results)
         experiment.console.print(results_table(results), highlight=False)
         experiment.console.print(f"Results: {experiment.folder}", highlight=False, soft_wrap=True)
+
+
+def _page(
+    experiment: Experiment, results: Results, activity: Activity, ann: torch.nn.Module | None = None
+) -> None:
+    """Write the page about the SNN; what goes wrong there costs no results."""
+    if not (experiment.config["report"] and experiment.trainer.is_global_zero):
+        return
+    snn = _snn(experiment)
+    try:
+        images = _test_images(experiment, MISMATCH_IMAGES)
+        path = write_report(
+            snn, experiment.folder, ann=ann, images=images, results=results, activity=activity
+        )
+    except Exception as error:
+        logging.getLogger(__name__).warning(
+            "There is no report.html (%s: %s). Results and checkpoint are complete. report=false leaves the "
+            "page out; write_report(load_converted('snn.ckpt'), ...) makes it later.",
+            type(error).__name__,
+            error,
+        )
+        return
+    experiment.say(f"Report: {path}")

@@ -113,7 +113,9 @@ class ImageDataModule(LightningDataModule, ABC):
         images, positions = self._calibration
         wanted = self.settings.calibration_images
         count = min(ENOUGH, len(positions)) if wanted is None else wanted
-        drawn = draw(positions, count, self.settings.seed, "data.calibration_images")
+        own = self.settings.calibration_seed
+        seed = self.settings.seed if own is None else own
+        drawn = draw(positions, count, seed, "data.calibration_images")
         self._sets["calibration"] = _subset(images, drawn)
         return self._loader("calibration", batch_size=self.settings.calibration_batch_size)
 

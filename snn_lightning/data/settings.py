@@ -12,8 +12,9 @@ from snn_lightning.settings import check_whole
 class DataSettings:
     """How the images of a data set are split, batched and augmented.
 
-    `seed` chooses the calibration images, the order of training and the augmentation. The splits and subsets
-    never depend on it, so that results of several seeds are about the same images.
+    `seed` chooses the order of training, the augmentation and, where `calibration_seed` is None, the
+    calibration images. The splits and subsets never depend on a seed, so that results of several seeds are
+    about the same images.
 
     Args:
         batch_size: images a batch in training, validation and test.
@@ -22,6 +23,7 @@ class DataSettings:
         calibration_batch_size: images a batch in calibration.
         val_fraction: part of the training set that becomes the validation set.
         seed: see above.
+        calibration_seed: chooses the calibration images.
         augment: whether training images are augmented.
         train_images: keep so many training images (after the validation images were taken); None keeps all.
         test_images: keep so many test images; None keeps all.
@@ -40,6 +42,7 @@ class DataSettings:
     calibration_batch_size: int = 128
     val_fraction: float = 0.1
     seed: int = 0
+    calibration_seed: int | None = None
     augment: bool = True
     train_images: int | None = None
     test_images: int | None = None
@@ -49,6 +52,7 @@ class DataSettings:
             check_whole(f"data.{field}", getattr(self, field))
         for field in ("num_workers", "seed"):
             check_whole(f"data.{field}", getattr(self, field), least=0)
+        check_whole("data.calibration_seed", self.calibration_seed, least=0, optional=True)
         for field in ("train_images", "test_images", "calibration_images"):
             check_whole(f"data.{field}", getattr(self, field), optional=True)
         if not isinstance(self.val_fraction, int | float) or not 0 < self.val_fraction < 1:

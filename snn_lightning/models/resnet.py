@@ -99,7 +99,7 @@ class ResNet(nn.Module):
         return self.head(self.dropout(torch.flatten(x, 1)))
 
 
-def _deep_stem(channels: tuple[int, int, int, int], stride: int, batch_norm: bool = True) -> list[nn.Module]:
+def _deep_stem(channels: tuple[int, int, int, int], stride: int, batch_norm: bool) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for index, (inputs, outputs) in enumerate(pairwise(channels)):
         layers += [*_conv(inputs, outputs, 3, 1 if index else stride, batch_norm), nn.ReLU(inplace=True)]
@@ -152,6 +152,7 @@ def resnet34(
     image_size: int = 224,
     width: int = 64,
     pool: str = "average",
+    batch_norm: bool = True,
     dropout: float = 0.0,
 ) -> ResNet:
     """ResNet-34 with a deep stem of three 3x3 convolutions and average pooling after it (PC B.1).
@@ -162,6 +163,7 @@ def resnet34(
         image_size: up to 64 pixels the stem neither strides nor pools.
         width: channels of the first stage, an even number.
         pool: "average" or "max", after the stem.
+        batch_norm: False for the papers' networks without batch norm.
         dropout: probability before the linear layer.
 
     Example:
@@ -174,7 +176,7 @@ def resnet34(
     width = int(width)
     small = image_size <= SMALL_IMAGE
     half = max(1, width // 2)
-    stem = _deep_stem((in_channels, half, half, width), 1 if small else 2)
+    stem = _deep_stem((in_channels, half, half, width), 1 if small else 2, batch_norm)
     if not small:
         stem.append(pooling(pool))
-    return ResNet(nn.Sequential(*stem), (3, 4, 6, 3), width, num_classes, dropout, batch_norm=True)
+    return ResNet(nn.Sequential(*stem), (3, 4, 6, 3), width, num_classes, dropout, batch_norm)

@@ -1,1 +1,29 @@
-"""What a run is like, to look at."""
+"""What runs have come to, to look at: figures, the page about one spiking network, and runs side by side."""
+
+from snn_lightning.report.detections import plot_detections
+from snn_lightning.report.figures import (
+    plot_accuracy,
+    plot_accuracy_against_energy,
+    plot_channel_errors,
+    plot_firing_rates,
+    plot_potentials,
+    plot_spikes,
+    plot_threshold_errors,
+    save_figure,
+)
+from snn_lightning.report.masks import plot_masks
+from snn_lightning.report.page import write_report
+
+__all__ = [
+    "plot_accuracy",
+    "plot_accuracy_against_energy",
+    "plot_channel_errors",
+    "plot_detections",
+    "plot_firing_rates",
+    "plot_masks",
+    "plot_potentials",
+    "plot_spikes",
+    "plot_threshold_errors",
+    "save_figure",
+    "write_report",
+]

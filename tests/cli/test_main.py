@@ -47,6 +47,7 @@ def test_a_wheel_holds_the_package_and_its_yaml_files_and_no_other_name(wheel: P
     packed = {name.removeprefix("snn_lightning/conf/") for name in names if name.endswith(".yaml")}
     assert packed == {str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml")}
     assert {"snn_lightning/py.typed", "snn_lightning/spiking/kernels/cpu.c"} <= set(names)
+    assert {f"snn_lightning/report/template/{name}" for name in ("page.html.j2", "style.css")} <= set(names)
 
 
 OTHER = """

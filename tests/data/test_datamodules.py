@@ -58,6 +58,14 @@ def test_splits_do_not_depend_on_the_seed_and_calibration_does() -> None:
     assert rows(collect(one.calibration_dataloader())[0]) != rows(collect(two.calibration_dataloader())[0])
 
 
+def test_the_calibration_images_may_have_a_seed_of_their_own() -> None:
+    one, own, other = Digits(seed=1), Digits(seed=2, calibration_seed=1), Digits(seed=1, calibration_seed=0)
+    first, same, different = (rows(collect(d.calibration_dataloader())[0]) for d in (one, own, other))
+    assert first == same != different
+    with pytest.raises(SettingsError, match="calibration_seed must be a whole number of at least 0, got -1"):
+        Digits(calibration_seed=-1)
+
+
 def test_calibration_images_are_plain_training_images() -> None:
     data = Digits(calibration_images=200, calibration_batch_size=64, seed=3)
     plain = Digits(augment=False, batch_size=1, seed=3)

@@ -14,12 +14,15 @@ from snn_lightning.callbacks.averaging import EMAWeightAveraging
 from snn_lightning.data import CocoDetection, Digits, Folder, ImageDataModule, Shapes
 from snn_lightning.models import list_models
 from snn_lightning.models.detection import DetectorSettings
-from snn_lightning.training import ClassificationModule, LitDetector
+from snn_lightning.training import ClassificationModule, LitDetector, LitSegmenter
 from tests import fake_timm
 from tests.composing import composed, group
 from tests.data.coco_files import write_coco
 from tests.data.files import write_image_folder
 from tests.versions import needs_averaging
+
+OTHERS = {"detection": LitDetector, "segmentation": LitSegmenter}
+"""Sources of models, and the modules that train them."""
 
 
 def config(folder: Path, *overrides: str) -> DictConfig:
@@ -30,17 +33,19 @@ def config(folder: Path, *overrides: str) -> DictConfig:
 def test_models(hydra: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_timm.install(monkeypatch)
     settings = config(hydra, f"model={name}")
-    detects = name in list_models("detection")
-    sizes = {"num_classes": 10, "in_channels": 3 if detects else 1, "image_size": 32}
+    kind = next(
+        (kind for source, kind in OTHERS.items() if name in list_models(source)), ClassificationModule
+    )
+    sizes = {"num_classes": 10, "in_channels": 1 if kind is ClassificationModule else 3, "image_size": 32}
     net = instantiate(settings.module, model=settings.model, **sizes)
-    assert isinstance(net, LitDetector if detects else ClassificationModule)
+    assert isinstance(net, kind)
     assert net.hparams["model"] == OmegaConf.to_container(settings.model, resolve=True)
 
 
 def test_every_model_has_its_file() -> None:
-    assert group("model") == sorted(
-        [*list_models(), *list_models("detection"), "import", "timm", "torchvision"]
-    )
+    own = [name for source in OTHERS for name in list_models(source)]
+    variants = ["resnet20_deep", "resnet20_deep_no_bn", "resnet34_no_bn"]
+    assert group("model") == sorted([*list_models(), *own, *variants, "import", "timm", "torchvision"])
 
 
 @pytest.mark.parametrize("name", list_models("detection"))
@@ -92,7 +97,8 @@ def test_data(hydra: Path, name: str) -> None:
 
 def test_the_file_of_a_folder_states_the_defaults_of_the_code(hydra: Path) -> None:
     write_image_folder(hydra)
-    data, default = instantiate(config(hydra, "data=folder", f"data_root={hydra}").data), Folder(hydra)
+    data = instantiate(config(hydra, "data=folder", f"data_root={hydra}").data)
+    default = Folder(hydra, calibration_seed=0)
     for field in ("settings", "image_size", "in_channels", "test_fraction"):
         assert getattr(data, field) == getattr(default, field)
     assert str(data._plain) == str(default._plain)
@@ -108,7 +114,7 @@ def test_the_files_of_coco_and_shapes_state_the_defaults_of_the_code(hydra: Path
 
 
 def test_a_file_states_the_defaults_of_the_code(hydra: Path) -> None:
-    assert instantiate(config(hydra).data).settings == Digits().settings
+    assert instantiate(config(hydra).data).settings == Digits(calibration_seed=0).settings
 
 
 @pytest.mark.parametrize("name", group("trainer"))
@@ -165,3 +171,17 @@ def test_experiments_hold_the_papers_recipes(
     assert s.module.momentum == 0.9
     if name == "cifar_no_bn":
         assert s.model.dropout == 0.25
+
+
+def test_the_file_of_segmentation_states_the_defaults_of_the_code(hydra: Path) -> None:
+    settings = config(hydra, "model=fcn").module
+    defaults = {name: field.default for name, field in signature(LitSegmenter).parameters.items()}
+    stated = {name: value for name, value in settings.items() if name != "_target_"}
+    assert stated == {name: defaults[name] for name in stated}
+    assert len(stated) == 5
+
+
+def test_the_recipe_of_segmentation(hydra: Path) -> None:
+    settings = config(hydra, "experiment=shapes_segmentation")
+    assert (settings.model.name, settings.data.target) == ("fcn", "masks")
+    assert settings.module._target_ == "snn_lightning.training.LitSegmenter"

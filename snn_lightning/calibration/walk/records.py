@@ -21,6 +21,7 @@ class StageRecord:
         threshold: smallest and largest threshold, activation units; None where there is none.
         steps: for each step its relative error `before` and `after`, and more numbers.
         seconds: wall time.
+        images: of the calibration set, over all processes.
     """
 
     index: int
@@ -32,6 +33,7 @@ class StageRecord:
     threshold: tuple[float, float] | None = None
     steps: dict[str, dict[str, float]] = field(default_factory=dict)
     seconds: float = 0.0
+    images: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as a plain dictionary."""

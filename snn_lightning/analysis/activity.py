@@ -1,0 +1,51 @@
+"""Firing rates and energy of one simulation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from snn_lightning.analysis.energy import EnergyReport, counting, measure_energy
+from snn_lightning.analysis.firing import FiringReport, measure_firing
+from snn_lightning.errors import SettingsError
+from snn_lightning.spiking.model import SpikingModel
+
+
+class Activity(NamedTuple):
+    """What a simulation shows of spikes. From `measure_activity`.
+
+    Args:
+        firing: the firing rates.
+        energy: operations and energy.
+    """
+
+    firing: FiringReport
+    energy: EnergyReport
+
+
+@torch.no_grad()
+def measure_activity(snn: SpikingModel, images: Tensor) -> Activity:
+    """Simulate `images` once; see `measure_firing` and `measure_energy`.
+
+    Args:
+        snn: the spiking network, in eval mode.
+        images: `[N, ...]` on its device.
+
+    Raises:
+        SettingsError: there is no image.
+
+    Example:
+        >>> from snn_lightning import convert
+        >>> ann = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Linear(2, 3))
+        >>> snn = convert(ann, torch.tensor([[1.0, 1.0]]), timesteps=4)
+        >>> activity = measure_activity(snn, torch.tensor([[0.5, 0.5]]))
+        >>> activity.firing.sites[0].rate, activity.energy.spikes
+        (0.5, 4.0)
+    """
+    if len(images) == 0:
+        raise SettingsError("measure_activity needs at least one image")
+    with counting(snn) as spikes:
+        snn(images)
+    return Activity(measure_firing(snn, images, spikes), measure_energy(snn, images, spikes))

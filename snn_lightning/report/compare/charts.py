@@ -1,0 +1,188 @@
+"""The charts of a comparison; each method has its colour and its marker in all of them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from snn_lightning.report.charts import AXIS, LETTER, ROW, TALL, WIDTH, label, logarithmic, placed
+from snn_lightning.report.svg import DATA, INK, MUTED, drawn, printable
+
+MARKERS, DASHES = "os^DvPX*", ("-", "--", ":", "-.")
+LINE, HANDLE = 15, 30
+"""Points: the height of a line of the legend, and the room for a line's picture."""
+
+SUBROW = 7.0
+"""Points: the height of a method in the row of a site."""
+
+
+MANY = 40
+"""A curve of more points has no markers."""
+
+Looks = Mapping[str, dict[str, Any]]
+"""Colour, marker and dashes of each method."""
+
+
+class Point(NamedTuple):
+    """A mean, and its deviations where there are several seeds."""
+
+    x: float
+    y: float
+    dx: float | None = None
+    dy: float | None = None
+    text: str = ""
+
+
+def curves(
+    name: str,
+    title: str,
+    axes_labels: tuple[str, str],
+    series: Mapping[str, Sequence[Point]],
+    looks: Looks,
+    level: float | None = None,
+    ticks: Sequence[int] = (),
+) -> Markup:
+    """Draw a curve for each method, and a horizontal line, the ANN's `level`.
+
+    `ticks` are time steps, each of them about twice the one before, and make the axis a logarithmic one.
+    """
+
+    def draw(axes: Axes) -> None:
+        for key, points in series.items():
+            look = looks[key]
+            x, y, dx, dy, _ = zip(*points, strict=True)
+            style = {**look, "marker": ""} if len(points) > MANY else look
+            axes.errorbar(
+                x, y, _bars(dy), _bars(dx), **style, markersize=5, capsize=2.5, elinewidth=1, label=key
+            )
+            for point in points:
+                place = (point.x, point.y)
+                axes.annotate(point.text, place, (-6, 5), textcoords="offset points", ha="right", color=INK)
+        if any(point.text for points in series.values() for point in points):
+            axes.margins(x=0.12)
+        if level is not None:
+            axes.axhline(level, color=MUTED, linewidth=1.4, linestyle="--", label="ANN", zorder=1)
+        if ticks:
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(ticks, [str(tick) for tick in ticks])
+            axes.minorticks_off()
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+        axes.grid(True)
+        axes.set_xlabel(axes_labels[0])
+        axes.set_ylabel(axes_labels[1])
+
+    legend = {key: looks[key] for key in series}
+    if level is not None:
+        legend["ANN"] = {"color": MUTED, "marker": "", "linestyle": "--"}
+    return _with_legend(name, title, legend, draw, height=215, left=44)
+
+
+def sites(
+    name: str,
+    title: str,
+    axis: str,
+    labels: Sequence[str],
+    series: Mapping[str, Sequence[tuple[float | None, float | None]]],
+    looks: Looks,
+) -> Markup:
+    """Draw in the row of each site a line a method, from the hollow marker before to the full one after."""
+    names = [label(text) for text in labels]
+    row = max(ROW, SUBROW * len(series) + 5)
+
+    def draw(axes: Axes) -> None:
+        for number, (key, pairs) in enumerate(series.items()):
+            look = looks[key]
+            shift = (number - (len(series) - 1) / 2) * SUBROW / row
+            marker = {"color": look["color"], "marker": look["marker"], "linestyle": "", "markersize": 4.5}
+            for place, (before, after) in enumerate(pairs):
+                known = [value for value in (before, after) if value]
+                axes.plot(known, [place + shift] * len(known), color=look["color"], linewidth=1)
+                if before:
+                    axes.plot([before], [place + shift], **marker, markerfacecolor="none", zorder=3)
+                if after:
+                    axes.plot([after], [place + shift], **marker, zorder=4)
+        logarithmic(axes)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks([place + 0.5 for place in range(len(names) - 1)], minor=True)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.spines["left"].set_visible(False)
+        axes.grid(True, axis="x")
+        if len(series) > 1:
+            axes.grid(True, axis="y", which="minor")
+        axes.tick_params(axis="x", labeltop=len(names) > TALL)
+        axes.set_xlabel(axis)
+
+    left = 12 + LETTER * max(map(len, names), default=0)
+    above = 14 if len(names) > TALL else 4
+    legend = {key: looks[key] for key in series}
+    return _with_legend(name, title, legend, draw, height=row * max(len(names), 1) + above, left=left)
+
+
+def _bars(deviations: Sequence[float | None]) -> list[float] | None:
+    """Return the lengths of bars; None where all would have none."""
+    return [width or 0.0 for width in deviations] if any(deviations) else None
+
+
+def looks_of(labels: Sequence[str]) -> Looks:
+    """Return colour, marker and dashes of each method, which are the same in all charts.
+
+    Example:
+        >>> looks_of(["baseline", "lcp"])["lcp"]["marker"]
+        's'
+    """
+    return {
+        text: {
+            "color": DATA[number % len(DATA)],
+            "marker": MARKERS[number % len(MARKERS)],
+            "linestyle": DASHES[number // len(DATA) % len(DASHES)],
+        }
+        for number, text in enumerate(dict.fromkeys(labels))
+    }
+
+
+def _with_legend(
+    name: str,
+    title: str,
+    looks: Looks,
+    draw: Callable[[Axes], None],
+    height: float,
+    left: float,
+) -> Markup:
+    """Draw below a legend that takes as many lines as it needs."""
+    letters = int((WIDTH - HANDLE) / LETTER)
+    texts = ["\n".join(textwrap.wrap(printable(text), letters)) for text in looks]
+    longest = max(len(line) for text in texts for line in text.split("\n"))
+    columns = max(1, min(len(texts), int(WIDTH / (HANDLE + LETTER * longest))))
+    rows = [texts[i : i + columns] for i in range(0, len(texts), columns)]
+    legend = LINE * sum(max(text.count("\n") + 1 for text in row) for row in rows) + 6
+
+    def draw_all(figure: Figure) -> None:
+        axes = placed(figure, left=left, right=16, top=legend + 8, bottom=AXIS)
+        axes.tick_params(which="both", length=0)
+        draw(axes)
+        handles = [Line2D([], [], **look, markersize=5) for look in looks.values()]
+        # matplotlib fills columns first, a reader expects rows.
+        order = [i for column in range(columns) for i in range(column, len(texts), columns)]
+        figure.legend(
+            [handles[i] for i in order],
+            [texts[i] for i in order],
+            loc="upper left",
+            bbox_to_anchor=(0, 1),
+            ncols=columns,
+            borderpad=0,
+            borderaxespad=0.1,
+            handlelength=1.8,
+            handletextpad=0.5,
+            columnspacing=1.1,
+            labelspacing=0.35,
+        )
+
+    return drawn(draw_all, (WIDTH, legend + 8 + height + AXIS), name, title)

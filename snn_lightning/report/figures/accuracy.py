@@ -1,0 +1,147 @@
+"""Figures of accuracy, or of another score: against time steps and against energy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from snn_lightning.errors import SettingsError
+from snn_lightning.report.compare.methods import Mean, Method, Panel
+from snn_lightning.report.style import GREY, looks, panels, styled
+
+
+def plot_accuracy(compared: Sequence[Panel]) -> Figure:
+    """Draw the score against T, mean and standard deviation over seeds, for each model and data set.
+
+    Args:
+        compared: from `report.compare.panels`.
+
+    Raises:
+        SettingsError: there is nothing in it.
+
+    Example:
+        >>> from snn_lightning.analysis.results import write_results
+        >>> from snn_lightning.report.compare import find_runs, panels
+        >>> run = {"model": "vgg16", "data": "digits", "pipeline": "lcp", "timesteps": 4, "snn_accuracy": 0.9}
+        >>> write_results("run/results.json", run)
+        >>> runs, _ = find_runs(["run"])
+        >>> compared, _ = panels(runs)
+        >>> plot_accuracy(compared).axes[0].get_title(loc="left")
+        'vgg16 on digits'
+    """
+    styles = _styles(compared)
+    with styled():
+        figure, axes = panels(6.6 * len(compared) + 1.8, 4.8, columns=len(compared))
+        for axis, panel in zip(axes, compared, strict=True):
+            for method in panel.methods:
+                colour, marker = styles[method.label]
+                found = {t: method.mean(f"snn_{panel.score}", t) for t in method.runs}
+                known = {t: mean for t, mean in found.items() if mean}
+                means, deviations = _percent(list(known.values()))
+                axis.errorbar(
+                    list(known),
+                    means,
+                    deviations,
+                    color=colour,
+                    marker=marker,
+                    capsize=4,
+                    label=method.label,
+                    clip_on=False,
+                )
+            _finish(axis, panel)
+            axis.set_xscale("log", base=2)
+            axis.set_xticks(panel.timesteps, [str(t) for t in panel.timesteps])
+            axis.minorticks_off()
+            axis.set_xlabel("time steps T")
+        _legend(figure, axes)
+    return figure
+
+
+def plot_accuracy_against_energy(compared: Sequence[Panel]) -> Figure:
+    """Draw the score against energy, a point for each T, for each model and data set.
+
+    Args:
+        compared: from `report.compare.panels`.
+
+    Raises:
+        SettingsError: there is nothing in it, or the energy of a run is missing.
+
+    Example:
+        >>> from snn_lightning.analysis.results import write_results
+        >>> from snn_lightning.report.compare import find_runs, panels
+        >>> run = {"model": "vgg16", "data": "digits", "pipeline": "lcp", "timesteps": 4, "snn_accuracy": 0.9}
+        >>> write_results("run/results.json", {**run, "energy_ratio": 0.25})
+        >>> runs, _ = find_runs(["run"])
+        >>> compared, _ = panels(runs)
+        >>> plot_accuracy_against_energy(compared).axes[0].get_xlabel()
+        "energy of an inference (% of the ANN's)"
+    """
+    styles = _styles(compared)
+    with styled():
+        figure, axes = panels(6.6 * len(compared) + 1.8, 4.8, columns=len(compared))
+        for axis, panel in zip(axes, compared, strict=True):
+            for method in panel.methods:
+                colour, marker = styles[method.label]
+                points = {
+                    t: (_energy(panel, method, t), mean)
+                    for t in method.runs
+                    if (mean := method.mean(f"snn_{panel.score}", t))
+                }
+                costs, spreads = _percent([energy for energy, _ in points.values()])
+                means, deviations = _percent([mean for _, mean in points.values()])
+                axis.errorbar(
+                    costs,
+                    means,
+                    deviations,
+                    spreads,
+                    color=colour,
+                    marker=marker,
+                    capsize=4,
+                    label=method.label,
+                )
+                for t, x, y in zip(points, costs, means, strict=True):
+                    axis.annotate(f"T={t}", (x, y), (8, -16), textcoords="offset points", color=colour)
+            _finish(axis, panel)
+            axis.margins(x=0.1)
+            axis.set_xlim(left=0)
+            axis.set_xlabel("energy of an inference (% of the ANN's)")
+        _legend(figure, axes)
+    return figure
+
+
+def _styles(compared: Sequence[Panel]) -> dict[str, tuple[str, str]]:
+    """Return a colour and a marker for each method, the same in all panels."""
+    if not compared:
+        raise SettingsError("There are no results to draw: name a folder with results of calibrations")
+    labels = dict.fromkeys(method.label for panel in compared for method in panel.methods)
+    return dict(zip(labels, looks(len(labels)), strict=True))
+
+
+def _energy(panel: Panel, method: Method, timesteps: int) -> Mean:
+    energy = method.mean("energy_ratio", timesteps)
+    if energy is None:
+        raise SettingsError(f"The energy of {method.label} at T={timesteps} for {panel.title} is missing")
+    return energy
+
+
+def _finish(axis: Axes, panel: Panel) -> None:
+    """Draw the ANN's score, and what both figures have in common."""
+    anns = [ann for method in panel.methods if (ann := method.ann(panel.score))]
+    if anns:
+        axis.axhline(100 * anns[0].mean, color=GREY, linestyle="--", label="ANN")
+    axis.set_title(panel.title, loc="left", fontweight="bold")
+    axis.set_ylabel(f"{panel.score_title} (%)")
+
+
+def _legend(figure: Figure, axes: list[Axes]) -> None:
+    """Name each line once, beside the panels, where no data are hidden."""
+    pairs = [zip(*axis.get_legend_handles_labels(), strict=True) for axis in axes]
+    handles = {label: handle for pair in pairs for handle, label in pair}
+    order = sorted(handles, key=lambda label: label != "ANN")
+    figure.legend([handles[label] for label in order], order, loc="outside right upper")
+
+
+def _percent(means: Sequence[Mean]) -> tuple[list[float], list[float]]:
+    return [100 * mean.mean for mean in means], [100 * (mean.deviation or 0.0) for mean in means]

@@ -1,0 +1,141 @@
+"""The sections about what is measured: errors, firing rates and energy of the stages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from snn_lightning.analysis.energy import AC, MAC
+from snn_lightning.analysis.format import si
+from snn_lightning.analysis.mismatch import PARTS
+from snn_lightning.analysis.results import percent
+from snn_lightning.report import charts
+from snn_lightning.report.collect import Contents
+from snn_lightning.report.findings import before
+from snn_lightning.report.parts import Chart, Section, Table, number, whole
+
+NO_RECORDS = (
+    "Not known here: the program that calibrates an SNN knows what each step did, and checkpoints don't keep "
+    "it. Call write_report there, or pass results with the 'stages' of results.json."
+)
+NO_IMAGES = "Not measured: it takes images, write_report(snn, folder, images=images)."
+NO_ANN = "Not measured: it takes the ANN and images, write_report(snn, folder, ann=ann, images=images)."
+
+
+def errors(contents: Contents) -> Section:
+    """Show the errors of the stages as the calibration has recorded them."""
+    title, records = "Error of every site before and after calibration", contents.stage_records
+    if not records:
+        return Section("errors", title, [NO_RECORDS])
+    data = Table(
+        {"stage": str, "module": str, "before": number, "after": number},
+        [(r["name"], r["path"] or None, before(r), r["error"]) for r in records],
+    )
+    svg = charts.dumbbells(
+        "errors",
+        f"Relative error of {len(records)} stages before and after their calibration",
+        "‖x − rate‖² / ‖x‖²",
+        data.column("stage"),
+        {"before": data.column("before"), "after": data.column("after")},
+    )
+    texts = [
+        "The squared error of the rate relative to the ANN's activation, on the calibration images. Before: "
+        "with the chosen threshold and all earlier stages calibrated. After: with all its steps done. "
+        "Where no step has measured what was before, there is only the error after."
+    ]
+    for record in contents.records:
+        if record["kind"] == "network":
+            texts.append(
+                f"Then {record['name']} on the whole network: the error of its outputs went from "
+                f"{number(before(record) or 0)} to {number(record['error'])}. What the sites fire has "
+                "changed once more, see below."
+            )
+    return Section("errors", title, texts, [Chart("errors", "Relative error, before and after.", svg, data)])
+
+
+def mismatch(contents: Contents) -> Section:
+    """Show the errors of the stages by their reasons."""
+    title, report = "Where the error comes from", contents.mismatch
+    if report is None:
+        return Section("mismatch", title, [NO_ANN])
+    data = Table(
+        {"stage": str, **dict.fromkeys(PARTS, number), "total": number},
+        [(s.name, *s.shares, s.total) for s in report.stages],
+    )
+    svg = charts.stacked(
+        "mismatch",
+        f"Relative error of {len(report.stages)} stages, split into {', '.join(PARTS)}",
+        "share of ‖x − rate‖² / ‖x‖²",
+        data.column("stage"),
+        {part: data.column(part) for part in PARTS},
+    )
+    texts = [
+        f"The error of the finished SNN on {report.images} images. Clipping: more than a spike at every step "
+        "could tell. Quantisation: whole numbers of spikes. Input: what earlier stages deliver. Unevenness: "
+        "spikes that come too early or too late. Shares add up to the total; a negative one makes up for "
+        "others."
+    ]
+    return Section("mismatch", title, texts, [Chart("mismatch", "Shares of the error.", svg, data)])
+
+
+def firing(contents: Contents) -> Section:
+    """Show the firing rates of the sites."""
+    title, report = "Firing rates", contents.firing
+    if report is None:
+        return Section("firing", title, [NO_IMAGES])
+    columns: dict[str, Any] = {"site": str, "least": number, "rate": number, "most": number}
+    data = Table(
+        {**columns, "channels": whole, "silent": whole, "saturated": whole},
+        [
+            (s.name, min(s.channels), s.rate, max(s.channels), len(s.channels), s.silent, s.saturated)
+            for s in report.sites
+        ],
+    )
+    svg = charts.ranges(
+        "firing",
+        f"Firing rates of {len(report.sites)} sites: mean, and the channels that fire least and most",
+        "spikes a neuron and time step",
+        data.column("site"),
+        [(least, rate, most) for _, least, rate, most, *_ in data.rows],
+    )
+    texts = [
+        f"On {report.images} images. The dot is the mean; the line reaches from the channel that fires least "
+        "to the one that fires most."
+    ]
+    return Section(
+        "firing", title, texts, [Chart("firing_rates", "Spikes a neuron and time step.", svg, data)]
+    )
+
+
+def energy(contents: Contents) -> Section:
+    """Show the energy of the stages, the SNN's and the ANN's."""
+    title, report = "Energy by stage", contents.energy
+    if report is None:
+        return Section("energy", title, [NO_IMAGES])
+    unit, scale = ("µJ", 1e-6) if max(s.ann_energy for s in report.stages) >= 1e5 else ("nJ", 1e-3)
+    data = Table(
+        {
+            "stage": str,
+            f"SNN, {unit}": number,
+            f"ANN, {unit}": number,
+            "spikes": si,
+            "additions": si,
+            "multiply-adds": si,
+        },
+        [
+            (s.name, scale * s.energy, scale * s.ann_energy, s.spikes, s.accumulates, s.multiplications)
+            for s in report.stages
+        ],
+    )
+    svg = charts.bars(
+        "energy",
+        f"Estimated energy of {len(report.stages)} stages of the SNN beside the ANN's",
+        f"energy of one image, {unit}",
+        data.column("stage"),
+        {"SNN": data.column(f"SNN, {unit}"), "ANN": data.column(f"ANN, {unit}")},
+    )
+    texts = [
+        f"One image takes {number(scale * report.energy)} {unit} in the SNN, {percent(report.ratio)} of the "
+        f"ANN's {number(scale * report.ann_energy)} {unit}: {AC} pJ an addition, {MAC} pJ a multiply-add; a "
+        f"mean over {report.images} images. Neurons and memory are not counted."
+    ]
+    return Section("energy", title, texts, [Chart("energy", "Energy of one image.", svg, data)])

@@ -1,0 +1,125 @@
+"""`report.html`: one page about one spiking network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from torch import Tensor, nn
+
+from snn_lightning.analysis.activity import Activity
+from snn_lightning.files import write_atomically
+from snn_lightning.report.collect import Contents, collect
+from snn_lightning.report.findings import findings
+from snn_lightning.report.parts import Section
+from snn_lightning.report.sections import sections, stats
+from snn_lightning.spiking.model import SpikingModel
+
+PAGE = "report.html"
+
+
+def write_report(
+    snn: SpikingModel,
+    folder: str | Path,
+    *,
+    ann: nn.Module | None = None,
+    images: Tensor | None = None,
+    results: Mapping[str, Any] | None = None,
+    activity: Activity | None = None,
+) -> Path:
+    """Write `report.html`, a page about a spiking network, and the numbers of its charts, `report/*.csv`.
+
+    The page is one file that opens offline. What can't be known from the arguments is left out of it, and a
+    sentence there says why.
+
+    Args:
+        snn: the spiking network, in eval mode; the part that spikes where it is one of a model.
+        folder: where to write.
+        ann: the network that it was made from, for where the error comes from.
+        images: a few tens of inputs `[N, ...]` of the spiking network, for firing rates and energy.
+        results: of a run, as in `results.json`: accuracies, seconds, settings, command.
+        activity: firing rates and energy, where they have been measured already.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        SettingsError: `snn` is no SpikingModel, `images` no images, or `ann` not the one it was made from.
+        CheckpointError: the folder can't be written.
+
+    Example:
+        >>> import torch
+        >>> from snn_lightning import LCP, calibrate
+        >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> images = torch.rand(128, 2)
+        >>> snn = calibrate(ann, [images], LCP(timesteps=4), progress=False)
+        >>> write_report(snn, "run", ann=ann, images=images[:32]).name
+        'report.html'
+        >>> len(list(Path("run/report").glob("*.csv")))
+        6
+    """
+    contents, folder = collect(snn, ann, images, results, activity), Path(folder)
+    warnings = findings(contents)
+    parts = sections(contents, warnings)
+    return write_page(folder / PAGE, parts, warnings, stats=stats(contents), **_head(contents))
+
+
+def write_page(
+    path: Path,
+    sections: Sequence[Section],
+    warnings: Sequence[str],
+    *,
+    title: str,
+    heading: str,
+    line: str,
+    stats: Sequence[tuple[str, str]] = (),
+) -> Path:
+    """Write a page, and the numbers of its charts to the folder of the same name.
+
+    Args:
+        path: of the page.
+        sections: what it shows, among them "warnings".
+        warnings: sentences; the head of the page says how many there are.
+        title: of the browser's window.
+        heading: of the page.
+        line: below the heading.
+        stats: the numbers of the head, each with what it is.
+
+    Returns:
+        The path.
+
+    Raises:
+        CheckpointError: the folder can't be written.
+    """
+    folder = path.with_suffix("")
+    for section in sections:
+        for chart in section.charts:
+            write_atomically(folder / f"{chart.name}.csv", chart.data.csv.encode())
+    head = {"title": title, "heading": heading, "line": line, "stats": stats, "warnings": warnings}
+    page = _environment().get_template("page.html.j2")
+    write_atomically(path, page.render(**head, sections=sections, folder=folder.name).encode())
+    return path
+
+
+def _head(contents: Contents) -> dict[str, str]:
+    results, report = contents.results, contents.report
+    data = f" on {results['data']}" if results.get("data") else ""
+    pipeline = f"pipeline {results['pipeline']}, " if results.get("pipeline") else ""
+    return {
+        "title": f"{contents.model}{data}, T={report.timesteps}",
+        "heading": f"{contents.model}{data}",
+        "line": f"{pipeline}T={report.timesteps}, {report.sites} sites are {report.neuron} neurons, "
+        f"{report.status}",
+    }
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("snn_lightning.report", "template"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,92 @@
+"""The page from top to bottom: the numbers of its head, and its sections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from snn_lightning.analysis.results import percent
+from snn_lightning.report import charts
+from snn_lightning.report.collect import Contents
+from snn_lightning.report.measured import energy, errors, firing, mismatch
+from snn_lightning.report.parts import Chart, Section, Table, number, whole
+from snn_lightning.report.run import losses, over_time, repeat, seconds
+
+
+def sections(contents: Contents, warnings: list[str]) -> list[Section]:
+    """Return the sections of the page."""
+    return [
+        over_time(contents),
+        network(contents),
+        errors(contents),
+        mismatch(contents),
+        firing(contents),
+        energy(contents),
+        losses(contents),
+        seconds(contents),
+        Section("warnings", "Warnings", [] if warnings else ["None."], items=warnings),
+        repeat(contents),
+    ]
+
+
+def stats(contents: Contents) -> list[tuple[str, str]]:
+    """Return the numbers of the head line, each with what it is."""
+    found: list[tuple[str, str]] = []
+    calibrated = "calibrated SNN" if contents.report.status == "calibrated" else "SNN"
+    for score in contents.scores:
+        values = (("ANN", score.ann), ("uncalibrated SNN", score.uncalibrated), (calibrated, score.snn))
+        found += [(f"{score.title}, {of}", percent(value)) for of, value in values if value is not None]
+    ratio = contents.energy.ratio if contents.energy else contents.results.get("energy_ratio")
+    if ratio is not None:
+        found.append(("energy, of the ANN's", percent(ratio)))
+    return found
+
+
+def network(contents: Contents) -> Section:
+    """Show the stages and their thresholds."""
+    report = contents.report
+    shapes = report.shapes
+    caps = {"cap": number} if report.caps else {}
+    table = Table(
+        {
+            "stage": str,
+            "what": str,
+            "module": str,
+            "neurons": whole,
+            "shape": str,
+            **caps,
+            "operators": str,
+        },
+        [
+            (
+                name,
+                "spikes" if kind == "neuron" else kind,
+                path or None,
+                report.neurons.get(name),
+                " × ".join(map(str, shapes[name])) if name in shapes else None,
+                *(report.caps.get(name) for _ in caps),
+                ", ".join(operators) or None,
+            )
+            for name, kind, path, operators in report.stages
+        ],
+    )
+    texts = [f"{report.summary}.", *(f"{line}." for line in report.footer())]
+    if contents.energy is not None and contents.energy.analog:
+        texts.append(f"{100 * contents.energy.analog:.3g} % of the ANN's multiply-accumulates stay analog.")
+    drawn = [_thresholds(report.thresholds)] if report.thresholds else []
+    return Section("network", "The network as it was converted", texts, drawn, {"Stages": table})
+
+
+def _thresholds(thresholds: Mapping[str, tuple[float, float, float]]) -> Chart:
+    data = Table(
+        {"site": str, "smallest": number, "median": number, "largest": number},
+        [(name, *spread) for name, spread in thresholds.items()],
+    )
+    svg = charts.ranges(
+        "thresholds",
+        f"Firing thresholds of {len(thresholds)} sites: smallest, median and largest channel",
+        "threshold, activation units",
+        list(thresholds),
+        list(thresholds.values()),
+        log=True,
+    )
+    return Chart("thresholds", "Firing thresholds: smallest, median and largest channel.", svg, data)

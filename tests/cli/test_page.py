@@ -1,0 +1,69 @@
+"""calibrate.py leaves a page about the SNN beside its results, and never loses them over it."""
+
+from pathlib import Path
+
+import pytest
+
+from snn_lightning.cli import jobs
+from tests.commands import ACP, BASELINE, STAGES, Finished, run
+from tests.report.support import column, rows, words
+
+
+def test_the_page_of_a_calibration(calibrated: Finished) -> None:
+    folder, results = calibrated.folder, calibrated.results
+    assert f"Report: {folder / 'report.html'}" in calibrated.output
+    page = words(folder / "report.html")
+    assert page.startswith(
+        f"vgg16_bn on digits pipeline acp, T=2, {STAGES - 1} sites are IF() neurons, calibrated"
+    )
+    for key in ("ann_accuracy", "uncalibrated_accuracy", "snn_accuracy", "energy_ratio"):
+        assert f"{100 * results[key]:.2f} %" in page
+    assert f"python calibrate.py {' '.join(ACP)} cache_dir=" in page
+    assert results["command"] in page
+    assert "The calibration set is small: 32 images." in page
+    assert column(folder, "accuracy_over_time", "SNN") == results["accuracy_over_time"]
+    assert column(folder, "errors", "after") == [stage["error"] for stage in results["stages"]]
+    assert sum(float(row["spikes"]) for row in rows(folder, "energy")) == pytest.approx(
+        results["spikes_per_image"], abs=0.01
+    )
+    assert column(folder, "seconds_by_phase", "seconds") == list(results["seconds"].values())
+    assert len(rows(folder, "mismatch")) == STAGES
+
+
+def test_the_page_of_a_checkpoint(calibrated: Finished, cache: Path, tmp_path: Path) -> None:
+    ckpt = calibrated.folder / "snn.ckpt"
+    done = run(tmp_path, "trainer=cpu", "data.test_images=120", f"ckpt={ckpt}", cache=cache)
+    assert done.code == 0, done.output
+    page = words(tmp_path / "report.html")
+    assert page.startswith(
+        f"vgg16_bn on digits T=2, {STAGES - 1} sites are IF() neurons, calibrated accuracy"
+    )
+    assert "checkpoints don't keep it" in page
+    assert "Not measured: it takes the ANN and images" in page
+    for name in ("firing_rates", "energy"):
+        assert rows(tmp_path, name) == rows(calibrated.folder, name)
+
+
+def test_without_the_page(calibrated: Finished, cache: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, *BASELINE, "report=false", cache=cache)
+    assert done.code == 0, done.output
+    assert "Report:" not in done.output
+    assert not list(tmp_path.glob("report*"))
+    assert (tmp_path / "results.json").exists()
+
+
+def test_a_page_that_fails_costs_no_results(
+    calibrated: Finished, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(jobs, "write_report", fail)
+    done = run(tmp_path, *BASELINE, cache=cache)
+    assert done.code == 0, done.output
+    assert done.results["snn_accuracy"] == done.results["accuracy_over_time"][-1]
+    assert (tmp_path / "snn.ckpt").exists()
+    log = (tmp_path / "calibrate.log").read_text()
+    assert "There is no report.html (RuntimeError: no ink). Results and checkpoint are complete" in log
+    assert "report=false leaves the page out" in log
+    assert "WARNING" in log

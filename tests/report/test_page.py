@@ -1,0 +1,349 @@
+"""The page says what the measuring functions say, and what it can't say it leaves out with a reason."""
+
+import copy
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+import snn_lightning
+from snn_lightning import ACP, SpikingModel, Weights, calibrate, convert, load_converted, save_converted
+from snn_lightning.analysis.activity import measure_activity
+from snn_lightning.analysis.energy import measure_energy
+from snn_lightning.analysis.firing import measure_firing
+from snn_lightning.analysis.mismatch import PARTS, measure_mismatch
+from snn_lightning.errors import CheckpointError, SettingsError
+from snn_lightning.report import write_report
+
+from .support import RESULTS, calibrated, column, distilled, rows, words
+
+SECTIONS = [
+    "Accuracy against time",
+    "The network as it was converted",
+    "Error of every site before and after calibration",
+    "Where the error comes from",
+    "Firing rates",
+    "Energy by stage",
+    "Loss curves",
+    "Seconds",
+    "Warnings",
+    "Settings, versions and how to repeat it",
+]
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    ann, snn, x = calibrated()
+    folder = tmp_path_factory.mktemp("run")
+    assert write_report(snn, folder, ann=ann, images=x[:20], results=RESULTS) == folder / "report.html"
+    return folder
+
+
+def test_the_sections_in_their_order(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    assert re.findall(r"<h2[^>]*>([^<]*)</h2>", text) == SECTIONS
+    assert text.startswith('<!DOCTYPE html>\n<html lang="en">')
+
+
+def test_the_head(folder: Path) -> None:
+    snn, x = calibrated()[1:]
+    ratio = measure_energy(snn, x[:20]).ratio
+    assert words(folder / "report.html").startswith(
+        "resnet20 on digits pipeline acp, T=2, 5 sites are IF() neurons, calibrated accuracy, ANN 99.72 % "
+        "accuracy, uncalibrated SNN 41.00 % accuracy, calibrated SNN 98.89 % "
+        f"energy, of the ANN's {100 * ratio:.2f} %"
+    )
+
+
+def test_nothing_comes_from_elsewhere(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    assert "<script" not in text
+    links = re.findall(r"(?:src|href)=\"([^\"]*)\"", text)
+    assert {link for link in links if not link.startswith("#")} == {
+        f"report/{path.name}" for path in (folder / "report").iterdir()
+    }
+    assert "url(http" not in text
+    assert "@import" not in text
+
+
+def test_ids_are_there_once(folder: Path) -> None:
+    ids = re.findall(r" id=\"([^\"]*)\"", (folder / "report.html").read_text())
+    assert len(ids) == len(set(ids))
+
+
+def test_every_chart_says_what_it_shows(folder: Path) -> None:
+    charts = re.findall(r"<svg .*?</svg>", (folder / "report.html").read_text(), re.DOTALL)
+    assert len(charts) == len(list((folder / "report").iterdir())) == 9
+    for chart in charts:
+        root = ElementTree.fromstring(chart)
+        assert root.get("role") == "img"
+        title = root[0]
+        assert title.tag == f"{SVG}title"
+        assert title.get("id") == root.get("aria-labelledby")
+        assert len(title.text or "") > 10
+        assert root.find(f".//{SVG}path") is not None
+
+
+def test_scores_over_time(folder: Path) -> None:
+    assert rows(folder, "accuracy_over_time") == [
+        {"t": "1", "SNN": "0.5", "ANN": "0.9972", "uncalibrated SNN": ""},
+        {"t": "2", "SNN": "0.9889", "ANN": "0.9972", "uncalibrated SNN": "0.41"},
+    ]
+    assert "From t=2 on the SNN's accuracy is within a point of the ANN's." in words(folder / "report.html")
+
+
+def test_the_network(folder: Path) -> None:
+    snn, page = calibrated()[1], words(folder / "report.html")
+    assert snn.report.summary in page
+    assert all(line in page for line in snn.report.footer())
+    for row, (name, spread) in zip(rows(folder, "thresholds"), snn.report.thresholds.items(), strict=True):
+        assert row["site"] == name
+        assert [float(row[key]) for key in ("smallest", "median", "largest")] == list(spread)
+    assert "relu spikes relu 512 8 × 8 × 8 Conv2d relu_1 spikes relu 512 8 × 8 × 8 Conv2d" in page
+    assert "readout_head readout – – – " in page
+
+
+def test_errors_before_and_after(folder: Path) -> None:
+    records = calibrated()[1].records
+    assert [row["stage"] for row in rows(folder, "errors")] == [record["name"] for record in records]
+    assert column(folder, "errors", "after") == [record["error"] for record in records]
+    assert column(folder, "errors", "before") == [record["steps"]["weights"]["before"] for record in records]
+
+
+def test_where_the_error_comes_from(folder: Path) -> None:
+    ann, snn, x = calibrated()
+    report = measure_mismatch(ann, snn, x[:20])
+    assert column(folder, "mismatch", "total") == [stage.total for stage in report.stages]
+    for part in PARTS:
+        assert column(folder, "mismatch", part) == [getattr(stage.shares, part) for stage in report.stages]
+
+
+def test_firing_rates(folder: Path) -> None:
+    snn, x = calibrated()[1:]
+    sites = measure_firing(snn, x[:20]).sites
+    assert column(folder, "firing_rates", "rate") == [site.rate for site in sites]
+    assert column(folder, "firing_rates", "least") == [min(site.channels) for site in sites]
+    assert column(folder, "firing_rates", "most") == [max(site.channels) for site in sites]
+    assert column(folder, "firing_rates", "silent") == [site.silent for site in sites]
+
+
+def test_energy(folder: Path) -> None:
+    snn, x = calibrated()[1:]
+    report = measure_energy(snn, x[:20])
+    assert column(folder, "energy", "SNN, µJ") == [1e-6 * stage.energy for stage in report.stages]
+    assert column(folder, "energy", "ANN, µJ") == [1e-6 * stage.ann_energy for stage in report.stages]
+    assert column(folder, "energy", "additions") == [stage.accumulates for stage in report.stages]
+
+
+def test_losses(folder: Path) -> None:
+    records = calibrated()[1].records
+    expected = [record["steps"]["weights"][f"loss_{i}"] for record in records for i in range(4)]
+    assert column(folder, "weight_losses", "loss") == expected
+    assert column(folder, "weight_losses", "iteration") == [0, 1, 2, 3] * 6
+
+
+def test_seconds(folder: Path) -> None:
+    assert rows(folder, "seconds_by_phase") == [
+        {"phase": "pretrain", "seconds": "12.5"},
+        {"phase": "SNN test", "seconds": "1.25"},
+    ]
+    seconds = [record["seconds"] for record in calibrated()[1].records]
+    assert column(folder, "seconds_by_stage", "seconds") == seconds
+
+
+def test_how_to_repeat_it(folder: Path) -> None:
+    page = words(folder / "report.html")
+    assert "Seed 3. This command does it again: python calibrate.py pipeline=acp T=2 'data.root=my " in page
+    assert f"snn_lightning {snn_lightning.__version__} python" in page
+    assert f"torch {torch.__version__.split('+')[0]}" in page
+    assert "conversion.timesteps 2" in page
+    assert "model.name resnet20 model.width 64" in page
+
+
+def test_the_same_numbers_give_the_same_files(folder: Path, tmp_path: Path) -> None:
+    ann, snn, x = calibrated()
+    before = copy.deepcopy(snn.records)
+    write_report(snn, tmp_path, ann=ann, images=x[:20], results=RESULTS)
+    for path in [tmp_path / "report.html", *(tmp_path / "report").iterdir()]:
+        assert path.read_bytes() == (folder / path.relative_to(tmp_path)).read_bytes()
+    assert snn.records == before
+
+
+def test_a_step_on_the_whole_network(tmp_path: Path) -> None:
+    ann, snn, x = distilled()
+    page = words(write_report(snn, tmp_path, ann=ann, images=x))
+    numbers = snn.records[-1]["steps"]["distillation"]
+    assert "Then distillation on the whole network: the error of its outputs went from" in page
+    assert len(rows(tmp_path, "errors")) == 2
+    assert column(tmp_path, "distillation_loss", "loss") == [numbers[f"loss_{i}"] for i in range(6)]
+    assert not (tmp_path / "report" / "weight_losses.csv").exists()
+    assert rows(tmp_path, "seconds_by_stage")[-1]["stage"] == "distillation"
+
+
+def test_of_a_loaded_network_it_leaves_out_what_is_not_known(tmp_path: Path) -> None:
+    snn = calibrated()[1]
+    save_converted(snn, tmp_path / "snn.ckpt")
+    page = write_report(load_converted(tmp_path / "snn.ckpt"), tmp_path)
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["thresholds.csv"]
+    text = words(page)
+    assert text.startswith("Spiking network T=2, 5 sites are IF() neurons, calibrated Accuracy")
+    assert (
+        text.count("the program that calibrates an SNN knows what each step did, and checkpoints don't") == 2
+    )
+    assert text.count("Not measured: it takes images") == 2
+    assert text.count("Not measured: it takes the ANN and images") == 1
+    assert text.count("Not known here: pass the results of a run") == 2
+    assert "Warnings None." in text
+    assert "No command is known" in text
+
+
+def test_records_of_results_stand_in(tmp_path: Path) -> None:
+    snn = calibrated()[1]
+    save_converted(snn, tmp_path / "snn.ckpt")
+    loaded = load_converted(tmp_path / "snn.ckpt")
+    write_report(loaded, tmp_path, results={"stages": snn.records})
+    assert column(tmp_path, "errors", "after") == [record["error"] for record in snn.records]
+
+
+def test_an_uncalibrated_network(tmp_path: Path) -> None:
+    ann, _, x = calibrated()
+    page = words(write_report(convert(ann, x, 2), tmp_path, ann=ann, images=x[:4]))
+    assert page.startswith("Residual T=2, 5 sites are IF() neurons, uncalibrated energy")
+    assert len(rows(tmp_path, "mismatch")) == 6
+
+
+def test_other_scores_at_some_times(tmp_path: Path) -> None:
+    results = {
+        "scores": ["map50", "recall"],
+        "times": [1, 4, 16],
+        "ann_map50": 0.5,
+        "snn_map50": 0.46,
+        "map50_over_time": [0.1, 0.3, 0.46],
+        "snn_recall": 0.7,
+        "recall_over_time": [0.2, 0.6, 0.7],
+    }
+    page = words(write_report(calibrated()[1], tmp_path, results=results))
+    assert "mAP50, ANN 50.00 % mAP50, calibrated SNN 46.00 % recall, calibrated SNN 70.00 %" in page
+    assert "Scores against time After t=16 the SNN's mAP50 is 4.00 points below the ANN's." in page
+    assert column(tmp_path, "map50_over_time", "t") == [1, 4, 16]
+    assert column(tmp_path, "recall_over_time", "SNN") == [0.2, 0.6, 0.7]
+
+
+def test_a_part_of_a_model_with_an_analog_operator(tmp_path: Path) -> None:
+    layers = [
+        nn.Linear(4, 5),
+        nn.ReLU(),
+        nn.Linear(5, 5),
+        nn.Sigmoid(),
+        nn.Linear(5, 4),
+        nn.ReLU(),
+        nn.Linear(4, 2),
+    ]
+    ann, x = nn.Sequential(*layers), torch.rand(8, 4)
+    snn = convert(ann, x, 2, analog=("3",))
+    page = words(write_report(snn, tmp_path, ann=ann, images=x))
+    assert "1 operator left analog, 2 windows of T time steps" in page
+    assert "Linear, analog" in page
+
+
+HOSTILE = "<script>alert(1)</script>\"'&$x$\x00"
+
+
+def test_hostile_names_are_text(tmp_path: Path) -> None:
+    _, snn, _ = distilled()
+    results = {"model": HOSTILE, "data": HOSTILE, "command": HOSTILE, "config": {HOSTILE: HOSTILE}}
+    results |= {"seconds": {HOSTILE: 1.0}, "scores": ["../s"], "../s_over_time": [0.5, 0.5]}
+    page = write_report(snn, tmp_path, results=results)
+    text = page.read_text()
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert all("\x00" not in svg for svg in re.findall(r"<svg .*?</svg>", text, re.DOTALL))
+    assert rows(tmp_path, "seconds_by_phase")[0]["phase"] == HOSTILE
+    assert column(tmp_path, "___s_over_time", "SNN") == [0.5, 0.5]
+
+
+def test_activity_that_has_been_measured_is_not_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, snn, x = calibrated()
+    activity = measure_activity(snn, x[:3])
+    monkeypatch.setattr(SpikingModel, "forward", lambda *_: pytest.fail("simulated again"))
+    write_report(snn, tmp_path, activity=activity)
+    assert column(tmp_path, "firing_rates", "rate") == [site.rate for site in activity.firing.sites]
+
+
+def test_a_network_without_synapses_takes_no_energy(tmp_path: Path) -> None:
+    snn = convert(nn.ReLU(), torch.ones(1, 2), 2)
+    write_report(snn, tmp_path, ann=nn.ReLU(), images=torch.ones(1, 2))
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
+        "firing_rates.csv",
+        "mismatch.csv",
+        "thresholds.csv",
+    ]
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    ann, snn, x = calibrated()
+    with pytest.raises(
+        SettingsError, match="about one SpikingModel, got Residual: pass the part that spikes"
+    ):
+        write_report(ann, tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="images must be a tensor"):
+        write_report(snn, tmp_path, images=x[:0])
+    with pytest.raises(SettingsError, match="The SNN is not of this ANN"):
+        write_report(snn, tmp_path, ann=nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()), images=x[:2])
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match=r"Could not write '.*thresholds.csv'"):
+        write_report(snn, tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_it_is_a_public_name() -> None:
+    assert snn_lightning.write_report is write_report
+
+
+LARGEST = 2_000_000
+"""Bytes."""
+
+
+class Deep(nn.Module):
+    """As many sites as ResNet-34, and their names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for layer, blocks in enumerate((3, 4, 6, 3), 1):
+            for block in range(blocks):
+                relus = nn.ModuleDict({f"relu{i}": nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for i in (1, 2)})
+                self.add_module(f"layer{layer}_{block}", relus)
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for name, block in self.named_children():
+            if name != "fc":
+                x = x + block["relu2"](block["relu1"](x))  # type: ignore[index, operator]
+        return self.fc(x)
+
+
+def check_size(ann: nn.Module, x: torch.Tensor, folder: Path, sites: int) -> None:
+    weights = Weights(iterations=21, batch_size=len(x))
+    snn = calibrate(ann.eval(), [x], ACP(timesteps=2, weights=weights), progress=False)
+    page = write_report(snn, folder, ann=ann, images=x, results=RESULTS)
+    assert len(rows(folder, "firing_rates")) == sites
+    assert len(rows(folder, "weight_losses")) == 21 * (sites + 1)
+    assert 100_000 < page.stat().st_size < LARGEST
+
+
+def test_the_size_for_as_many_sites_as_in_resnet34(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    check_size(Deep(), torch.rand(8, 4), tmp_path, 32)
+
+
+@pytest.mark.slow
+def test_the_size_for_resnet34(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    check_size(torchvision.models.resnet34(num_classes=10), torch.rand(8, 3, 32, 32), tmp_path, 33)

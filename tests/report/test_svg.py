@@ -1,0 +1,101 @@
+"""Drawings are text that takes the page's fonts and colours, and is the same each time."""
+
+import re
+from xml.etree import ElementTree
+
+import matplotlib
+import pytest
+from matplotlib.figure import Figure
+
+from snn_lightning.report import charts
+from snn_lightning.report.charts import LONGEST, label
+from snn_lightning.report.svg import DATA, INK, drawn, printable
+
+SVG = "{http://www.w3.org/2000/svg}"
+NAMES = ["one", "a_long.name.of_a.module.in_it", "<b>&\"'", "$x^2$", "名前"]
+
+
+def draw(figure: Figure) -> None:
+    axes = figure.add_axes((0.2, 0.2, 0.7, 0.7))
+    axes.plot([0, 1], [0, 1], color=DATA[1], label="$a$")
+    axes.text(0, 0, "<i>", color=INK)
+
+
+def texts(svg: str) -> list[str]:
+    return [element.text or "" for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+
+
+def test_a_drawing() -> None:
+    before = dict(matplotlib.rcParams)
+    svg = drawn(draw, (300, 200), "name", "What <it> shows")
+    assert dict(matplotlib.rcParams) == before
+    root = ElementTree.fromstring(svg)
+    assert root.get("viewBox") == "0 0 300 200"
+    assert {"width", "height"}.isdisjoint(root.attrib)
+    assert root[0].text == "What <it> shows"
+    assert "<i>" in texts(svg)
+    assert "var(--data-2)" in svg
+    assert "var(--ink)" in svg
+    # No colour but the page's, no font but the page's.
+    assert not re.search(r"#[0-9a-f]{6}[;\"]", svg)
+    assert "DejaVu" not in svg
+    assert svg == drawn(draw, (300, 200), "name", "What <it> shows")
+
+
+def test_settings_of_the_user_don_t_matter_and_stay() -> None:
+    expected = drawn(draw, (300, 200), "name", "title")
+    with matplotlib.rc_context({"svg.fonttype": "path", "font.size": 30, "axes.facecolor": "red"}):
+        assert drawn(draw, (300, 200), "name", "title") == expected
+        assert matplotlib.rcParams["font.size"] == 30
+
+
+@pytest.mark.parametrize(
+    "svg",
+    [
+        charts.bars("a", "t", "x", NAMES, {"SNN": [1, 2, None, 4, 0], "ANN": [1, 2, 3, 4, 5]}),
+        charts.dumbbells(
+            "b", "t", "x", NAMES, {"before": [1, None, 0.1, 0, 2], "after": [0.5, 1, 0.1, 0, 1]}
+        ),
+        charts.dumbbells("g", "t", "x", NAMES, {"before": [None] * 5, "after": [0.0] * 5}),
+        charts.stacked("c", "t", "x", NAMES, {"p": [1, 2, 3, 4, 5], "q": [-1, 1, -1, 1, 0]}),
+        charts.ranges("d", "t", "x", NAMES, [(0.1, 1, 10)] * 5, log=True),
+        charts.ranges("e", "t", "x", NAMES, [(0, 0.5, 1)] * 5),
+        charts.sparklines(
+            "f", "t", "x", NAMES, [[(0, 1.0), (9, 0.5)], [(0, 0.0)], *[[(0, 1.0), (9, 2.0)]] * 3]
+        ),
+    ],
+    ids=["bars", "dumbbells", "no dumbbells", "stacked", "ranges", "zero", "sparklines"],
+)
+def test_rows_have_their_names(svg: str) -> None:
+    assert [text for text in texts(svg) if text in map(label, NAMES)] == list(map(label, NAMES))
+
+
+def test_changes_of_losses() -> None:
+    curves = [[(0, 2.0), (10, 1.0)], [(0, 1.0), (10, 1.004)], [(0, 1.0), (10, 1.5)]]
+    svg = charts.sparklines("f", "t", "iteration", ["a", "b", "c"], curves)
+    assert [text for text in texts(svg) if text.endswith("%")] == ["−50 %", "0 %", "+50 %"]
+
+
+def test_with_few_powers_of_ten_numbers_between_them_are_named() -> None:
+    few = charts.ranges("d", "t", "x", ["a"], [(0.1, 0.2, 0.9)], log=True)
+    many = charts.ranges("d", "t", "x", ["a"], [(1e-5, 0.2, 0.9)], log=True)
+    assert {"0.1", "0.2", "0.5"} <= set(texts(few))
+    assert "0.2" not in texts(many)
+    assert "1e−5" in texts(many)
+
+
+@pytest.mark.parametrize(("rows", "times"), [(20, 1), (21, 2)])
+def test_many_rows_have_the_axis_above_too(rows: int, times: int) -> None:
+    svg = charts.bars("a", "t", "x", ["name"] * rows, {"s": [4.0] * rows})
+    assert texts(svg).count("2") + texts(svg).count("2.0") == times
+
+
+@pytest.mark.parametrize("text", ["x" * 50, "a.b" * 20, "backbone.body.layer1.0.conv1", "x" * LONGEST])
+def test_labels_are_the_end_of_a_name(text: str) -> None:
+    assert len(label(text)) <= LONGEST
+    assert text.endswith(label(text).lstrip("…"))
+    assert (label(text) == text) == (len(text) <= LONGEST)
+
+
+def test_printable() -> None:
+    assert printable("a\x00\x1b\ud800b") == "a���b"
