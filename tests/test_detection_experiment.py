@@ -20,6 +20,7 @@ TRAINER = [
 TINY = [*DATA, *MODEL, *TRAINER, "data.val_fraction=0.25", "model.score_thresh=0.0"]
 FEW = ["data.calibration_images=4", "T=4", "pipeline.weights.iterations=2", "pipeline.weights.batch_size=2"]
 ONE = "trainer.accumulate_grad_batches=1"
+TABLE = ["experiment=pc_table4", "hydra.mode=RUN"]
 SITES = 17
 
 
@@ -42,7 +43,7 @@ def fitted(tiny: list[str], folder: Path) -> Finished:
 def spiking(tiny: list[str], fitted: Finished, folder: Path) -> Finished:
     assert fitted.code == 0, fitted.output
     few = [*FEW, "pipeline.potential.images=4"]
-    return run(folder / "snn", "experiment=pc_table4", *tiny, ONE, *few, cache=folder)
+    return run(folder / "snn", *TABLE, *tiny, ONE, *few, cache=folder)
 
 
 def test_train_leaves_a_detector(fitted: Finished) -> None:
@@ -74,7 +75,7 @@ def test_results_of_a_calibration(spiking: Finished, fitted: Finished) -> None:
 def test_the_checkpoint_of_the_snn_is_tested_again(spiking: Finished, tiny: list[str], folder: Path) -> None:
     again = run(
         folder / "again",
-        "experiment=pc_table4",
+        *TABLE,
         *tiny,
         ONE,
         f"ckpt={spiking.folder / 'snn.ckpt'}",
@@ -97,7 +98,7 @@ def test_the_checkpoint_of_the_snn_detects_in_a_program(spiking: Finished, folde
 def test_a_dry_run_says_what_converts(tiny: list[str], folder: Path) -> None:
     done = run(
         folder / "dry",
-        "experiment=pc_table4",
+        *TABLE,
         *tiny,
         "data.calibration_images=4",
         "dry_run=true",
