@@ -6,9 +6,11 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
+BOXES = ["module=detection", "data=shapes"]
 MASKS = ["module=segmentation", "data=shapes", "data.target=masks"]
 OWN = {
     "model=import": ["model.target=tests.own_nets.MyNet"],
+    **{f"model={name}": BOXES for name in ("faster_rcnn", "fcos", "retinanet")},
     **{f"model={name}": MASKS for name in ("deeplabv3", "fcn", "lraspp")},
 }
 """What a choice needs besides, where nothing goes without it."""

@@ -245,6 +245,32 @@ def test_experiments_go_with_calibrate(hydra: Path, name: str) -> None:
     assert instantiate(settings.pipeline) == LCP(8)
 
 
+@pytest.mark.parametrize("model", ["retinanet", "faster_rcnn"])
+@pytest.mark.parametrize("pipeline", ["baseline_paper", "lcp_paper", "acp_paper"])
+def test_table_4_is_on_128_images_and_has_potentials_of_channels(
+    hydra: Path, pipeline: str, model: str
+) -> None:
+    settings = config(hydra, "experiment=pc_table4", f"pipeline={pipeline}", f"model={model}", "T=64")
+    assert (settings.network, settings.data.calibration_images) == ("backbone.body", 128)
+    assert (settings.model.name, settings.model.backbone, settings.T) == (model, "resnet50", 64)
+    found = instantiate(settings.pipeline)
+    assert (found.timesteps, found.rounding, found.calibrate_readout) == (64, "bias", False)
+    found.check_images(128)
+    if pipeline == "acp_paper":
+        assert found.potential == Potential(images=128, granularity="channel")
+        assert found.weights.images == 128
+
+
+def test_an_experiment_says_which_part_spikes_and_the_command_line_more(hydra: Path) -> None:
+    assert config(hydra, "experiment=shapes_detection").network == "backbone.body"
+    settings = config(
+        hydra, "experiment=shapes_detection", "network=backbone", "pipeline=least_squares", "T=3"
+    )
+    assert (settings.network, settings.T) == ("backbone", 3)
+    assert instantiate(settings.pipeline).potential == Potential(granularity="channel")
+    assert config(hydra, "potential=channel").pipeline.potential.granularity == "channel"
+
+
 @pytest.mark.parametrize(
     "overrides",
     [

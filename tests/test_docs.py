@@ -135,6 +135,15 @@ def test_the_data_of_the_page_on_detection(tmp_path: Path, monkeypatch: pytest.M
     assert names["data"].root == names["masks"].root
 
 
+def test_the_detector_of_the_page_on_detection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(blocks(ROOT / "docs" / "detection.md", "python")[1], names)
+    assert [axes.get_title() for axes in names["figure"].axes[:3]] == ["target", "ANN", "SNN"]
+    assert len(names["figure"].axes) == 3 * len(names["images"])
+    assert (tmp_path / "detections.png").exists()
+
+
 class Detector(nn.Module):
     """Has a part that `docs/lightning.md` converts."""
 

@@ -25,7 +25,8 @@ def inputs_of(batch: Any) -> Tensor:
         raise CalibrationError(
             "A calibration batch must be a tensor or a tuple that starts with one, got "
             f"{type(batch).__name__} with {type(inputs).__name__}. Wrap the loader so that it yields input "
-            "tensors."
+            "tensors; of a model that takes something else, as detectors do, name the part that becomes "
+            "spiking: network='backbone.body'."
         )
     return inputs
 

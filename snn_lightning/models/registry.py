@@ -8,6 +8,7 @@ from torch import nn
 
 from snn_lightning.errors import SettingsError, unknown
 from snn_lightning.models.activations import replace_activations
+from snn_lightning.models.detection import create_detector, list_detectors
 from snn_lightning.models.imported import create_imported_model
 from snn_lightning.models.segmentation import create_segmentation_model, list_segmentation_models
 from snn_lightning.models.timm_models import create_timm_model, list_timm_models
@@ -52,7 +53,7 @@ def list_models(source: str = "snn_lightning") -> list[str]:
     """The names `create_model` knows in a source, sorted; of other packages' those that were imported.
 
     Args:
-        source: `"snn_lightning"`, `"torchvision"`, `"timm"` or `"segmentation"`.
+        source: `"snn_lightning"`, `"torchvision"`, `"timm"`, `"detection"` or `"segmentation"`.
 
     Example:
         >>> "resnet20" in list_models()
@@ -81,8 +82,9 @@ def create_model(
         in_channels: C of the input `[N, C, H, W]`.
         image_size: H and W of the input, in pixels; it chooses the CIFAR or the ImageNet form of a model.
         source: `"snn_lightning"` (the models of the papers), `"torchvision"` (every classifier there),
-            `"timm"`, `"segmentation"` (see `create_segmentation_model`), or `"import"` (whatever the setting
-            `target` names; see `create_imported_model`).
+            `"timm"`, `"detection"` (see `create_detector`), `"segmentation"` (see
+            `create_segmentation_model`), or `"import"` (whatever the setting `target` names; see
+            `create_imported_model`).
         activation: what its ReLUs become: "relu", "clipped", "rate_norm" or "qcfs", or one of them with its
             settings, `{"name": "qcfs", "levels": 8}`; see `replace_activations`.
         settings: the model's own settings, such as `width` or `dropout`.
@@ -138,6 +140,7 @@ _NAMES: dict[str, Callable[[], list[str]]] = {
     "snn_lightning": lambda: sorted(MODELS),
     "torchvision": list_torchvision_models,
     "timm": list_timm_models,
+    "detection": list_detectors,
     "segmentation": list_segmentation_models,
 }
 
@@ -145,6 +148,7 @@ _SOURCES: dict[str, Builder] = {
     "snn_lightning": _create_own_model,
     "torchvision": create_torchvision_model,
     "timm": create_timm_model,
+    "detection": create_detector,
     "segmentation": create_segmentation_model,
     "import": create_imported_model,
 }

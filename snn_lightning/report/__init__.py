@@ -1,5 +1,6 @@
 """What runs have come to, to look at: figures, the page about one spiking network, and runs side by side."""
 
+from snn_lightning.report.detections import plot_detections
 from snn_lightning.report.figures import (
     plot_accuracy,
     plot_accuracy_against_energy,
@@ -17,6 +18,7 @@ __all__ = [
     "plot_accuracy",
     "plot_accuracy_against_energy",
     "plot_channel_errors",
+    "plot_detections",
     "plot_firing_rates",
     "plot_masks",
     "plot_potentials",

@@ -46,6 +46,7 @@ class ClassificationModule(TaskModule):
     """
 
     SCORES: ClassVar = {"accuracy": "acc"}
+    TASK = "classification"
 
     def __init__(
         self,

@@ -69,6 +69,7 @@ class LitSegmenter(TaskModule):
 
     TASK: ClassVar = "segmentation"
     SCORES: ClassVar = {"miou": "miou", "pixel_accuracy": "pixel_acc"}
+    TASK = "segmentation"
 
     def __init__(
         self,

@@ -20,6 +20,9 @@ from snn_lightning.spiking.early import stopped_after
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.neurons.config import check_surrogate
 
+OTHER_TASKS = ("detection", "segmentation")
+"""Tasks whose networks are a source of `create_model` of that name."""
+
 
 def cosine_factor(step: int, total: int, warmup: int = 0) -> float:
     """Factor on the learning rate: linear warm-up, then half a cosine down to zero.
@@ -69,6 +72,9 @@ class TaskModule(SpikingCheckpoint, LightningModule):
     SCORES: ClassVar[Mapping[str, str]]
     """Names of what a test measures, the most important one first, and how logs call them: `test/<name>`."""
 
+    TASK: ClassVar[str | None] = None
+    """What its networks are for, "classification" or a source of `create_model`; None takes any network."""
+
     net: nn.Module
 
     def __init__(self, model: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
@@ -80,6 +86,13 @@ class TaskModule(SpikingCheckpoint, LightningModule):
         if "name" not in model:
             raise SettingsError(
                 "model.name is missing: say which model to build, for example model.name=vgg16_bn"
+            )
+        source = model.get("source")
+        task = source if source in OTHER_TASKS else "classification"
+        if self.TASK not in (None, task):
+            raise SettingsError(
+                f"model.name={model['name']} is for {task} and the module for {self.TASK}: set module={task},"
+                " or choose another model"
             )
         for field in sizes.keys() & model.keys():
             raise SettingsError(f"model.{field} comes from the data: set data.{field}, or leave it out")

@@ -1,5 +1,6 @@
 """Every YAML group composes, and builds what it names."""
 
+from dataclasses import fields
 from inspect import signature
 from pathlib import Path
 
@@ -12,12 +13,16 @@ from omegaconf import DictConfig, OmegaConf
 from snn_lightning.callbacks.averaging import EMAWeightAveraging
 from snn_lightning.data import CocoDetection, Digits, Folder, ImageDataModule, Shapes
 from snn_lightning.models import list_models
-from snn_lightning.training import ClassificationModule, LitSegmenter
+from snn_lightning.models.detection import DetectorSettings
+from snn_lightning.training import ClassificationModule, LitDetector, LitSegmenter
 from tests import fake_timm
 from tests.composing import composed, group
 from tests.data.coco_files import write_coco
 from tests.data.files import write_image_folder
 from tests.versions import needs_averaging
+
+OTHERS = {"detection": LitDetector, "segmentation": LitSegmenter}
+"""Sources of models, and the modules that train them."""
 
 
 def config(folder: Path, *overrides: str) -> DictConfig:
@@ -28,17 +33,54 @@ def config(folder: Path, *overrides: str) -> DictConfig:
 def test_models(hydra: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_timm.install(monkeypatch)
     settings = config(hydra, f"model={name}")
-    segments = name in list_models("segmentation")
-    sizes = {"num_classes": 10, "in_channels": 3 if segments else 1, "image_size": 32}
+    kind = next(
+        (kind for source, kind in OTHERS.items() if name in list_models(source)), ClassificationModule
+    )
+    sizes = {"num_classes": 10, "in_channels": 1 if kind is ClassificationModule else 3, "image_size": 32}
     net = instantiate(settings.module, model=settings.model, **sizes)
-    assert isinstance(net, LitSegmenter if segments else ClassificationModule)
+    assert isinstance(net, kind)
     assert net.hparams["model"] == OmegaConf.to_container(settings.model, resolve=True)
 
 
 def test_every_model_has_its_file() -> None:
+    own = [name for source in OTHERS for name in list_models(source)]
     variants = ["resnet20_deep", "resnet20_deep_no_bn", "resnet34_no_bn"]
-    assert group("model") == sorted(
-        [*list_models(), *list_models("segmentation"), *variants, "import", "timm", "torchvision"]
+    assert group("model") == sorted([*list_models(), *own, *variants, "import", "timm", "torchvision"])
+
+
+@pytest.mark.parametrize("name", list_models("detection"))
+def test_the_files_of_detectors_state_the_defaults_of_the_code(hydra: Path, name: str) -> None:
+    settings = config(hydra, f"model={name}")
+    defaults = {field.name: field.default for field in fields(DetectorSettings)}
+    stated = {key: value for key, value in settings.model.items() if key not in ("name", "source")}
+    assert stated == {**defaults, "min_size": None}
+    recipe = {key: value for key, value in settings.module.items() if key != "_target_"}
+    parameters = signature(LitDetector).parameters
+    assert {key: tuple(value) if key == "milestones" else value for key, value in recipe.items()} == {
+        key: parameters[key].default for key in recipe
+    }
+
+
+def test_the_experiments_of_detectors_hold_the_papers_recipe(hydra: Path) -> None:
+    s = config(hydra, "experiment=pc_coco_retinanet")
+    assert (s.data._target_, s.module._target_) == (
+        "snn_lightning.data.CocoDetection",
+        "snn_lightning.training.LitDetector",
+    )
+    assert (s.model.name, s.model.backbone, s.model.norm, s.model.trainable_layers) == (
+        "retinanet",
+        "resnet50",
+        "frozen",
+        3,
+    )
+    assert (s.data.image_size, s.model.max_size, s.trainer.max_epochs) == (800, 1333, 12)
+    assert s.module.learning_rate == 0.000625 * s.data.batch_size * s.trainer.accumulate_grad_batches
+    assert (s.module.milestones, s.module.factor, s.module.warmup_epochs) == ([8, 11], 0.1, 1)
+    small = config(hydra, "experiment=shapes_detection", "model=faster_rcnn", "trainer.max_epochs=2")
+    assert (small.model.name, small.model.backbone, small.trainer.max_epochs) == (
+        "faster_rcnn",
+        "resnet18",
+        2,
     )
 
 
