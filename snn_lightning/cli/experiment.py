@@ -30,6 +30,7 @@ from snn_lightning.errors import SettingsError, SNNLightningError
 from snn_lightning.files import replacing, writing
 from snn_lightning.graph.parts import first_received
 from snn_lightning.models.imported import code_fingerprint
+from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.training import FineTuning, TaskModule, load_or_train, load_weights
 from snn_lightning.training.pretrain import fingerprint, pretrained_path
 
@@ -43,6 +44,7 @@ class Experiment:
     Args:
         config: the resolved Hydra config.
         folder: where results go.
+        uncalibrated: the SNN as it was before its calibration, once there is one.
     """
 
     config: dict[str, Any]
@@ -52,6 +54,7 @@ class Experiment:
     trainer: Trainer
     console: Console
     seconds: dict[str, float] = field(default_factory=dict)
+    uncalibrated: SpikingModel | None = None
 
     @classmethod
     def compose(cls, config: DictConfig, callbacks: Iterable[Callback] = ()) -> Experiment:

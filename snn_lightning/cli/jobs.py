@@ -194,6 +194,7 @@ def _test_uncalibrated(experiment: Experiment, callback: CalibrationCallback) ->
         "uncalibrated_test", f"Testing the uncalibrated SNN, T={callback.pipeline.timesteps}"
     ):
         callback.convert(experiment.trainer, experiment.module)
+        experiment.uncalibrated = _snn(experiment)
         experiment.say(_snn(experiment).report.summary)
         return experiment.test()
 
@@ -359,7 +360,13 @@ def _page(
     try:
         images = _test_images(experiment, MISMATCH_IMAGES)
         path = write_report(
-            snn, experiment.folder, ann=ann, images=images, results=results, activity=activity
+            snn,
+            experiment.folder,
+            ann=ann,
+            before=experiment.uncalibrated,
+            images=images,
+            results=results,
+            activity=activity,
         )
     except Exception as error:
         logging.getLogger(__name__).warning(

@@ -53,6 +53,7 @@ class Contents:
         records: of each stage, see `StageRecord`; empty where not known.
         results: of the run, as in `results.json`; empty where not known.
         activity, mismatch: measured; None where images or the ANN are missing.
+        before: errors of the network that is not calibrated; None where that is missing too.
     """
 
     model: str
@@ -62,6 +63,7 @@ class Contents:
     results: Mapping[str, Any]
     activity: Activity | None = None
     mismatch: MismatchReport | None = None
+    before: MismatchReport | None = None
 
     @property
     def firing(self) -> FiringReport | None:
@@ -87,6 +89,14 @@ class Contents:
         return Score(name, TITLES.get(name, name), ann, uncalibrated, snn, tuple(times), over_time)
 
     @property
+    def errors(self) -> list[tuple[str, float | None, float]]:
+        """Each stage's name and its error before and after the calibration, as far as they are measured."""
+        if self.mismatch is None:
+            return [(record["name"], None, record["error"]) for record in self.stage_records]
+        before = {stage.name: stage.total for stage in self.before.stages} if self.before else {}
+        return [(stage.name, before.get(stage.name), stage.total) for stage in self.mismatch.stages]
+
+    @property
     def stage_records(self) -> list[Mapping[str, Any]]:
         """The records of stages, without those of steps on the whole network."""
         return [record for record in self.records if record["kind"] != "network"]
@@ -95,6 +105,7 @@ class Contents:
 def collect(
     snn: SpikingModel,
     ann: nn.Module | None = None,
+    before: SpikingModel | None = None,
     images: Tensor | None = None,
     results: Mapping[str, Any] | None = None,
     activity: Activity | None = None,
@@ -108,13 +119,15 @@ def collect(
     if images is not None and (not isinstance(images, Tensor) or len(images) == 0):
         raise SettingsError("images must be a tensor [N, ...] of what the spiking network receives, N > 0")
     results = results or {}
-    mismatch = None
+    mismatch = earlier = None
     if images is not None:
         device = next((tensor.device for tensor in snn.state_dict().values()), images.device)
         images = images.to(device)
         with torch.inference_mode(False):
             activity = activity or measure_activity(snn, images)
-            mismatch = None if ann is None else measure_mismatch(_on(ann, device), snn, images)
+            if ann is not None:
+                mismatch = measure_mismatch(_on(ann, device), snn, images)
+                earlier = None if before is None else measure_mismatch(_on(ann, device), before, images)
     return Contents(
         model=str(results.get("model", "Spiking network" if ann is None else type(ann).__name__)),
         report=snn.report,
@@ -123,6 +136,7 @@ def collect(
         results=results,
         activity=activity,
         mismatch=mismatch,
+        before=earlier,
     )
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 from snn_lightning.analysis.results import percent
 from snn_lightning.report.collect import Contents
@@ -22,18 +21,6 @@ def findings(contents: Contents) -> list[str]:
     """Return a sentence or two for each thing that may be wrong, with what to do about it."""
     checks = (_few_images, _worse, _silent, _saturated, _grown, _put_back)
     return [text for check in checks for text in check(contents)]
-
-
-def before(record: Mapping[str, Any]) -> float | None:
-    """Return the error at a stage before the steps that follow the threshold; None where none was measured.
-
-    Example:
-        >>> before({"steps": {"threshold": {"before": 0.3}, "bias": {"before": 0.2, "after": 0.1}}})
-        0.2
-    """
-    steps = record["steps"].items()
-    errors = (numbers["before"] for name, numbers in steps if name != "threshold")
-    return next((error for error in errors if error == error), None)
 
 
 def _few_images(contents: Contents) -> Iterator[str]:
@@ -81,13 +68,15 @@ def _saturated(contents: Contents) -> Iterator[str]:
 
 
 def _grown(contents: Contents) -> Iterator[str]:
-    pairs = [(record["name"], before(record), record["error"]) for record in contents.stage_records]
+    errors = contents.errors
     grown = [
-        f"{name} ({old:.3g} to {new:.3g})" for name, old, new in pairs if old is not None and new > GREW * old
+        f"{name} ({old:.3g} to {new:.3g})"
+        for name, old, new in errors
+        if old is not None and new > GREW * old
     ]
     if grown:
         yield (
-            f"The error grew in the calibration at {len(grown)} of {len(pairs)} stages: {_listed(grown)}. "
+            f"The error grew in the calibration at {len(grown)} of {len(errors)} stages: {_listed(grown)}. "
             "Calibrate with more images, or with fewer steps."
         )
 

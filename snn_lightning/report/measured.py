@@ -10,7 +10,6 @@ from snn_lightning.analysis.mismatch import PARTS
 from snn_lightning.analysis.results import percent
 from snn_lightning.report import charts
 from snn_lightning.report.collect import Contents
-from snn_lightning.report.findings import before
 from snn_lightning.report.parts import Chart, Section, Table, number, whole
 
 NO_RECORDS = (
@@ -22,32 +21,31 @@ NO_ANN = "Not measured: it takes the ANN and images, write_report(snn, folder, a
 
 
 def errors(contents: Contents) -> Section:
-    """Show the errors of the stages as the calibration has recorded them."""
-    title, records = "Error of every site before and after calibration", contents.stage_records
-    if not records:
+    """Show the errors of the stages before and after the calibration."""
+    title, found = "Error of every site before and after calibration", contents.errors
+    if not found:
         return Section("errors", title, [NO_RECORDS])
-    data = Table(
-        {"stage": str, "module": str, "before": number, "after": number},
-        [(r["name"], r["path"] or None, before(r), r["error"]) for r in records],
-    )
+    data = Table({"stage": str, "before": number, "after": number}, found)
     svg = charts.dumbbells(
         "errors",
-        f"Relative error of {len(records)} stages before and after their calibration",
+        f"Relative error of {len(found)} stages before and after their calibration",
         "‖x − rate‖² / ‖x‖²",
         data.column("stage"),
         {"before": data.column("before"), "after": data.column("after")},
     )
+    images = f"{contents.mismatch.images} images" if contents.mismatch else "the calibration images"
     texts = [
-        "The squared error of the rate relative to the ANN's activation, on the calibration images. Before: "
-        "with the chosen threshold and all earlier stages calibrated. After: with all its steps done. "
-        "Where no step has measured what was before, there is only the error after."
+        f"The squared error of the rate relative to the ANN's activation, on {images}. Before: in the "
+        "network as it was converted. After: in the finished one."
     ]
+    if contents.before is None:
+        texts.append("Before is not known here: write_report(..., before=convert(ann, sample, timesteps)).")
     for record in contents.records:
         if record["kind"] == "network":
+            numbers = record["steps"][record["name"]]
             texts.append(
-                f"Then {record['name']} on the whole network: the error of its outputs went from "
-                f"{number(before(record) or 0)} to {number(record['error'])}. What the sites fire has "
-                "changed once more, see below."
+                f"The step {record['name']} on the whole network has brought the error of its outputs on the "
+                f"calibration images from {number(numbers['before'])} to {number(record['error'])}."
             )
     return Section("errors", title, texts, [Chart("errors", "Relative error, before and after.", svg, data)])
 

@@ -25,6 +25,7 @@ def write_report(
     folder: str | Path,
     *,
     ann: nn.Module | None = None,
+    before: SpikingModel | None = None,
     images: Tensor | None = None,
     results: Mapping[str, Any] | None = None,
     activity: Activity | None = None,
@@ -38,6 +39,8 @@ def write_report(
         snn: the spiking network, in eval mode; the part that spikes where it is one of a model.
         folder: where to write.
         ann: the network that it was made from, for where the error comes from.
+        before: an SNN of the same ANN that is not calibrated, `convert(ann, sample, timesteps)`; its errors
+            stand beside those of `snn`.
         images: a few tens of inputs `[N, ...]` of the spiking network, for firing rates and energy.
         results: of a run, as in `results.json`: accuracies, seconds, settings, command.
         activity: firing rates and energy, where they have been measured already.
@@ -46,7 +49,7 @@ def write_report(
         The path of the page.
 
     Raises:
-        SettingsError: `snn` is no SpikingModel, `images` no images, or `ann` not the one it was made from.
+        SettingsError: `snn` is no SpikingModel, `images` no images, or `ann` or `before` of another network.
         CheckpointError: the folder can't be written.
 
     Example:
@@ -60,7 +63,7 @@ def write_report(
         >>> len(list(Path("run/report").glob("*.csv")))
         6
     """
-    contents, folder = collect(snn, ann, images, results, activity), Path(folder)
+    contents, folder = collect(snn, ann, before, images, results, activity), Path(folder)
     warnings = findings(contents)
     parts = sections(contents, warnings)
     return write_page(folder / PAGE, parts, warnings, stats=stats(contents), **_head(contents))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn_lightning import ACP, Best, Distillation, SpikingModel, Weights, calibrate
+from snn_lightning import ACP, Best, Distillation, SpikingModel, Weights, calibrate, convert
 
 from ..toys import Residual, inputs, toy
 
@@ -35,6 +35,13 @@ def calibrated() -> tuple[nn.Module, SpikingModel, Tensor]:
     ann, x = toy(Residual), inputs(Residual, 160)
     weights = Weights(iterations=4, batch_size=8)
     return ann, calibrate(ann, [x], ACP(timesteps=2, weights=weights), progress=False), x
+
+
+@cache
+def uncalibrated() -> SpikingModel:
+    """What the same ANN was before."""
+    ann, _, x = calibrated()
+    return convert(ann, x, timesteps=2)
 
 
 @cache

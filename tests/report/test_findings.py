@@ -2,7 +2,6 @@
 
 import copy
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from torch import nn
 from snn_lightning import LCP, SpikingModel, calibrate, convert
 from snn_lightning.analysis.results import Results
 from snn_lightning.report.collect import collect
-from snn_lightning.report.findings import NAMED, before, findings
+from snn_lightning.report.findings import NAMED, findings
 from snn_lightning.report.page import write_report
 
 from .support import words
@@ -66,16 +65,14 @@ def test_records_know_the_number_of_images() -> None:
 
 
 def test_a_grown_error() -> None:
-    snn, _ = network()
-    (first, second) = snn.records
-    first["steps"]["bias"]["before"], first["error"] = 0.1, 0.2
-    second["steps"]["bias"]["before"], second["error"] = 0.1, 0.1005
-    assert found(snn) == [
-        "The error grew in the calibration at 1 of 2 stages: _1 (0.1 to 0.2). Calibrate with more images, or "
-        "with fewer steps."
-    ]
-    first["error"] = 0.05
-    assert found(snn) == []
+    """With a tiny threshold a rate is nearly nothing, and the error nearly all of the activation."""
+    ann, x = nn.Sequential(nn.Linear(2, 2), nn.ReLU()), torch.rand(8, 2)
+    before, snn = convert(ann, x, 4), convert(ann, x, 4)
+    snn.neurons["_1"].set_threshold(torch.tensor(1e-6), "potential", 4)
+    (text,) = findings(collect(snn, ann, before, x))[-1:]
+    assert text.startswith("The error grew in the calibration at 1 of 1 stages: _1 (0.")
+    assert " to 1). Calibrate with more images, or with fewer steps." in text
+    assert not [text for text in findings(collect(before, ann, before, x)) if "grew" in text]
 
 
 def test_weights_that_were_put_back() -> None:
@@ -108,18 +105,3 @@ def test_long_lists_are_cut() -> None:
     (text,) = found(snn)
     assert "site7 and 2 more. Take" in text
     assert "site8" not in text
-
-
-@pytest.mark.parametrize(
-    ("steps", "expected"),
-    [
-        ({}, None),
-        ({"threshold": {"before": 0.3, "after": 0.2}}, None),
-        (
-            {"threshold": {"before": 0.3}, "weights": {"before": float("nan")}, "potential": {"before": 0.2}},
-            0.2,
-        ),
-    ],
-)
-def test_the_error_before(steps: dict[str, Any], expected: float | None) -> None:
-    assert before({"steps": steps}) == expected

@@ -19,7 +19,7 @@ from snn_lightning.analysis.mismatch import PARTS, measure_mismatch
 from snn_lightning.errors import CheckpointError, SettingsError
 from snn_lightning.report import write_report
 
-from .support import RESULTS, calibrated, column, distilled, rows, words
+from .support import RESULTS, calibrated, column, distilled, rows, uncalibrated, words
 
 SECTIONS = [
     "Accuracy against time",
@@ -40,7 +40,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ann, snn, x = calibrated()
     folder = tmp_path_factory.mktemp("run")
-    assert write_report(snn, folder, ann=ann, images=x[:20], results=RESULTS) == folder / "report.html"
+    page = write_report(snn, folder, ann=ann, before=uncalibrated(), images=x[:20], results=RESULTS)
+    assert page == folder / "report.html"
     return folder
 
 
@@ -109,10 +110,11 @@ def test_the_network(folder: Path) -> None:
 
 
 def test_errors_before_and_after(folder: Path) -> None:
-    records = calibrated()[1].records
-    assert [row["stage"] for row in rows(folder, "errors")] == [record["name"] for record in records]
-    assert column(folder, "errors", "after") == [record["error"] for record in records]
-    assert column(folder, "errors", "before") == [record["steps"]["weights"]["before"] for record in records]
+    ann, snn, x = calibrated()
+    before, after = (measure_mismatch(ann, network, x[:20]) for network in (uncalibrated(), snn))
+    assert [row["stage"] for row in rows(folder, "errors")] == [stage.name for stage in after.stages]
+    assert column(folder, "errors", "after") == [stage.total for stage in after.stages]
+    assert column(folder, "errors", "before") == [stage.total for stage in before.stages]
 
 
 def test_where_the_error_comes_from(folder: Path) -> None:
@@ -168,7 +170,7 @@ def test_how_to_repeat_it(folder: Path) -> None:
 def test_the_same_numbers_give_the_same_files(folder: Path, tmp_path: Path) -> None:
     ann, snn, x = calibrated()
     before = copy.deepcopy(snn.records)
-    write_report(snn, tmp_path, ann=ann, images=x[:20], results=RESULTS)
+    write_report(snn, tmp_path, ann=ann, before=uncalibrated(), images=x[:20], results=RESULTS)
     for path in [tmp_path / "report.html", *(tmp_path / "report").iterdir()]:
         assert path.read_bytes() == (folder / path.relative_to(tmp_path)).read_bytes()
     assert snn.records == before
@@ -178,7 +180,8 @@ def test_a_step_on_the_whole_network(tmp_path: Path) -> None:
     ann, snn, x = distilled()
     page = words(write_report(snn, tmp_path, ann=ann, images=x))
     numbers = snn.records[-1]["steps"]["distillation"]
-    assert "Then distillation on the whole network: the error of its outputs went from" in page
+    assert "Before is not known here" in page
+    assert "The step distillation on the whole network has brought the error of its outputs on the" in page
     assert len(rows(tmp_path, "errors")) == 2
     assert column(tmp_path, "distillation_loss", "loss") == [numbers[f"loss_{i}"] for i in range(6)]
     assert not (tmp_path / "report" / "weight_losses.csv").exists()
@@ -281,6 +284,7 @@ def test_a_network_without_synapses_takes_no_energy(tmp_path: Path) -> None:
     snn = convert(nn.ReLU(), torch.ones(1, 2), 2)
     write_report(snn, tmp_path, ann=nn.ReLU(), images=torch.ones(1, 2))
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
+        "errors.csv",
         "firing_rates.csv",
         "mismatch.csv",
         "thresholds.csv",

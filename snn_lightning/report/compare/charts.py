@@ -90,25 +90,21 @@ def sites(
     title: str,
     axis: str,
     labels: Sequence[str],
-    series: Mapping[str, Sequence[tuple[float | None, float | None]]],
+    series: Mapping[str, Sequence[float | None]],
     looks: Looks,
 ) -> Markup:
-    """Draw in the row of each site a line a method, from the hollow marker before to the full one after."""
+    """Draw in the row of each site a marker a method."""
     names = [label(text) for text in labels]
     row = max(ROW, SUBROW * len(series) + 5)
 
     def draw(axes: Axes) -> None:
-        for number, (key, pairs) in enumerate(series.items()):
+        for number, (key, values) in enumerate(series.items()):
             look = looks[key]
             shift = (number - (len(series) - 1) / 2) * SUBROW / row
             marker = {"color": look["color"], "marker": look["marker"], "linestyle": "", "markersize": 4.5}
-            for place, (before, after) in enumerate(pairs):
-                known = [value for value in (before, after) if value]
-                axes.plot(known, [place + shift] * len(known), color=look["color"], linewidth=1)
-                if before:
-                    axes.plot([before], [place + shift], **marker, markerfacecolor="none", zorder=3)
-                if after:
-                    axes.plot([after], [place + shift], **marker, zorder=4)
+            for place, value in enumerate(values):
+                if value:
+                    axes.plot([value], [place + shift], **marker)
         logarithmic(axes)
         axes.set_yticks(range(len(names)), names)
         axes.set_yticks([place + 0.5 for place in range(len(names) - 1)], minor=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -13,7 +13,6 @@ from snn_lightning.analysis.results import TITLES, score_names
 from snn_lightning.errors import SettingsError, unknown
 from snn_lightning.report.compare.runs import Run
 from snn_lightning.report.compare.settings import differing, look_up, text
-from snn_lightning.report.findings import before
 
 
 @dataclass(frozen=True)
@@ -87,17 +86,14 @@ class Method:
             curves.append(dict(zip(run.results.get("times") or count(1), values, strict=False)))
         return {t: Mean.of(curve.get(t) for curve in curves) for t in sorted(set().union(*curves))}
 
-    def errors(self, timesteps: int) -> dict[str, tuple[Mean | None, Mean | None]]:
-        """Return the mean error of each site at T, after the threshold step and after all steps."""
-        sites: dict[str, list[Mapping[str, Any]]] = {}
+    def errors(self, timesteps: int) -> dict[str, Mean | None]:
+        """Return the mean error of each site at T, as the calibration has left it there."""
+        sites: dict[str, list[float]] = {}
         for run in self.runs.get(timesteps, []):
             for record in run.results.get("stages") or []:
                 if record["kind"] != "network":
-                    sites.setdefault(record["name"], []).append(record)
-        return {
-            name: (Mean.of(map(before, records)), Mean.of(record["error"] for record in records))
-            for name, records in sites.items()
-        }
+                    sites.setdefault(record["name"], []).append(record["error"])
+        return {name: Mean.of(errors) for name, errors in sites.items()}
 
 
 @dataclass(frozen=True)

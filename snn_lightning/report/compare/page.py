@@ -83,9 +83,8 @@ def _sections(panel: Panel, panels: Sequence[Panel], index: int, layout: Layout 
         yield Section(f"{name}time", title(f"{panel.score_title} over time"), texts, curves)
     if errors := [chart for t in panel.timesteps for chart in _errors(panel, t, name, looks)]:
         texts = [
-            "The squared error of the rate relative to the ANN's activation, on the calibration images. Full "
-            "marker: of the finished stage. Hollow one: with the chosen threshold and all earlier stages "
-            "calibrated, where a step has measured it."
+            "The squared error of the rate relative to the ANN's activation, on the calibration images, when "
+            "the stage was finished."
         ]
         yield Section(f"{name}errors", title("error by site"), texts, errors)
 
@@ -175,26 +174,17 @@ def _errors(panel: Panel, timesteps: int, name: str, looks: Looks) -> Iterator[C
     sites = list(dict.fromkeys(site for errors in found.values() for site in errors))
     if not sites:
         return
-    pairs = {
-        key: [
-            (_value_or_none(start), _value_or_none(end))
-            for start, end in (errors.get(site, (None, None)) for site in sites)
-        ]
-        for key, errors in found.items()
-    }
+    values = {key: [_value_or_none(errors.get(site)) for site in sites] for key, errors in found.items()}
     svg = charts.sites(
         f"{name}errors-{timesteps}",
-        f"Relative error at {len(sites)} sites, T={timesteps}, before and after, of {', '.join(found)}",
+        f"Relative error at {len(sites)} sites, T={timesteps}, of {', '.join(found)}",
         f"relative squared error, T={timesteps}",
         sites,
-        pairs,
+        values,
         looks,
     )
-    there = [(key, index) for key in pairs for index in (0, 1) if any(pair[index] for pair in pairs[key])]
-    table = Table(
-        {"site": str, **{f"{key}, before" if index == 0 else key: number for key, index in there}},
-        [[site, *(pairs[key][row][index] for key, index in there)] for row, site in enumerate(sites)],
-    )
+    rows = [(site, *row) for site, *row in zip(sites, *values.values(), strict=True)]
+    table = Table({"site": str, **dict.fromkeys(values, number)}, rows)
     yield Chart(f"{name}errors_{timesteps}", f"T={timesteps}.", svg, table, len(found) <= FEW)
 
 

@@ -26,11 +26,9 @@ ROWS = [
 """Of acp at T=4 the mean is 0.83 and the deviation sqrt((3² + 1² + 2²) / 2) / 100 = 0.0264575."""
 
 
-def stage(name: str, before: float | None, error: float, kind: str = "neuron") -> dict[str, Any]:
+def stage(name: str, error: float, kind: str = "neuron") -> dict[str, Any]:
     """The record of a stage."""
-    threshold = {"threshold": {"before": 1.0, "after": 1.0}}
-    steps = threshold if before is None else {**threshold, "bias": {"before": before, "after": error}}
-    return {"name": name, "kind": kind, "error": error, "steps": steps}
+    return {"name": name, "kind": kind, "error": error, "steps": {}}
 
 
 def save(folder: Path, *rows: dict[str, Any]) -> list[Path]:

@@ -8,7 +8,7 @@ import pytest
 from snn_lightning.report.compare.page import write_comparison
 from tests.report.compare.made import ROWS, panels_of, results, stage
 
-STAGES = [stage("relu", 0.2, 0.1), stage("head", None, 0.3, "readout")]
+STAGES = [stage("relu", 0.1), stage("head", 0.3, "readout")]
 
 
 def measured(*names: object, **others: object) -> dict:
@@ -58,9 +58,9 @@ def test_all_charts_and_their_numbers(path: Path) -> None:
     ]
     assert rows_of(folder / "over_time_4.csv")[-1] == ["4", "0.75", "0.75"]
     assert rows_of(folder / "errors_4.csv") == [
-        ["site", "lcp, before", "lcp", "acp, before", "acp"],
-        ["relu", "0.2", "0.1", "0.2", "0.1"],
-        ["head", "", "0.3", "", "0.3"],
+        ["site", "lcp", "acp"],
+        ["relu", "0.1", "0.1"],
+        ["head", "0.3", "0.3"],
     ]
     assert sorted(file.name for file in folder.iterdir()) == sorted(
         re.findall(r'href="compare/([^"]+)"', page)
@@ -101,7 +101,7 @@ def test_each_method_has_one_look_in_all_charts(path: Path) -> None:
 
 def test_names_are_escaped(path: Path) -> None:
     evil = '<script>alert("1")</script>&\x07'
-    stages = [stage(evil, 0.2, 0.1)]
+    stages = [stage(evil, 0.1)]
     rows = [measured(evil, T, model=evil, data=evil, stages=stages) for T in (4, 8)]
     page = write_comparison(path, panels_of(*rows), [evil]).read_text()
     assert "<script" not in page
@@ -111,17 +111,17 @@ def test_names_are_escaped(path: Path) -> None:
 
 
 def test_many_methods_and_sites(path: Path) -> None:
-    stages = [stage(f"layer{i // 9}.{i}.relu", 0.2, 0.1) for i in range(36)]
+    stages = [stage(f"layer{i // 9}.{i}.relu", 0.1) for i in range(36)]
     configs = [{"data": {"calibration_images": images}} for images in range(6)]
     rows = [measured(config=config, stages=stages) for config in configs]
     page = write_comparison(path, panels_of(*rows), []).read_text()
     assert page.count("layer3.35.relu") == 1  # no table of so many columns
-    assert len(rows_of(path.parent / "compare" / "errors_4.csv")[0]) == 1 + 2 * 6
+    assert len(rows_of(path.parent / "compare" / "errors_4.csv")[0]) == 1 + 6
     assert "calibration_images=5" in page
 
 
 def test_numbers_that_no_logarithm_has(path: Path) -> None:
-    rows = [measured(stages=[stage("relu", 0.0, 0.0), stage("relu_1", float("nan"), 0.1)]), *ROWS[3:]]
+    rows = [measured(stages=[stage("relu", 0.0), stage("relu_1", float("nan"), 0.1)]), *ROWS[3:]]
     page = write_comparison(path, panels_of(*rows), []).read_text()
     assert "Error by site" in page
 
