@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -96,12 +96,19 @@ def own_precision(precision: str, device: torch.device) -> Iterator[None]:
     An autocast would take currents, and with them potentials and thresholds, along. A graph that is being
     traced can hold no switch: it runs with those that the process has then.
     """
-    kind = device.type
-    # The meta device, on which costs are counted, has none.
-    around = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     products = nullcontext() if torch.compiler.is_compiling() else float32_products(precision)
-    with torch.autocast(kind, enabled=False) if around else nullcontext(), products:
+    with _without_autocast(device), products:
         yield
+
+
+def in_autocast(device: torch.device) -> bool:
+    """Whether an autocast reaches what runs on a device."""
+    # The meta device, on which costs are counted, has none.
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager[None]:
+    return torch.autocast(device.type, enabled=False) if in_autocast(device) else nullcontext()
 
 
 def compute(operator: nn.Module, inputs: Sequence[Tensor], precision: str) -> Tensor:
@@ -116,7 +123,8 @@ def compute(operator: nn.Module, inputs: Sequence[Tensor], precision: str) -> Te
         precision: one of `PRECISIONS`.
     """
     if not traits_of(operator).weighted:
-        return cast(Tensor, operator(*inputs))
+        with _without_autocast(inputs[0].device) if inputs else nullcontext():
+            return cast(Tensor, operator(*inputs))
     (x,) = inputs
     with own_precision(precision, x.device):
         if precision == "bf16":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from snn_lightning.errors import CheckpointError, ConversionError, SettingsError
 from snn_lightning.graph.ir import INPUT, Region, Stage
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.graph.passes.pooling import settings_from
+from snn_lightning.graph.precision import in_autocast
 from snn_lightning.graph.report import site_caps, stage_table
 from snn_lightning.graph.threads import alone
 from snn_lightning.spiking.conversion import Conversion
@@ -201,8 +203,7 @@ class SpikingModel(nn.Module):
             {'relu': tensor([1., 0., 1., 0.])}
         """
         record: dict[str, Tensor] = {}
-        self._check_input(x)
-        self._advance(self._begin(x, record), self.timesteps, record)
+        self._advance(self._begin(self._received(x), record), self.timesteps, record)
         return record
 
     def initial_state(self, x: Tensor) -> SimulationState:
@@ -210,8 +211,7 @@ class SpikingModel(nn.Module):
 
         Of several windows it is the state before the last one.
         """
-        self._check_input(x)
-        return self._begin(x)
+        return self._begin(self._received(x))
 
     def step(self, state: SimulationState) -> tuple[Any, SimulationState]:
         """Advance one time step.
@@ -247,15 +247,20 @@ class SpikingModel(nn.Module):
         return self.network.arrange(outputs), after
 
     def _image_chunks(self, x: Tensor) -> Iterator[Tensor]:
-        self._check_input(x)
+        x = self._received(x)
         # A graph is for any number of images: it has no loop over them.
         return iter((x,) if torch.compiler.is_compiling() else x.split(self.images_at_once))
 
-    def _check_input(self, x: Tensor) -> None:
+    def _received(self, x: Tensor) -> Tensor:
+        """Return the inputs in the type of the network, whatever an autocast around it has made of them."""
         if not isinstance(x, Tensor):
             raise ConversionError(f"The spiking network takes one tensor [N, ...], got {type(x).__name__}.")
         if self.listener is not None:
             self.listener(x)
+        if x.is_floating_point() and in_autocast(x.device):
+            tensors = chain(self.parameters(), self.buffers())
+            x = x.to(next((part.dtype for part in tensors if part.is_floating_point()), x.dtype))
+        return x
 
     def _simulate(self, x: Tensor, until: int) -> Iterator[dict[str, Tensor]]:
         """Yield the readouts `[t, N, ...]` of consecutive chunks of time, t = 1...until in all, by unit."""

@@ -148,3 +148,19 @@ def test_an_unknown_precision_is_refused(tmp_path: Path) -> None:
         snn.precision = "half"
     with pytest.raises(SettingsError, match="precision must be one of float32, tf32, bf16, got 'half'"):
         convert(toy(Vector), inputs(Vector), 3, precision="half")
+
+
+@pytest.mark.parametrize("analog", [(), ("0",)])
+def test_what_an_autocast_in_front_gives_is_taken(analog: tuple[str, ...]) -> None:
+    """A detector's stem gives its body bfloat16 in `bf16-mixed`; analog operators give none themselves."""
+    head = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Sigmoid())
+    ann = nn.Sequential(head if analog else nn.Identity(), nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
+    x = torch.rand(2, 3, 6, 6).bfloat16()
+    snn = convert(ann, x.float(), 4, analog=analog)
+    expected, trains = snn(x.float()), snn.spikes(x.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(snn(x), expected)
+        assert torch.equal(snn.running_mean(x)[-1], expected)
+        assert torch.equal(snn.initial_state(x).static["input"], x.float())
+        for name, train in snn.spikes(x).items():
+            assert torch.equal(train, trains[name])
