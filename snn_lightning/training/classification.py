@@ -94,6 +94,11 @@ class ClassificationModule(TaskModule):
         x, y = batch
         self._log_accuracy("val", self(x), y)
 
+    def check_batch(self, batch: Any) -> None:
+        """Refuse boxes and masks; see `TaskModule`."""
+        if _other_targets(batch):
+            _labelled(batch)
+
     def new_metric(self) -> Metric:
         """The share of images classified correctly."""
         return MulticlassAccuracy(self.hparams["num_classes"], average="micro")
@@ -132,11 +137,27 @@ def _labelled(batch: object) -> Batch:
     """Return the images and labels of a batch.
 
     Raises:
-        SettingsError: it has no labels.
+        SettingsError: it has no labels, or not one an image.
     """
+    if found := _other_targets(batch):
+        raise SettingsError(
+            f"Classification needs one label an image, and the loader gives {found}: set module and model to "
+            "ones for those, or choose other data"
+        )
     if isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(p, Tensor) for p in batch):
         return batch[0], batch[1]
     raise SettingsError(
         f"Training needs labels: batches (images [N, C, H, W], labels [N]), and the train_dataloader gives "
         f"{type(batch).__name__}s without. Only calibration takes unlabelled images."
     )
+
+
+def _other_targets(batch: object) -> str | None:
+    """Return what a batch has that is for detection or segmentation."""
+    if not (isinstance(batch, tuple | list) and len(batch) == 2):
+        return None
+    images, targets = batch
+    if isinstance(targets, list) and targets and all(isinstance(target, Mapping) for target in targets):
+        return "boxes (module=detection)"
+    masks = isinstance(images, Tensor) and isinstance(targets, Tensor) and targets.ndim == 3
+    return "masks (module=segmentation)" if masks else None

@@ -128,7 +128,7 @@ class LitDetector(TaskModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Take up the detections in a batch."""
-        images, targets = batch
+        images, targets = _annotated(batch)
         self.feed(self._validated, self(images), targets)
 
     def on_validation_epoch_end(self) -> None:
@@ -139,6 +139,10 @@ class LitDetector(TaskModule):
             self.log_dict(
                 {f"val/{self.SCORES[name]}": value for name, value in scores.items()}, prog_bar=True
             )
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Take up the detections in a batch."""
+        super().test_step(_annotated(batch), batch_idx)
 
     def new_metric(self) -> Metric:
         """COCO's mean average precision of boxes.
@@ -157,7 +161,16 @@ class LitDetector(TaskModule):
 
     def feed(self, metric: Metric, outputs: list[dict[str, Tensor]], targets: list[Target]) -> None:
         """Take up the detections in the images of a batch."""
-        metric.update(outputs, targets)
+        # An autocast may have left its mark on some, and processes gather tensors of one type.
+        found = [{key: v.float() if v.is_floating_point() else v for key, v in o.items()} for o in outputs]
+        metric.update(found, targets)
+
+    def fill_up(self, metric: Metric, targets: list[Target]) -> None:
+        """Take up images without boxes; processes gather image by image, tensors of equal types."""
+        none = [
+            {k: v[:0] for k, v in target.items() if isinstance(v, Tensor) and v.dim()} for target in targets
+        ]
+        self.feed(metric, [{**empty, "scores": empty["boxes"][:, 0]} for empty in none], none)
 
     def read(self, metric: Metric) -> dict[str, float]:
         """The mean average precision, by COCO's rules.
@@ -225,7 +238,7 @@ def _annotated(batch: object) -> Batch:
         ):
             return list(images), list(targets)
     raise SettingsError(
-        "Training a detector needs boxes: batches (list of images [3, H, W], list of dicts with boxes [n, 4] "
-        f"and labels [n]), and the train_dataloader gives {type(batch).__name__}s without. Only calibration "
-        "takes images alone."
+        "A detector needs boxes: batches (list of images [3, H, W], list of dicts with boxes [n, 4] and "
+        f"labels [n]), and the loader gives {type(batch).__name__}s without: set data.target=boxes, with "
+        "data=shapes or data=coco. Only calibration takes images alone."
     )

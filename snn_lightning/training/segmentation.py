@@ -67,7 +67,6 @@ class LitSegmenter(TaskModule):
         torch.Size([2, 6, 32, 32])
     """
 
-    TASK: ClassVar = "segmentation"
     SCORES: ClassVar = {"miou": "miou", "pixel_accuracy": "pixel_acc"}
     TASK = "segmentation"
 
@@ -127,6 +126,11 @@ class LitSegmenter(TaskModule):
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Take up the predictions for a batch."""
         super().test_step(self._labelled(batch), batch_idx)
+
+    def check_batch(self, batch: Any) -> None:
+        """Refuse boxes; see `TaskModule`."""
+        if isinstance(batch, tuple | list) and batch and not isinstance(batch[0], Tensor):
+            self._labelled(batch)
 
     def new_metric(self) -> Metric:
         """The pixels of each label and prediction."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping, Sized
+from typing import Any, ClassVar, cast
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
+from torch.utils.data.distributed import DistributedSampler
 from torchmetrics import Metric
 
 from snn_lightning.errors import SettingsError
@@ -83,6 +84,8 @@ class TaskModule(SpikingCheckpoint, LightningModule):
         self.scores_over_time: dict[str, list[float]] = {}
         self.times: list[int] = []
         self._metrics: list[Metric] = []
+        self._left: int | None = None
+        self._repeated: list[Any] = []
         if "name" not in model:
             raise SettingsError(
                 "model.name is missing: say which model to build, for example model.name=vgg16_bn"
@@ -130,9 +133,20 @@ class TaskModule(SpikingCheckpoint, LightningModule):
     def new_metric(self) -> Metric:
         """Return what takes up the predictions of a test."""
 
+    def check_batch(self, batch: Any) -> None:
+        """Raise a SettingsError if a batch of images and targets is one for another task."""
+
     @abstractmethod
     def feed(self, metric: Metric, outputs: Any, targets: Any) -> None:
         """Give a metric what the network made of a batch, and what it should be."""
+
+    def fill_up(self, metric: Metric, targets: list[Any]) -> None:
+        """Feed what counts as nothing in place of some images, where a metric needs as many in every process.
+
+        Args:
+            metric: of a test.
+            targets: of the images.
+        """
 
     @abstractmethod
     def read(self, metric: Metric) -> dict[str, float]:
@@ -159,17 +173,27 @@ class TaskModule(SpikingCheckpoint, LightningModule):
         """Forget the scores of an earlier test."""
         self.scores, self.scores_over_time = {}, {}
         snn = self.spiking
+        self._repeated, self._left = [], _share(self.trainer.test_dataloaders)
         self.times = [] if snn is None else self.steps_scored(snn.timesteps, whole=snn is self.net)
         self._metrics = [self.new_metric().to(self.device) for _ in range(max(1, len(self.times)))]
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Take up the predictions for a batch."""
+        """Take up the predictions for a batch, without images that another process has too."""
         inputs, targets = batch
+        if self._left is not None:
+            self._repeated.extend(targets[self._left :])
+            inputs, targets = inputs[: self._left], targets[: self._left]
+            self._left -= len(targets)
+            if not len(targets):
+                return
         for metric, outputs in zip(self._metrics, self.predictions(inputs), strict=True):
             self.feed(metric, outputs, targets)
 
     def on_test_epoch_end(self) -> None:
         """Compute the scores, and log them."""
+        if self._repeated:
+            for metric in self._metrics:
+                self.fill_up(metric, self._repeated)
         read = [self.read(metric) for metric in self._metrics]
         self.scores, self._metrics = read[-1], []
         if self.times:
@@ -212,3 +236,14 @@ class TaskModule(SpikingCheckpoint, LightningModule):
         epochs = self.trainer.max_epochs
         per_epoch = total / epochs if epochs and epochs > 0 else float(self.trainer.num_training_batches)
         return int(total), per_epoch
+
+
+def _share(loader: Any) -> int | None:
+    """Return how many images of a loader are this process' own; None for all.
+
+    A distributed sampler repeats the first images for the processes that have one less than the others.
+    """
+    sampler = getattr(loader, "sampler", None)
+    if not isinstance(sampler, DistributedSampler) or sampler.shuffle:
+        return None
+    return len(range(sampler.rank, len(cast(Sized, sampler.dataset)), sampler.num_replicas))

@@ -183,3 +183,19 @@ def test_bad_settings_are_named(model: dict, settings: dict, part: str) -> None:
     with pytest.raises(SettingsError) as caught:
         ClassificationModule(model, 4, 1, 8, **settings)
     assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ([{"boxes": torch.zeros(0, 4)}], r"gives boxes \(module=detection\)"),
+        (torch.zeros(1, 8, 8, dtype=torch.int64), r"gives masks \(module=segmentation\)"),
+    ],
+)
+def test_targets_of_other_tasks_are_named(targets: object, message: str) -> None:
+    made, x = module(), torch.rand(1, 1, 8, 8)
+    with pytest.raises(SettingsError, match=f"needs one label an image, and the loader {message}"):
+        made.training_step((x, targets), 0)
+    with pytest.raises(SettingsError, match=message):
+        made.check_batch(((list(x) if isinstance(targets, list) else x), targets))
+    made.check_batch((x, torch.zeros(1)))

@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
 
 from snn_lightning import SpikingModel, convert
 from snn_lightning.errors import SettingsError, SNNLightningError
@@ -166,11 +167,13 @@ def test_wrong_targets_are_named(tmp_path: Path, wrong: dict[str, Any], message:
     ],
     ids=["images", "list", "labels", "boxes alone"],
 )
-def test_training_needs_targets(batch: Any) -> None:
+@pytest.mark.parametrize("step", ["training_step", "validation_step", "test_step"])
+def test_every_step_needs_targets(batch: Any, step: str) -> None:
     with pytest.raises(
-        SettingsError, match=r"Training a detector needs boxes: .* Only calibration takes images"
+        SettingsError,
+        match=r"A detector needs boxes: .* set data.target=boxes.* Only calibration takes images",
     ):
-        module().training_step(batch, 0)
+        getattr(module(), step)(batch, 0)
 
 
 def test_a_training_that_diverges_ends(tmp_path: Path) -> None:
@@ -245,3 +248,23 @@ def test_a_body_that_spikes_is_scored_at_some_steps_and_trains(tmp_path: Path) -
     assert all(
         torch.equal(before[name], after[name]) for name in before if name.endswith((".v_th", ".v_init"))
     )
+
+
+def test_images_that_other_processes_have_too_count_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They become images without boxes: torchmetrics gathers image by image, and needs as many everywhere."""
+    lit, metrics = module(), list[Any]()
+    read = LitDetector.read
+    monkeypatch.setattr(
+        LitDetector, "read", lambda self, metric: (metrics.append(metric), read(self, metric))[1]
+    )
+    data = loader([target([[4.0, 4.0, 20.0 + i, 24.0]]) for i in range(3)])
+    sampler = DistributedSampler(data.dataset, num_replicas=2, rank=1, shuffle=False)
+    assert list(sampler) == [1, 0]
+    for batch_size in (1, 2):
+        batches = DataLoader(data.dataset, batch_size, sampler=sampler, collate_fn=data.collate_fn)
+        trainer(tmp_path).test(lit, batches, verbose=False)
+        boxes = metrics[-1].groundtruth_box
+        assert [part.tolist() for part in boxes] == [[[4.0, 4.0, 17.0, 20.0]], []]
+        assert len(metrics[-1].detection_box[1]) == 0

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
+from torch.utils.data.distributed import DistributedSampler
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
 from snn_lightning import convert
@@ -188,3 +189,23 @@ def test_a_loss_that_is_not_finite_is_refused() -> None:
 def test_a_negative_setting_is_named() -> None:
     with pytest.raises(SettingsError, match=r"module\.warmup_epochs must not be negative, got -1"):
         module(warmup_epochs=-1)
+
+
+def test_boxes_are_refused_before_anything_is_trained() -> None:
+    net = module()
+    with pytest.raises(SettingsError, match=r"gives a list, a list: set data\.target=masks"):
+        net.check_batch(([X[0]], [{"boxes": 0}]))
+    for calibrates in (X, (X, Y), (X, "anything")):
+        net.check_batch(calibrates)
+
+
+def test_images_that_other_processes_have_too_count_once(tmp_path: Path) -> None:
+    """Of three images the second of two processes has one, and the first one again to fill up."""
+    data, net = loader(3).dataset, module()
+    sampler = DistributedSampler(data, num_replicas=2, rank=1, shuffle=False)
+    assert list(sampler) == [1, 0]
+    for batch_size in (1, 2):
+        trainer(tmp_path).test(net, DataLoader(data, batch_size, sampler=sampler), verbose=False)
+        shared = net.scores
+        trainer(tmp_path).test(net, DataLoader(Subset(data, [1])), verbose=False)
+        assert net.scores == shared
