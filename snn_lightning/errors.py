@@ -56,7 +56,9 @@ LISTED = 100
 def unknown(field: str, value: object, known: Iterable[str]) -> str:
     """Say that a name is unknown, which one it may have been, and which there are."""
     known = sorted(known)
-    close = get_close_matches(str(value), known, n=1)
+    # A name within a part may have been given with that of the part.
+    inner = [name for name in known if str(value).endswith(f".{name}")]
+    close = [max(inner, key=len)] if inner else get_close_matches(str(value), known, n=1)
     text = f"unknown {field}: {value!r}" + (f"; did you mean {close[0]!r}?" if close else "")
     if len(known) > LISTED:
         return text

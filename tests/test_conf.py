@@ -8,6 +8,7 @@ import torch
 from hydra import compose
 from hydra.errors import ConfigCompositionException, InstantiationException
 from hydra.utils import instantiate
+from lightning.pytorch.callbacks import LearningRateMonitor
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from snn_lightning import (
@@ -33,6 +34,7 @@ from snn_lightning import (
 )
 from snn_lightning.calibration import Balance, Best, Bias, LeastSquares, NeuronSearch, Potential, Weights
 from snn_lightning.cli.experiment import Experiment
+from snn_lightning.errors import SettingsError
 from snn_lightning.graph.capture.bounded import BoundedActivation
 from snn_lightning.training import FineTuning
 from tests import fake_timm
@@ -372,3 +374,25 @@ def test_a_pretrained_ann_is_shared_by_what_does_not_change_it(hydra: Path, chan
     before = Experiment.compose(config(hydra, *base)).recipe()
     after = Experiment.compose(config(hydra, *base, change)).recipe()
     assert (before == after) == same
+
+
+@pytest.mark.parametrize("logger", ["none", "csv"])
+def test_learning_rates_are_followed_where_there_is_a_logger(hydra: Path, logger: str) -> None:
+    settings = config(hydra, "model=resnet20", "model.width=4", "trainer.accelerator=cpu", f"logger={logger}")
+    callbacks = Experiment.compose(settings).trainer.callbacks
+    assert any(isinstance(part, LearningRateMonitor) for part in callbacks) == (logger == "csv")
+
+
+@pytest.mark.parametrize("field", ["max_epochs", "max_steps"])
+def test_random_weights_that_nothing_trains_are_refused(hydra: Path, field: str) -> None:
+    settings = config(hydra, "model=resnet20", "model.width=4", "trainer.accelerator=cpu")
+    with open_dict(settings):
+        settings.trainer[field] = 0
+    with pytest.raises(SettingsError, match=rf"trainer\.{field}=0 trains nothing, .*resnet20 has no .*ckpt="):
+        Experiment.compose(settings).pretrain()
+
+
+def test_a_part_that_there_is_not_is_named(hydra: Path) -> None:
+    settings = config(hydra, "model=resnet20", "model.width=4", "trainer.accelerator=cpu", "network=stem.rel")
+    with pytest.raises(SettingsError, match=r"unknown network \(a part of \w+\): 'stem.rel'"):
+        _ = Experiment.compose(settings).network

@@ -18,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import LearningRateMonitor
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from snn_lightning.callbacks.averaging import WeightAveraging
 from snn_lightning.cli.processes import launched, processes
 from snn_lightning.errors import SettingsError, SNNLightningError
 from snn_lightning.files import replacing, writing
-from snn_lightning.graph.parts import first_received
+from snn_lightning.graph.parts import find_part, first_received
 from snn_lightning.models.imported import code_fingerprint
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.training import FineTuning, TaskModule, load_or_train, load_weights
@@ -65,7 +66,8 @@ class Experiment:
             callbacks: of the Trainer, after those of the config.
         """
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        warnings.filterwarnings("ignore", message=".*LeafSpec")  # Lightning's own business
+        # Lightning's own business; scores are those of all processes together, each image once.
+        warnings.filterwarnings("ignore", message=".*(LeafSpec|`DistributedSampler` with|sync_dist=True)")
         seed_everything(config.ann_seed, workers=True, verbose=False)
         plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
         data = instantiate(config.data)
@@ -74,6 +76,8 @@ class Experiment:
         module = instantiate(config.module, model=plain["model"], **sizes, _convert_="all")
         callbacks = [*(instantiate(part) for part in (config.callbacks or {}).values()), *callbacks]
         loggers = [instantiate(part) for part in (config.logger or {}).values()]
+        if not loggers:  # Lightning refuses one that has nowhere to log to.
+            callbacks = [part for part in callbacks if not isinstance(part, LearningRateMonitor)]
         trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers or False)
         _check_processes(trainer)
         folder = Path(HydraConfig.get().runtime.output_dir)
@@ -100,6 +104,7 @@ class Experiment:
         if self.config["ckpt"] is not None:
             load_weights(self.module, self.config["ckpt"])
             return Path(self.config["ckpt"])
+        self._check_trained()
         with self.phase("pretrain", f"Pretraining {self.config['model']['name']} on {self.data_name}"):
             leader = self.trainer.is_global_zero
             group = processes()
@@ -111,6 +116,18 @@ class Experiment:
                 self.say(f"Using the ANN pretrained earlier: {kept.path}")
                 load_weights(self.module, kept.path)
         return kept.path
+
+    def _check_trained(self) -> None:
+        """Refuse random weights that nothing trains; code of the user's own may have loaded some."""
+        model, trainer = self.config["model"], self.config["trainer"]
+        given = model.get("source") == "import" or model.get("weights") or model.get("pretrained")
+        for name in ("max_epochs", "max_steps"):
+            if trainer.get(name) == 0 and not given:
+                raise SettingsError(
+                    f"trainer.{name}=0 trains nothing, and model.name={model['name']} has no trained "
+                    "weights: give some (ckpt=..., or model.weights=DEFAULT where there are any), or raise "
+                    f"trainer.{name}"
+                )
 
     @property
     def will_train(self) -> bool:
@@ -178,7 +195,8 @@ class Experiment:
     @property
     def network(self) -> nn.Module:
         """The part of the network that spikes, or will; the whole by default."""
-        return self.module.net.get_submodule(self.config["network"] or "")
+        path = self.config["network"]
+        return self.module.net if path is None else find_part(self.module.net, path)
 
     def part(self, batch: Any) -> tuple[nn.Module, Tensor]:
         """Return the part of the network that spikes, or will, and what it gets of a batch, `[N, ...]`."""

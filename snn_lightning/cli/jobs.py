@@ -29,6 +29,7 @@ from snn_lightning.cli.metric import check_metric, main_score, metric
 from snn_lightning.cli.sweeps import is_left_out
 from snn_lightning.errors import CheckpointError, SettingsError, known_cause
 from snn_lightning.files import read_checkpoint
+from snn_lightning.graph.parts import find_part
 from snn_lightning.graph.report import conversion_report
 from snn_lightning.report import write_report
 from snn_lightning.spiking.checkpoint import (
@@ -175,6 +176,7 @@ def _check(experiment: Experiment, pipeline: Pipeline, finetune: FineTuning) -> 
     """Say what can't be measured, calibrated or converted before hours of pretraining."""
     _check_metric(experiment, pipeline, finetune)
     check_figures(experiment)
+    find_part(experiment.module.net, experiment.config["network"] or "")
     pipeline.check_images(len(_dataset(experiment.calibration_loader)))
     if experiment.will_train:
         part, sample = _sample(experiment)
@@ -304,7 +306,9 @@ def _dataset(loader: DataLoader[Any]) -> Sized:
 
 def _sample(experiment: Experiment) -> tuple[nn.Module, torch.Tensor]:
     """Return the part that will spike, and what it receives of the first calibration images, `[N, ...]`."""
-    part, inputs = experiment.part(next(iter(experiment.calibration_loader)))
+    batch = next(iter(experiment.calibration_loader))
+    experiment.module.check_batch(batch)
+    part, inputs = experiment.part(batch)
     return part, inputs[:SAMPLE]
 
 

@@ -308,6 +308,7 @@ def test_patterns_that_are_none(analog: Any) -> None:
     ("pattern", "message"),
     [
         ("prat", "unknown analog pattern: 'prat'; did you mean 'part'"),
+        ("backbone.body.part.0", r"did you mean 'part\.0'"),
         ("Sigmoi", "unknown analog pattern: 'Sigmoi'; did you mean 'Sigmoid'"),
         ("sigmoid", "unknown analog pattern: 'sigmoid'"),
         ("part.2", r"analog='part.2' names the module 'part.2', which forward never calls"),
