@@ -38,7 +38,7 @@ def write_report(
     Args:
         snn: the spiking network, in eval mode; the part that spikes where it is one of a model.
         folder: where to write.
-        ann: the network that it was made from, for where the error comes from.
+        ann: the network that it was made from, for where the error comes from and which sites matter.
         before: an SNN of the same ANN that is not calibrated, `convert(ann, sample, timesteps)`; its errors
             stand beside those of `snn`.
         images: a few tens of inputs `[N, ...]` of the spiking network, for firing rates and energy.
@@ -61,7 +61,7 @@ def write_report(
         >>> write_report(snn, "run", ann=ann, images=images[:32]).name
         'report.html'
         >>> len(list(Path("run/report").glob("*.csv")))
-        6
+        7
     """
     contents, folder = collect(snn, ann, before, images, results, activity), Path(folder)
     warnings = findings(contents)

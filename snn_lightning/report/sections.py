@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from snn_lightning.analysis.results import percent
 from snn_lightning.report import charts
 from snn_lightning.report.collect import Contents
-from snn_lightning.report.measured import energy, errors, firing, mismatch
+from snn_lightning.report.measured import energy, errors, firing, mismatch, sites
 from snn_lightning.report.parts import Chart, Section, Table, number, whole
 from snn_lightning.report.run import losses, over_time, repeat, seconds
 
@@ -19,6 +19,7 @@ def sections(contents: Contents, warnings: list[str]) -> list[Section]:
         network(contents),
         errors(contents),
         mismatch(contents),
+        sites(contents),
         firing(contents),
         energy(contents),
         losses(contents),

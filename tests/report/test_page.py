@@ -2,6 +2,7 @@
 
 import copy
 import re
+from html import unescape
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,6 +17,7 @@ from snn_lightning.analysis.activity import measure_activity
 from snn_lightning.analysis.energy import measure_energy
 from snn_lightning.analysis.firing import measure_firing
 from snn_lightning.analysis.mismatch import PARTS, measure_mismatch
+from snn_lightning.analysis.sensitivity import analog_setting, sensitivity
 from snn_lightning.errors import CheckpointError, SettingsError
 from snn_lightning.report import write_report
 
@@ -26,6 +28,7 @@ SECTIONS = [
     "The network as it was converted",
     "Error of every site before and after calibration",
     "Where the error comes from",
+    "Which sites matter",
     "Firing rates",
     "Energy by stage",
     "Loss curves",
@@ -79,7 +82,7 @@ def test_ids_are_there_once(folder: Path) -> None:
 
 def test_every_chart_says_what_it_shows(folder: Path) -> None:
     charts = re.findall(r"<svg .*?</svg>", (folder / "report.html").read_text(), re.DOTALL)
-    assert len(charts) == len(list((folder / "report").iterdir())) == 9
+    assert len(charts) == len(list((folder / "report").iterdir())) == 10
     for chart in charts:
         root = ElementTree.fromstring(chart)
         assert root.get("role") == "img"
@@ -123,6 +126,29 @@ def test_where_the_error_comes_from(folder: Path) -> None:
     assert column(folder, "mismatch", "total") == [stage.total for stage in report.stages]
     for part in PARTS:
         assert column(folder, "mismatch", part) == [getattr(stage.shares, part) for stage in report.stages]
+
+
+def test_which_sites_matter(folder: Path) -> None:
+    ann, snn, x = calibrated()
+    report = sensitivity(ann, snn, x[:8], probes=16)
+    assert [row["site"] for row in rows(folder, "sites")] == list(report.worst())
+    assert column(folder, "sites", "output error") == [row.predicted for row in report.rows]
+    assert analog_setting(ann, snn, report.worst(3)) in unescape((folder / "report.html").read_text())
+    page = words(folder / "report.html")
+    assert "on 8 images; the 5 worst of 5 sites" in page
+    assert "simulate its own effect with measured_effect(ann, snn, images, local=True)" in page
+
+
+class Decided(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (2 * x.relu()).argmax(1)
+
+
+def test_sites_that_cant_be_ranked_cost_no_page(tmp_path: Path) -> None:
+    x = torch.rand(4, 3)
+    page = write_report(convert(Decided(), x, 2, analog="auto"), tmp_path, ann=Decided(), images=x)
+    assert "Which sites matter Not measured: The network's output has no gradient" in words(page)
+    assert not (tmp_path / "report" / "sites.csv").exists()
 
 
 def test_firing_rates(folder: Path) -> None:
@@ -199,7 +225,7 @@ def test_of_a_loaded_network_it_leaves_out_what_is_not_known(tmp_path: Path) -> 
         text.count("the program that calibrates an SNN knows what each step did, and checkpoints don't") == 2
     )
     assert text.count("Not measured: it takes images") == 2
-    assert text.count("Not measured: it takes the ANN and images") == 1
+    assert text.count("Not measured: it takes the ANN and images") == 2
     assert text.count("Not known here: pass the results of a run") == 2
     assert "Warnings None." in text
     assert "No command is known" in text
@@ -287,6 +313,7 @@ def test_a_network_without_synapses_takes_no_energy(tmp_path: Path) -> None:
         "errors.csv",
         "firing_rates.csv",
         "mismatch.csv",
+        "sites.csv",
         "thresholds.csv",
     ]
 

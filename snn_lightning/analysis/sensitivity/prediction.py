@@ -18,6 +18,7 @@ from snn_lightning.analysis.sensitivity.simulation import (
     simulate,
     square,
 )
+from snn_lightning.errors import SettingsError
 from snn_lightning.graph.ir import Stage
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.settings import check_choice, check_whole
@@ -89,14 +90,14 @@ class SensitivityReport:
     def __str__(self) -> str:
         rows: list[tuple[str, ...]] = [("site", "predicted", "diagonal", "site error", "module")]
         for r in self.rows:
-            rows.append((r.name, *(f"{n:.4f}" for n in (r.predicted, r.diagonal, r.error)), r.module or "-"))
+            rows.append((r.name, *(f"{n:.3g}" for n in (r.predicted, r.diagonal, r.error)), r.module or "-"))
         whose = "their own errors" if self.local else "their errors"
         return "\n".join(
             [
                 f"Sites by what {whose} do to the output, over ‖y‖², at T={self.timesteps}, {self.images} "
                 "images",
                 *aligned(rows, left=(0, 4)),
-                f"The output's whole error is {self.output_error:.4f}; effects of single sites don't add up",
+                f"The output's whole error is {self.output_error:.3g}; effects of single sites don't add up",
             ]
         )
 
@@ -131,7 +132,8 @@ def sensitivity(
 
     Raises:
         ConversionError: the ANN can't be converted.
-        SettingsError: there is no image, `snn` is no SNN of this ANN, or a field makes no sense.
+        SettingsError: there is no image, `snn` is no SNN of this ANN, its output has no gradient, or a field
+            makes no sense.
 
     Example:
         >>> from snn_lightning import convert
@@ -142,6 +144,7 @@ def sensitivity(
     """
     check_whole("probes", probes)
     check_images(images, "sensitivity")
+    images = images.clone() if images.is_inference() else images
     network = counterpart(ann, snn, images)
     sums = {site: _Sums() for site in network.sites}
     generator = torch.Generator().manual_seed(seed)
@@ -150,6 +153,8 @@ def sensitivity(
         output, targets, rates = simulate(network, snn, chunk, local)
         tracked = _Shifted(network, chunk)
         expected = flat(network.arrange(tracked.outputs))
+        if not expected.requires_grad:
+            raise SettingsError("The network's output has no gradient: an operator behind the sites has none")
         for probe in _probes(expected, probes, generator):
             shifts = list(tracked.shifts.values())
             gradients = torch.autograd.grad(

@@ -1,6 +1,7 @@
 """What a site's error does to the output, against numbers by hand."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -119,7 +120,7 @@ def test_plain_values_and_a_table() -> None:
     lines = str(report).splitlines()
     assert lines[1].split() == ["site", "predicted", "diagonal", "site", "error", "module"]
     assert [line.split()[0] for line in lines[2:4]] == ["_3", "_1"]
-    assert "whole error is 0.1837" in lines[-1]
+    assert "whole error is 0.184;" in lines[-1]
 
 
 def test_worst() -> None:
@@ -157,3 +158,34 @@ def test_bad_input() -> None:
 
 def test_it_is_public() -> None:
     assert snn_lightning.sensitivity is sensitivity
+
+
+class Rounded(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.relu() * 2).argmax(1)
+
+
+def test_an_output_without_a_gradient_is_refused() -> None:
+    images = torch.rand(2, 4)
+    snn = convert(Rounded(), images, 2, analog="auto")
+    with pytest.raises(SettingsError, match="output has no gradient"):
+        sensitivity(Rounded(), snn, images)
+
+
+def test_small_effects_are_told_apart_in_the_table() -> None:
+    ann, snn, images = two_layers()
+    report = sensitivity(ann, snn, images)
+    small = replace(report, rows=tuple(replace(row, predicted=row.predicted * 1e-6) for row in report.rows))
+    assert "1.84e-07" in str(small)
+
+
+class Gated(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.relu() * x
+
+
+def test_images_of_inference_mode() -> None:
+    with torch.inference_mode():
+        images = torch.rand(4, 4)
+    snn = convert(Gated(), images.clone(), 2, analog="auto")
+    assert sensitivity(Gated(), snn, images) == sensitivity(Gated(), snn, images.clone())
