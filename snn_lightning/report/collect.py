@@ -14,7 +14,7 @@ from snn_lightning.analysis.activity import Activity, measure_activity
 from snn_lightning.analysis.energy import EnergyReport
 from snn_lightning.analysis.firing import FiringReport
 from snn_lightning.analysis.mismatch import MismatchReport, measure_mismatch
-from snn_lightning.analysis.results import TITLES, score_names
+from snn_lightning.analysis.results import TITLES, Results, score_names
 from snn_lightning.errors import SettingsError
 from snn_lightning.report.ranking import Ranking, rank_sites
 from snn_lightning.spiking.conversion import Conversion
@@ -121,7 +121,7 @@ def collect(
         )
     if images is not None and (not isinstance(images, Tensor) or len(images) == 0):
         raise SettingsError("images must be a tensor [N, ...] of what the spiking network receives, N > 0")
-    results = results or {}
+    results = known(results or {})
     mismatch = earlier = ranking = None
     if images is not None:
         device = next((tensor.device for tensor in snn.state_dict().values()), images.device)
@@ -144,6 +144,30 @@ def collect(
         before=earlier,
         ranking=ranking,
     )
+
+
+def known(results: Mapping[str, Any]) -> Results:
+    """Return the results of a run without those that are None.
+
+    Raises:
+        SettingsError: the scores are no list of names, or there are more or fewer scores over time than times.
+
+    Example:
+        >>> known({"seed": None, "snn_accuracy": 0.9})
+        {'snn_accuracy': 0.9}
+    """
+    found = {key: value for key, value in results.items() if value is not None}
+    names = score_names(found)
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise SettingsError(f"results['scores'] must be a list of names such as ['accuracy'], got {names!r}")
+    for name in names:
+        over_time = found.get(f"{name}_over_time", [])
+        if "times" in found and over_time and len(over_time) != len(found["times"]):
+            raise SettingsError(
+                f"results['times'] must be the time steps of results['{name}_over_time'], which has "
+                f"{len(over_time)}, got {len(found['times'])}"
+            )
+    return found
 
 
 def _on(ann: nn.Module, device: torch.device) -> nn.Module:

@@ -334,6 +334,42 @@ def test_what_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_numbers_that_an_earlier_page_has_left_are_deleted(tmp_path: Path) -> None:
+    ann, snn, x = distilled()
+    write_report(snn, tmp_path, ann=ann, images=x, results=RESULTS)
+    (tmp_path / "report" / "own.csv").touch()
+    page = write_report(snn, tmp_path)
+    kept = {path.name for path in (tmp_path / "report").iterdir()}
+    assert kept == {*re.findall(r'href="report/([^"]*)"', page.read_text()), "own.csv"}
+    assert "errors.csv" in kept
+    assert "sites.csv" not in kept
+
+
+def test_results_that_are_none_are_not_known(tmp_path: Path) -> None:
+    snn = calibrated()[1]
+    keys = ("seconds", "config", "command", "scores", "times", "accuracy_over_time", "model", "seed")
+    nothing = words(write_report(snn, tmp_path / "nothing"))
+    assert words(write_report(snn, tmp_path / "none", results=dict.fromkeys(keys))) == nothing
+
+
+def test_results_that_make_no_sense_are_named(tmp_path: Path) -> None:
+    snn = calibrated()[1]
+    with pytest.raises(SettingsError, match=r"results\['scores'\] must be a list of names .*, got 'map'"):
+        write_report(snn, tmp_path, results={"scores": "map"})
+    with pytest.raises(
+        SettingsError, match=r"'times'\] .* results\['accuracy_over_time'\], which has 3, got 2"
+    ):
+        write_report(snn, tmp_path, results={"times": [1, 2], "accuracy_over_time": [0.1, 0.2, 0.3]})
+
+
+def test_scores_that_are_no_numbers_are_a_warning(tmp_path: Path) -> None:
+    nan = float("nan")
+    results = {"ann_accuracy": nan, "snn_accuracy": nan, "accuracy_over_time": [nan, nan]}
+    page = words(write_report(calibrated()[1], tmp_path, results=results))
+    assert "The accuracy is not a finite number everywhere" in page
+    assert "nan points" not in page
+
+
 def test_it_is_a_public_name() -> None:
     assert snn_lightning.write_report is write_report
 
