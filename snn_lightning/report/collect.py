@@ -150,7 +150,7 @@ def known(results: Mapping[str, Any]) -> Results:
     """Return the results of a run without those that are None.
 
     Raises:
-        SettingsError: the scores are no list of names, or there are more or fewer scores over time than times.
+        SettingsError: the scores are no list of names, or a score has other times.
 
     Example:
         >>> known({"seed": None, "snn_accuracy": 0.9})

@@ -11,7 +11,6 @@ from snn_lightning.analysis.results import percent
 from snn_lightning.report import charts
 from snn_lightning.report.collect import Contents
 from snn_lightning.report.parts import Chart, Section, Table, number, whole
-from snn_lightning.report.ranking import ANALOG
 
 SHOWN = 10
 """Sites in the chart of those that matter most."""
@@ -86,8 +85,8 @@ def sites(contents: Contents) -> Section:
         return Section("sites", title, [NO_ANN if ranking is None else f"Not measured: {ranking.problem}"])
     report, shown = ranking.report, ranking.report.rows[:SHOWN]
     data = Table(
-        {"site": str, "output error": number, "site error": number, "module": str},
-        [(row.name, row.predicted, row.error, row.module or None) for row in shown],
+        {"site": str, "output error": number, "site error": number},
+        [(row.name, row.predicted, row.error) for row in shown],
     )
     svg = charts.bars(
         "sites",
@@ -103,10 +102,9 @@ def sites(contents: Contents) -> Section:
         "single sites don't add up.",
         "The error of earlier sites is in it, so that the last sites tend to lead: before you leave one "
         "analog, simulate its own effect with measured_effect(ann, snn, images, local=True).",
-        f"This setting would leave the {min(ANALOG, len(shown))} worst analog:"
-        if len(shown) > 1
-        else "This setting would leave it analog:",
     ]
+    if ranking.setting:
+        texts.append("This setting would leave the worst analog:")
     return Section(
         "sites", title, texts, [Chart("sites", "Predicted effects.", svg, data)], code=ranking.setting
     )

@@ -14,7 +14,7 @@ IMAGES, PROBES = 8, 16
 """Few: the images are simulated, and each probe costs a backward pass of the ANN for each of them."""
 
 ANALOG = 3
-"""How many sites the setting leaves analog."""
+"""So many sites at most the setting leaves analog, and no more than a quarter of them."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Ranking:
 
     Args:
         report: the numbers; None where they can't be had.
-        setting: leaves the worst sites analog, YAML.
+        setting: leaves the worst sites analog, YAML; empty where there is but one.
         problem: why there are none.
     """
 
@@ -36,6 +36,9 @@ def rank_sites(ann: nn.Module, snn: SpikingModel, images: Tensor) -> Ranking:
     """Return the ranking on the first of `images`, or why there is none."""
     try:
         report = sensitivity(ann, snn, images[:IMAGES], probes=PROBES)
-        return Ranking(report, analog_setting(ann, snn, report.worst(ANALOG)))
+        count = min(ANALOG, -(-len(report.rows) // 4))
+        # The only site of a network has to spike.
+        setting = "" if len(report.rows) == 1 else analog_setting(ann, snn, report.worst(count))
+        return Ranking(report, setting)
     except SNNLightningError as error:
         return Ranking(problem=str(error))

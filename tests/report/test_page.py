@@ -133,7 +133,7 @@ def test_which_sites_matter(folder: Path) -> None:
     report = sensitivity(ann, snn, x[:8], probes=16)
     assert [row["site"] for row in rows(folder, "sites")] == list(report.worst())
     assert column(folder, "sites", "output error") == [row.predicted for row in report.rows]
-    assert analog_setting(ann, snn, report.worst(3)) in unescape((folder / "report.html").read_text())
+    assert analog_setting(ann, snn, report.worst(2)) in unescape((folder / "report.html").read_text())
     page = words(folder / "report.html")
     assert "on 8 images; the 5 worst of 5 sites" in page
     assert "simulate its own effect with measured_effect(ann, snn, images, local=True)" in page
@@ -278,6 +278,26 @@ def test_a_part_of_a_model_with_an_analog_operator(tmp_path: Path) -> None:
     page = words(write_report(snn, tmp_path, ann=ann, images=x))
     assert "1 operator left analog, 2 windows of T time steps" in page
     assert "Linear, analog" in page
+    assert "An inference takes 2 × 2 = 4 time steps." in page
+
+
+def test_what_stays_analog_is_named_with_its_share(tmp_path: Path) -> None:
+    ann, x = (
+        nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2)),
+        torch.rand(8, 4),
+    )
+    page = words(write_report(convert(ann, x, 2, analog=("2",)), tmp_path, ann=ann, images=x))
+    assert (
+        "41.7 % of the ANN's multiply-accumulates stay analog, most of them in the stages of _3 (41.7 %)"
+        in page
+    )
+
+
+def test_the_only_site_is_not_left_analog(tmp_path: Path) -> None:
+    ann, x = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)), torch.rand(8, 4)
+    page = write_report(convert(ann, x, 2), tmp_path, ann=ann, images=x)
+    assert "worst analog" not in words(page)
+    assert len(rows(tmp_path, "sites")) == 1
 
 
 HOSTILE = "<script>alert(1)</script>\"'&$x$\x00"
