@@ -25,6 +25,7 @@ def analog_setting(ann: nn.Module, snn: SpikingModel, sites: Sequence[str]) -> s
         SettingsError: the SNN has no such site.
 
     Example:
+        >>> import torch
         >>> from snn_lightning import convert
         >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1))
         >>> print(analog_setting(ann, convert(ann, torch.rand(8, 2), timesteps=4), ["_3"]))
