@@ -357,6 +357,8 @@ def test_pc_table6_on_digits(anns: Path, tmp_path: Path) -> None:
     done = swept(tmp_path, anns, "-m", "experiment=pc_table6", *SMALL, images, "seed=0")
     # ACP isn't run with 64 images.
     assert done.output.count("Nothing to do: leave_out has this combination") == 1
+    # A comparison takes a job that isn't one for no run that has failed.
+    assert len(list(tmp_path.rglob(".hydra"))) == 3
     rows = {
         (row["pipeline"], row["config"]["data"]["calibration_images"]): row for row in results_below(tmp_path)
     }

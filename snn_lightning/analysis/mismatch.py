@@ -315,7 +315,7 @@ def counterpart(ann: nn.Module, snn: SpikingModel, images: Tensor) -> StageNetwo
     if _form(network) == _form(wanted):
         return network
     pairs = zip_longest(wanted.nodes.values(), network.nodes.values())
-    differing = (f"{_text_of(a)} where the ANN has {_text_of(b)}" for a, b in pairs if _call(a) != _call(b))
+    differing = (_difference(a, b) for a, b in pairs if _call(a) != _call(b))
     raise SettingsError(
         f"The SNN is not of this ANN: it has {len(wanted.sites)} sites and the ANN {len(network.sites)}, and "
         f"it has {next(differing, 'another output')}. Pass the ANN from which the SNN was made."
@@ -328,6 +328,14 @@ def _form(network: StageNetwork) -> Any:
 
 def _call(node: Node | None) -> Any:
     return node and (node.name, node.op, node.inputs, node.settings)
+
+
+def _difference(a: Node | None, b: Node | None) -> str:
+    if a and b and (a.name, a.op) == (b.name, b.op):
+        kept, other = ({**node.settings, "inputs": node.inputs} for node in (a, b))
+        key = next(key for key in {**kept, **other} if kept.get(key) != other.get(key))
+        return f"{_text_of(a)} with {key}={kept.get(key)} where the ANN has {key}={other.get(key)}"
+    return f"{_text_of(a)} where the ANN has {_text_of(b)}"
 
 
 def _text_of(node: Node | None) -> str:

@@ -26,7 +26,7 @@ from snn_lightning.callbacks import CalibrationCallback
 from snn_lightning.cli.experiment import Experiment, command
 from snn_lightning.cli.figures import check_figures, save_figures
 from snn_lightning.cli.metric import check_metric, main_score, metric
-from snn_lightning.cli.sweeps import is_left_out
+from snn_lightning.cli.sweeps import forget_job, is_left_out
 from snn_lightning.errors import CheckpointError, SettingsError, known_cause
 from snn_lightning.files import read_checkpoint
 from snn_lightning.graph.parts import find_part
@@ -60,6 +60,7 @@ def run(task: Callable[[DictConfig], Results | None], config: DictConfig) -> flo
     try:
         if is_left_out(config):
             logging.getLogger(__name__).info("Nothing to do: leave_out has this combination")
+            forget_job()
             return None
         with use_kernel(config.kernel):
             results = task(config)

@@ -1,8 +1,10 @@
-"""Which combinations of a sweep's axes are no job."""
+"""Combinations of a sweep's axes that are no job."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -58,3 +60,10 @@ def is_left_out(config: DictConfig) -> bool:
         return value
 
     return any_describes(combinations, value_of)
+
+
+def forget_job() -> None:
+    """Delete what Hydra has written of this job, by which a comparison knows what was started."""
+    config = HydraConfig.get()
+    if config.output_subdir:
+        shutil.rmtree(Path(config.runtime.output_dir) / config.output_subdir, ignore_errors=True)

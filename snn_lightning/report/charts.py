@@ -191,6 +191,7 @@ def _rows(
         axes.tick_params(axis="x", labeltop=tall)
         axes.grid(True, axis="x")
         axes.set_xlabel(axis)
+        _without_offset(axes)
         if series > 1:
             _legend(figure, axes)
 
@@ -213,6 +214,14 @@ def logarithmic(axes: Axes) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=7))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("e-0", "e−")))
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _without_offset(axes: Axes) -> None:
+    """Write powers of ten at the numbers of a linear axis: matplotlib's own would lie on the axis' label."""
+    largest = max(map(abs, axes.get_xlim()))
+    if axes.get_xscale() == "linear" and not 1e-3 <= largest < 1e5:
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
 
 
 def _legend(figure: Figure, axes: Axes) -> None:

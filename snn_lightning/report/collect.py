@@ -14,8 +14,9 @@ from snn_lightning.analysis.activity import Activity, measure_activity
 from snn_lightning.analysis.energy import EnergyReport
 from snn_lightning.analysis.firing import FiringReport
 from snn_lightning.analysis.mismatch import MismatchReport, measure_mismatch
-from snn_lightning.analysis.results import TITLES, score_names
+from snn_lightning.analysis.results import TITLES, Results, score_names
 from snn_lightning.errors import SettingsError
+from snn_lightning.report.ranking import Ranking, rank_sites
 from snn_lightning.spiking.conversion import Conversion
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.report import SpikingReport
@@ -54,6 +55,7 @@ class Contents:
         results: of the run, as in `results.json`; empty where not known.
         activity, mismatch: measured; None where images or the ANN are missing.
         before: errors of the network that is not calibrated; None where that is missing too.
+        ranking: what the errors of the sites do to the output; None as `mismatch`.
     """
 
     model: str
@@ -64,6 +66,7 @@ class Contents:
     activity: Activity | None = None
     mismatch: MismatchReport | None = None
     before: MismatchReport | None = None
+    ranking: Ranking | None = None
 
     @property
     def firing(self) -> FiringReport | None:
@@ -118,16 +121,18 @@ def collect(
         )
     if images is not None and (not isinstance(images, Tensor) or len(images) == 0):
         raise SettingsError("images must be a tensor [N, ...] of what the spiking network receives, N > 0")
-    results = results or {}
-    mismatch = earlier = None
+    results = known(results or {})
+    mismatch = earlier = ranking = None
     if images is not None:
         device = next((tensor.device for tensor in snn.state_dict().values()), images.device)
         images = images.to(device)
         with torch.inference_mode(False):
             activity = activity or measure_activity(snn, images)
             if ann is not None:
-                mismatch = measure_mismatch(_on(ann, device), snn, images)
-                earlier = None if before is None else measure_mismatch(_on(ann, device), before, images)
+                ann = _on(ann, device)
+                mismatch = measure_mismatch(ann, snn, images)
+                earlier = None if before is None else measure_mismatch(ann, before, images)
+                ranking = rank_sites(ann, snn, images)
     return Contents(
         model=str(results.get("model", "Spiking network" if ann is None else type(ann).__name__)),
         report=snn.report,
@@ -137,7 +142,32 @@ def collect(
         activity=activity,
         mismatch=mismatch,
         before=earlier,
+        ranking=ranking,
     )
+
+
+def known(results: Mapping[str, Any]) -> Results:
+    """Return the results of a run without those that are None.
+
+    Raises:
+        SettingsError: the scores are no list of names, or a score has other times.
+
+    Example:
+        >>> known({"seed": None, "snn_accuracy": 0.9})
+        {'snn_accuracy': 0.9}
+    """
+    found = {key: value for key, value in results.items() if value is not None}
+    names = score_names(found)
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise SettingsError(f"results['scores'] must be a list of names such as ['accuracy'], got {names!r}")
+    for name in names:
+        over_time = found.get(f"{name}_over_time", [])
+        if "times" in found and over_time and len(over_time) != len(found["times"]):
+            raise SettingsError(
+                f"results['times'] must be the time steps of results['{name}_over_time'], which has "
+                f"{len(over_time)}, got {len(found['times'])}"
+            )
+    return found
 
 
 def _on(ann: nn.Module, device: torch.device) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from snn_lightning.analysis.results import percent
@@ -19,8 +20,15 @@ NAMED = 8
 
 def findings(contents: Contents) -> list[str]:
     """Return a sentence or two for each thing that may be wrong, with what to do about it."""
-    checks = (_few_images, _worse, _silent, _saturated, _grown, _put_back)
+    checks = (_no_number, _few_images, _worse, _silent, _saturated, _grown, _put_back)
     return [text for check in checks for text in check(contents)]
+
+
+def _no_number(contents: Contents) -> Iterator[str]:
+    for score in contents.scores:
+        values = (score.ann, score.uncalibrated, score.snn, *score.over_time)
+        if any(value is not None and not math.isfinite(value) for value in values):
+            yield f"The {score.title} is not a finite number everywhere: look at the outputs of the networks."
 
 
 def _few_images(contents: Contents) -> Iterator[str]:

@@ -12,6 +12,9 @@ from snn_lightning.report import charts
 from snn_lightning.report.collect import Contents
 from snn_lightning.report.parts import Chart, Section, Table, number, whole
 
+SHOWN = 10
+"""Sites in the chart of those that matter most."""
+
 NO_RECORDS = (
     "Not known here: the program that calibrates an SNN knows what each step did, and checkpoints don't keep "
     "it. Call write_report there, or pass results with the 'stages' of results.json."
@@ -73,6 +76,38 @@ def mismatch(contents: Contents) -> Section:
         "others."
     ]
     return Section("mismatch", title, texts, [Chart("mismatch", "Shares of the error.", svg, data)])
+
+
+def sites(contents: Contents) -> Section:
+    """Show the worst sites, and the setting that leaves them analog."""
+    title, ranking = "Which sites matter", contents.ranking
+    if ranking is None or ranking.report is None:
+        return Section("sites", title, [NO_ANN if ranking is None else f"Not measured: {ranking.problem}"])
+    report, shown = ranking.report, ranking.report.rows[:SHOWN]
+    data = Table(
+        {"site": str, "output error": number, "site error": number},
+        [(row.name, row.predicted, row.error) for row in shown],
+    )
+    svg = charts.bars(
+        "sites",
+        f"What the errors of the {len(shown)} worst of {len(report.rows)} sites do to the output",
+        "squared error of the output, over ‖y‖²",
+        data.column("site"),
+        {"predicted": data.column("output error")},
+    )
+    texts = [
+        "The squared error that each site's error alone would make at the output, predicted from the ANN's "
+        f"gradients on {report.images} image{'s' * (report.images > 1)}; the {len(shown)} worst of "
+        f"{len(report.rows)} sites. The output's whole error is {number(report.output_error)}; effects of "
+        "single sites don't add up.",
+        "The error of earlier sites is in it, so that the last sites tend to lead: before you leave one "
+        "analog, simulate its own effect with measured_effect(ann, snn, images, local=True).",
+    ]
+    if ranking.setting:
+        texts.append("This setting would leave the worst analog:")
+    return Section(
+        "sites", title, texts, [Chart("sites", "Predicted effects.", svg, data)], code=ranking.setting
+    )
 
 
 def firing(contents: Contents) -> Section:

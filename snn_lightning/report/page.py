@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ def write_report(
     Args:
         snn: the spiking network, in eval mode; the part that spikes where it is one of a model.
         folder: where to write.
-        ann: the network that it was made from, for where the error comes from.
+        ann: the network that it was made from, for where the error comes from and which sites matter.
         before: an SNN of the same ANN that is not calibrated, `convert(ann, sample, timesteps)`; its errors
             stand beside those of `snn`.
         images: a few tens of inputs `[N, ...]` of the spiking network, for firing rates and energy.
@@ -61,7 +63,7 @@ def write_report(
         >>> write_report(snn, "run", ann=ann, images=images[:32]).name
         'report.html'
         >>> len(list(Path("run/report").glob("*.csv")))
-        6
+        7
     """
     contents, folder = collect(snn, ann, before, images, results, activity), Path(folder)
     warnings = findings(contents)
@@ -81,6 +83,8 @@ def write_page(
 ) -> Path:
     """Write a page, and the numbers of its charts to the folder of the same name.
 
+    Numbers that an earlier page at the same place has left, and this one doesn't have, are deleted.
+
     Args:
         path: of the page.
         sections: what it shows, among them "warnings".
@@ -97,13 +101,25 @@ def write_page(
         CheckpointError: the folder can't be written.
     """
     folder = path.with_suffix("")
-    for section in sections:
-        for chart in section.charts:
-            write_atomically(folder / f"{chart.name}.csv", chart.data.csv.encode())
+    earlier = _linked(path, folder.name)
+    written = {f"{chart.name}.csv": chart.data.csv for section in sections for chart in section.charts}
+    for name, numbers in written.items():
+        write_atomically(folder / name, numbers.encode())
     head = {"title": title, "heading": heading, "line": line, "stats": stats, "warnings": warnings}
     page = _environment().get_template("page.html.j2")
     write_atomically(path, page.render(**head, sections=sections, folder=folder.name).encode())
+    for name in earlier - written.keys():
+        with suppress(OSError):
+            (folder / name).unlink()
     return path
+
+
+def _linked(path: Path, folder: str) -> set[str]:
+    """Return the files with numbers that an earlier page at `path` has written; none of someone else."""
+    try:
+        return set(re.findall(rf'href="{re.escape(folder)}/(\w[\w.-]*\.csv)"', path.read_text()))
+    except (OSError, ValueError):
+        return set()
 
 
 def _head(contents: Contents) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import re
 from collections.abc import Iterator, Mapping
@@ -34,7 +35,7 @@ def over_time(contents: Contents) -> Section:
 
 def _reached(score: Score) -> Iterator[str]:
     """Say from when on the SNN is near the ANN."""
-    if score.ann is None:
+    if score.ann is None or not math.isfinite(score.ann - score.over_time[-1]):
         return
     near = [value >= score.ann - 0.01 for value in score.over_time]
     if not near[-1]:

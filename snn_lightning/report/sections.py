@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from snn_lightning.analysis.energy import EnergyReport
 from snn_lightning.analysis.results import percent
 from snn_lightning.report import charts
 from snn_lightning.report.collect import Contents
-from snn_lightning.report.measured import energy, errors, firing, mismatch
+from snn_lightning.report.measured import energy, errors, firing, mismatch, sites
 from snn_lightning.report.parts import Chart, Section, Table, number, whole
 from snn_lightning.report.run import losses, over_time, repeat, seconds
 
@@ -19,6 +20,7 @@ def sections(contents: Contents, warnings: list[str]) -> list[Section]:
         network(contents),
         errors(contents),
         mismatch(contents),
+        sites(contents),
         firing(contents),
         energy(contents),
         losses(contents),
@@ -71,9 +73,25 @@ def network(contents: Contents) -> Section:
     )
     texts = [f"{report.summary}.", *(f"{line}." for line in report.footer())]
     if contents.energy is not None and contents.energy.analog:
-        texts.append(f"{100 * contents.energy.analog:.3g} % of the ANN's multiply-accumulates stay analog.")
+        texts.append(_analog_shares(contents.energy))
+    if report.windows > 1:
+        texts.append(
+            f"An inference takes {report.windows} × {report.timesteps} = {report.windows * report.timesteps} "
+            "time steps."
+        )
     drawn = [_thresholds(report.thresholds)] if report.thresholds else []
     return Section("network", "The network as it was converted", texts, drawn, {"Stages": table})
+
+
+def _analog_shares(energy: EnergyReport) -> str:
+    """Say how much of the ANN stays analog, and in which stages."""
+    whole = sum(stage.ann for stage in energy.stages)
+    most = sorted((stage for stage in energy.stages if stage.analog), key=lambda s: s.analog, reverse=True)
+    named = ", ".join(f"{stage.name} ({100 * stage.analog / whole:.3g} %)" for stage in most[:8])
+    return (
+        f"{100 * energy.analog:.3g} % of the ANN's multiply-accumulates stay analog, most of them in the "
+        f"stages of {named}."
+    )
 
 
 def _thresholds(thresholds: Mapping[str, tuple[float, float, float]]) -> Chart:

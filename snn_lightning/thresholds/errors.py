@@ -55,7 +55,7 @@ def threshold_errors(
         half_step: whether the neuron rounds (ClipRound) or floors (ClipFloor).
 
     Raises:
-        SettingsError: a field makes no sense, or no activation is positive.
+        SettingsError: a field makes no sense, no activation is positive, or one is not finite.
 
     Example:
         >>> found = threshold_errors(torch.tensor([[1.0], [4.0]]), timesteps=[1], grid=4)
@@ -67,7 +67,9 @@ def threshold_errors(
         raise SettingsError("timesteps must name at least one T")
     for steps in timesteps:
         check_whole("timesteps", steps)
-    maximum = row_maximum([activations], channelwise=False)
+    if not activations.isfinite().all():
+        raise SettingsError("threshold_errors needs activations that are finite")
+    maximum = row_maximum([activations], channelwise=False) if activations.numel() else torch.zeros(1)
     if not maximum > 0:
         raise SettingsError("threshold_errors needs activations of which at least one is positive")
     fractions = torch.arange(1, grid + 1, dtype=torch.float64, device=maximum.device) / grid

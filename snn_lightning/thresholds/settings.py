@@ -161,8 +161,8 @@ class Cap(Threshold):
         if cap is None:
             raise SettingsError(
                 f"The site '{site}' has no cap that could be its threshold. Train the ANN with capped "
-                "activations (activation=clipped, rate_norm or qcfs, or ReLU6) and set no convert_avg_pool, "
-                "or choose another threshold, such as threshold=mmse."
+                "activations (activation=clipped, rate_norm or qcfs, or ReLU6), or choose another threshold, "
+                "such as threshold=mmse."
             )
         return torch.full_like(histogram.maximum, cap)
 

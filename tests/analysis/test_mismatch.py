@@ -214,5 +214,5 @@ def test_bad_input() -> None:
     with pytest.raises(SettingsError, match=r"not of this ANN: it has 2 sites and the ANN 1, .*Pass the ANN"):
         measure_mismatch(other, snn, images)
     wider = nn.Sequential(nn.Linear(10, 17), nn.ReLU(), nn.Linear(17, 4))
-    with pytest.raises(SettingsError, match=r"has '_0' \(Linear\) where the ANN has '_0' \(Linear\)"):
+    with pytest.raises(SettingsError, match=r"'_0' \(Linear\) with out_features=16 .* has out_features=17"):
         measure_mismatch(wider, convert(other, images, 2), images)

@@ -143,3 +143,16 @@ def test_preparing_shares_the_parameters() -> None:
             prepare(network, x, GraphSettings(max_pooling=mode)).operators["conv1"]
             is network.operators["conv1"]
         )
+
+
+@pytest.mark.parametrize(("first", "second", "cap"), [(6.0, 2.0, 6.0), (6.0, None, None)])
+def test_a_mean_has_the_cap_of_what_it_is_of(first: float, second: float | None, cap: float | None) -> None:
+    class Pooled(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            parts = [x.clamp(min=0, max=first), x.clamp(min=0, max=second)]
+            return F.avg_pool2d(torch.cat(parts, 1), 2)
+
+    x = 20 * torch.rand(2, 3, 4, 4)
+    network = prepare(normalise(Pooled(), x), x, GraphSettings(convert_avg_pool=True))
+    assert network.nodes[network.sites[-1]].settings == {"cap": cap}
+    assert torch.allclose(network(x), Pooled()(x))

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from html import unescape
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,6 +17,7 @@ from snn_lightning.analysis.activity import measure_activity
 from snn_lightning.analysis.energy import measure_energy
 from snn_lightning.analysis.firing import measure_firing
 from snn_lightning.analysis.mismatch import PARTS, measure_mismatch
+from snn_lightning.analysis.sensitivity import analog_setting, sensitivity
 from snn_lightning.errors import CheckpointError, SettingsError
 from snn_lightning.report import write_report
 
@@ -26,6 +28,7 @@ SECTIONS = [
     "The network as it was converted",
     "Error of every site before and after calibration",
     "Where the error comes from",
+    "Which sites matter",
     "Firing rates",
     "Energy by stage",
     "Loss curves",
@@ -79,7 +82,7 @@ def test_ids_are_there_once(folder: Path) -> None:
 
 def test_every_chart_says_what_it_shows(folder: Path) -> None:
     charts = re.findall(r"<svg .*?</svg>", (folder / "report.html").read_text(), re.DOTALL)
-    assert len(charts) == len(list((folder / "report").iterdir())) == 9
+    assert len(charts) == len(list((folder / "report").iterdir())) == 10
     for chart in charts:
         root = ElementTree.fromstring(chart)
         assert root.get("role") == "img"
@@ -123,6 +126,29 @@ def test_where_the_error_comes_from(folder: Path) -> None:
     assert column(folder, "mismatch", "total") == [stage.total for stage in report.stages]
     for part in PARTS:
         assert column(folder, "mismatch", part) == [getattr(stage.shares, part) for stage in report.stages]
+
+
+def test_which_sites_matter(folder: Path) -> None:
+    ann, snn, x = calibrated()
+    report = sensitivity(ann, snn, x[:8], probes=16)
+    assert [row["site"] for row in rows(folder, "sites")] == list(report.worst())
+    assert column(folder, "sites", "output error") == [row.predicted for row in report.rows]
+    assert analog_setting(ann, snn, report.worst(2)) in unescape((folder / "report.html").read_text())
+    page = words(folder / "report.html")
+    assert "on 8 images; the 5 worst of 5 sites" in page
+    assert "simulate its own effect with measured_effect(ann, snn, images, local=True)" in page
+
+
+class Decided(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (2 * x.relu()).argmax(1)
+
+
+def test_sites_that_cant_be_ranked_cost_no_page(tmp_path: Path) -> None:
+    x = torch.rand(4, 3)
+    page = write_report(convert(Decided(), x, 2, analog="auto"), tmp_path, ann=Decided(), images=x)
+    assert "Which sites matter Not measured: The network's output has no gradient" in words(page)
+    assert not (tmp_path / "report" / "sites.csv").exists()
 
 
 def test_firing_rates(folder: Path) -> None:
@@ -199,7 +225,7 @@ def test_of_a_loaded_network_it_leaves_out_what_is_not_known(tmp_path: Path) -> 
         text.count("the program that calibrates an SNN knows what each step did, and checkpoints don't") == 2
     )
     assert text.count("Not measured: it takes images") == 2
-    assert text.count("Not measured: it takes the ANN and images") == 1
+    assert text.count("Not measured: it takes the ANN and images") == 2
     assert text.count("Not known here: pass the results of a run") == 2
     assert "Warnings None." in text
     assert "No command is known" in text
@@ -252,6 +278,26 @@ def test_a_part_of_a_model_with_an_analog_operator(tmp_path: Path) -> None:
     page = words(write_report(snn, tmp_path, ann=ann, images=x))
     assert "1 operator left analog, 2 windows of T time steps" in page
     assert "Linear, analog" in page
+    assert "An inference takes 2 × 2 = 4 time steps." in page
+
+
+def test_what_stays_analog_is_named_with_its_share(tmp_path: Path) -> None:
+    ann, x = (
+        nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2)),
+        torch.rand(8, 4),
+    )
+    page = words(write_report(convert(ann, x, 2, analog=("2",)), tmp_path, ann=ann, images=x))
+    assert (
+        "41.7 % of the ANN's multiply-accumulates stay analog, most of them in the stages of _3 (41.7 %)"
+        in page
+    )
+
+
+def test_the_only_site_is_not_left_analog(tmp_path: Path) -> None:
+    ann, x = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)), torch.rand(8, 4)
+    page = write_report(convert(ann, x, 2), tmp_path, ann=ann, images=x)
+    assert "worst analog" not in words(page)
+    assert len(rows(tmp_path, "sites")) == 1
 
 
 HOSTILE = "<script>alert(1)</script>\"'&$x$\x00"
@@ -287,6 +333,7 @@ def test_a_network_without_synapses_takes_no_energy(tmp_path: Path) -> None:
         "errors.csv",
         "firing_rates.csv",
         "mismatch.csv",
+        "sites.csv",
         "thresholds.csv",
     ]
 
@@ -305,6 +352,42 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"Could not write '.*thresholds.csv'"):
         write_report(snn, tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_numbers_that_an_earlier_page_has_left_are_deleted(tmp_path: Path) -> None:
+    ann, snn, x = distilled()
+    write_report(snn, tmp_path, ann=ann, images=x, results=RESULTS)
+    (tmp_path / "report" / "own.csv").touch()
+    page = write_report(snn, tmp_path)
+    kept = {path.name for path in (tmp_path / "report").iterdir()}
+    assert kept == {*re.findall(r'href="report/([^"]*)"', page.read_text()), "own.csv"}
+    assert "errors.csv" in kept
+    assert "sites.csv" not in kept
+
+
+def test_results_that_are_none_are_not_known(tmp_path: Path) -> None:
+    snn = calibrated()[1]
+    keys = ("seconds", "config", "command", "scores", "times", "accuracy_over_time", "model", "seed")
+    nothing = words(write_report(snn, tmp_path / "nothing"))
+    assert words(write_report(snn, tmp_path / "none", results=dict.fromkeys(keys))) == nothing
+
+
+def test_results_that_make_no_sense_are_named(tmp_path: Path) -> None:
+    snn = calibrated()[1]
+    with pytest.raises(SettingsError, match=r"results\['scores'\] must be a list of names .*, got 'map'"):
+        write_report(snn, tmp_path, results={"scores": "map"})
+    with pytest.raises(
+        SettingsError, match=r"'times'\] .* results\['accuracy_over_time'\], which has 3, got 2"
+    ):
+        write_report(snn, tmp_path, results={"times": [1, 2], "accuracy_over_time": [0.1, 0.2, 0.3]})
+
+
+def test_scores_that_are_no_numbers_are_a_warning(tmp_path: Path) -> None:
+    nan = float("nan")
+    results = {"ann_accuracy": nan, "snn_accuracy": nan, "accuracy_over_time": [nan, nan]}
+    page = words(write_report(calibrated()[1], tmp_path, results=results))
+    assert "The accuracy is not a finite number everywhere" in page
+    assert "nan points" not in page
 
 
 def test_it_is_a_public_name() -> None:

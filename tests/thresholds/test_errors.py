@@ -44,5 +44,10 @@ def test_bad_input() -> None:
         threshold_errors(x, [])
     with pytest.raises(SettingsError, match="at least one is positive"):
         threshold_errors(-x, [4])
+    with pytest.raises(SettingsError, match="at least one is positive"):
+        threshold_errors(x[:0], [4])
+    for number in (float("inf"), float("nan")):
+        with pytest.raises(SettingsError, match="activations that are finite"):
+            threshold_errors(torch.tensor([[1.0], [number]]), [4])
     with pytest.raises(SettingsError, match=r"threshold.percentile must be in \(0, 100\], got 0"):
         threshold_errors(x, [4], percent=0)

@@ -49,8 +49,8 @@ def depthwise(pool: nn.Module, channels: int, size: tuple[int, ...]) -> nn.Modul
 def convert_average_pooling(network: StageNetwork, sample: Tensor) -> StageNetwork:
     """Give every average pooling of spikes a site of its own: pool -> depthwise convolution -> activation.
 
-    The ANN computes the same, since the mean of non-negative values is non-negative. A pooling of values that
-    may be negative stays as it is.
+    The ANN computes the same, since the mean of non-negative values is non-negative, and no larger than their
+    cap. A pooling of values that may be negative stays as it is.
     """
     values = network.run_operators(network.nodes, {INPUT: sample[:1]})
     nodes: list[Node] = []
@@ -66,7 +66,8 @@ def convert_average_pooling(network: StageNetwork, sample: Tensor) -> StageNetwo
             )
             modules[f"{name}_synapse"] = conv
             del modules[name]
-            node = Node(name, ACTIVATION, (f"{name}_synapse",), {"cap": None}, node.path, node.line)
+            cap = {"cap": _cap(network, name)}
+            node = Node(name, ACTIVATION, (f"{name}_synapse",), cap, node.path, node.line)
         nodes.append(node)
     return StageNetwork(nodes, network.output, modules, network.gates)
 
@@ -77,3 +78,12 @@ def _non_negative(network: StageNetwork, name: str) -> bool:
         return True
     keeps_sign = traits_of(network.operators[name]).keeps_sign
     return keeps_sign and all(key != INPUT and _non_negative(network, key) for key in node.inputs)
+
+
+def _cap(network: StageNetwork, name: str) -> float | None:
+    """Return the upper bound of values that are not negative; None where there is none."""
+    node = network.nodes[name]
+    if node.op == ACTIVATION:
+        return node.settings["cap"]
+    caps = [_cap(network, key) for key in node.inputs]
+    return None if None in caps else max(cap for cap in caps if cap is not None)

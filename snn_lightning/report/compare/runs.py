@@ -138,21 +138,34 @@ def _checked(path: Path, results: Results) -> Run:
     names = score_names(results)
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise _damaged(path, f"scores is {names!r}")
-    scores = [f"{network}_{name}" for name in names for network in ("ann", "uncalibrated", "snn")]
-    for key in [*scores, "energy_ratio"]:
-        value = results.get(key)
-        if not isinstance(value, Real | None) or isinstance(value, bool):
-            raise _damaged(path, f"{key} is {value!r}")
     if all(results.get(f"snn_{name}") is None for name in names):
         raise _damaged(path, f"there is no snn_{names[0]}")
     for key, kind in {"config": dict, "seconds": dict, "stages": list}.items():
         if not isinstance(results.get(key), kind | None):
             raise _damaged(path, f"{key} is no {kind.__name__}")
+    _check_numbers(path, results, names)
     for record in results.get("stages") or []:
         whole = isinstance(record, dict) and {"name", "kind", "error"} <= record.keys()
-        if not whole or not isinstance(record.get("steps"), dict):
+        if not whole or not _is_number(record["error"]) or not isinstance(record.get("steps"), dict):
             raise _damaged(path, "a stage lacks its name, kind, error or steps")
     return Run(path, results, path.stat().st_mtime)
+
+
+def _check_numbers(path: Path, results: Results, names: Sequence[str]) -> None:
+    scores = [f"{network}_{name}" for name in names for network in ("ann", "uncalibrated", "snn")]
+    for key in [*scores, "energy_ratio"]:
+        if not _is_number(results.get(key)):
+            raise _damaged(path, f"{key} is {results.get(key)!r}")
+    if not _is_number(seconds := (results.get("seconds") or {}).get("calibration")):
+        raise _damaged(path, f"seconds.calibration is {seconds!r}")
+    for key in [*(f"{name}_over_time" for name in names), "times"]:
+        values = results.get(key)
+        if not (values is None or (isinstance(values, list) and all(map(_is_number, values)))):
+            raise _damaged(path, f"{key} is no list of numbers")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real | None) and not isinstance(value, bool)
 
 
 def _damaged(path: Path, what: str) -> CheckpointError:

@@ -36,7 +36,7 @@ def plot_channel_errors(errors: Mapping[str, Mapping[str, Tensor]], log: bool = 
         log: whether the errors are on a logarithmic axis.
 
     Raises:
-        SettingsError: there is none, or the SNNs have different sites.
+        SettingsError: there is none, an error is not finite, or the SNNs have different sites.
 
     Example:
         >>> import torch
@@ -46,6 +46,12 @@ def plot_channel_errors(errors: Mapping[str, Mapping[str, Tensor]], log: bool = 
     """
     if not errors or not all(errors.values()):
         raise SettingsError("plot_channel_errors needs at least one SNN with at least one site")
+    for label, sites in errors.items():
+        for site, values in sites.items():
+            if not (len(values) and values.isfinite().all()):
+                raise SettingsError(
+                    f"The errors of '{site}' of '{label}' must be one or more finite numbers, one a channel"
+                )
     names = list(next(iter(errors.values())))
     for label, sites in errors.items():
         if list(sites) != names:

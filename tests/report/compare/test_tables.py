@@ -4,6 +4,7 @@ import pytest
 
 from snn_lightning.report.compare.formats import latex, markdown
 from snn_lightning.report.compare.tables import all_numbers, score_table, summary
+from snn_lightning.report.parts import Table
 from tests.report.compare.made import ROWS, panels_of, results
 
 
@@ -123,3 +124,7 @@ def test_what_means_something_in_markdown_and_latex_is_escaped() -> None:
     assert r"resnet20 on 50\% \& \textasciitilde{} \textasciicircum{} \{z\} \$: accuracy" in shown
     name = r"a\textbar{}b\_c *d* \textless{}i\textgreater{} `x` \textbackslash{} [y] \#1"
     assert shown.splitlines()[7] == rf"    {name} & 4 & 1 & 90.00 & 50.00 \\"
+
+
+def test_names_are_no_formulas_and_no_entities_in_markdown() -> None:
+    assert markdown("$x$ &lt;", Table({"a": str}, [])).startswith("**\\$x\\$ \\&lt;**")

@@ -104,3 +104,9 @@ def test_bad_input() -> None:
             plot_channel_errors(nothing)
     with pytest.raises(SettingsError, match="The sites of 'lcp' are others than those of 'baseline'"):
         plot_channel_errors({"baseline": {"a": torch.rand(2)}, "lcp": {"b": torch.rand(2)}})
+
+
+@pytest.mark.parametrize("values", [[], [0.1, float("nan")], [float("inf")]])
+def test_errors_that_are_no_numbers_are_named(values: list[float]) -> None:
+    with pytest.raises(SettingsError, match=r"errors of 'relu_1' of 'lcp' must be one or more finite"):
+        plot_channel_errors({"lcp": {"relu": torch.ones(2), "relu_1": torch.tensor(values)}})

@@ -1,20 +1,25 @@
-"""What the errors of single sites do to the output, predicted and measured."""
+"""What the errors of single sites do to the output, predicted from gradients of the ANN."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from snn_lightning.analysis.mismatch import averaging, counterpart
+from snn_lightning.analysis.mismatch import counterpart
 from snn_lightning.analysis.propagation import depth_weights
-from snn_lightning.errors import SettingsError, unknown
-from snn_lightning.graph.interpreter import ANNInterpreter
-from snn_lightning.graph.ir import INPUT, Stage
+from snn_lightning.analysis.sensitivity.simulation import (
+    Activations,
+    check_images,
+    flat,
+    simulate,
+    square,
+)
+from snn_lightning.errors import SettingsError
+from snn_lightning.graph.ir import Stage
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.settings import check_choice, check_whole
 from snn_lightning.spiking.model import SpikingModel
@@ -85,14 +90,14 @@ class SensitivityReport:
     def __str__(self) -> str:
         rows: list[tuple[str, ...]] = [("site", "predicted", "diagonal", "site error", "module")]
         for r in self.rows:
-            rows.append((r.name, *(f"{n:.4f}" for n in (r.predicted, r.diagonal, r.error)), r.module or "-"))
+            rows.append((r.name, *(f"{n:.3g}" for n in (r.predicted, r.diagonal, r.error)), r.module or "-"))
         whose = "their own errors" if self.local else "their errors"
         return "\n".join(
             [
                 f"Sites by what {whose} do to the output, over ‖y‖², at T={self.timesteps}, {self.images} "
                 "images",
                 *aligned(rows, left=(0, 4)),
-                f"The output's whole error is {self.output_error:.4f}; effects of single sites don't add up",
+                f"The output's whole error is {self.output_error:.3g}; effects of single sites don't add up",
             ]
         )
 
@@ -127,7 +132,8 @@ def sensitivity(
 
     Raises:
         ConversionError: the ANN can't be converted.
-        SettingsError: there is no image, `snn` is no SNN of this ANN, or a field makes no sense.
+        SettingsError: there is no image, `snn` is no SNN of this ANN, its output has no gradient, or a field
+            makes no sense.
 
     Example:
         >>> from snn_lightning import convert
@@ -137,15 +143,18 @@ def sensitivity(
         ['_1']
     """
     check_whole("probes", probes)
-    _check(images, "sensitivity")
+    check_images(images, "sensitivity")
+    images = images.clone() if images.is_inference() else images
     network = counterpart(ann, snn, images)
     sums = {site: _Sums() for site in network.sites}
     generator = torch.Generator().manual_seed(seed)
     squares = wrong = 0.0
     for chunk in images.split(snn.images_at_once):
-        output, targets, rates = _simulate(network, snn, chunk, local)
-        tracked = _Tracked(network, chunk)
-        expected = _flat(network.arrange(tracked.outputs))
+        output, targets, rates = simulate(network, snn, chunk, local)
+        tracked = _Shifted(network, chunk)
+        expected = flat(network.arrange(tracked.outputs))
+        if not expected.requires_grad:
+            raise SettingsError("The network's output has no gradient: an operator behind the sites has none")
         for probe in _probes(expected, probes, generator):
             shifts = list(tracked.shifts.values())
             gradients = torch.autograd.grad(
@@ -155,8 +164,8 @@ def sensitivity(
                 sums[site].probe(gradient.detach(), targets[site] - rates[site])
         for site in network.sites:
             sums[site].count(tracked.activations[site], targets[site] - rates[site])
-        squares += _square(expected.detach())
-        wrong += _square(expected.detach() - output)
+        squares += square(expected.detach())
+        wrong += square(expected.detach() - output)
     weights = dict(zip(network.sites, depth_weights(len(network.sites)), strict=True))
     rows = [
         SiteSensitivity(
@@ -173,124 +182,6 @@ def sensitivity(
     return SensitivityReport(tuple(rows), wrong / (squares or 1.0), local, snn.timesteps, len(images))
 
 
-@torch.no_grad()
-def measured_effect(
-    ann: nn.Module, snn: SpikingModel, images: Tensor, local: bool = False
-) -> dict[str, float]:
-    """Take away the error of one site after the other, and simulate how much better the output becomes.
-
-    What reads the site gets a constant current at every time step: the ANN's activation; with `local`, the
-    activation at the mean current that the SNN delivers, which is what an analog operator gives there. So the
-    unevenness of the spikes goes too, and what stands behind fires at other times: something may be gained or
-    lost even where the rate has no error.
-
-    Args:
-        ann: see `sensitivity`.
-        snn: see `sensitivity`.
-        images: `[N, ...]` on their device.
-        local: whether only the site's own error goes, or that of earlier sites in its input too.
-
-    Returns:
-        By site how much smaller ||y - ȳ||² over ||y||² is, in topological order; negative where the error
-        made up for another.
-
-    Raises:
-        ConversionError: the ANN can't be converted.
-        SettingsError: there is no image, or `snn` is no SNN of this ANN.
-
-    Example:
-        >>> from snn_lightning import convert
-        >>> ann, images = nn.ReLU(), torch.tensor([[1.0], [0.5]])
-        >>> measured_effect(ann, convert(ann, images, timesteps=1), images)  # 0.5 becomes 1
-        {'relu': 0.2}
-    """
-    _check(images, "measured_effect")
-    network = counterpart(ann, snn, images)
-    left = dict.fromkeys(network.sites, 0.0)
-    squares = wrong = 0.0
-    for chunk in images.split(snn.images_at_once):
-        output, targets, _ = _simulate(network, snn, chunk, local)
-        expected = _flat(network(chunk))
-        squares += _square(expected)
-        wrong += _square(expected - output)
-        for site in network.sites:
-            with replacing(snn, {site: targets[site]}):
-                left[site] += _square(expected - _flat(snn(chunk)))
-    return {site: (wrong - error) / (squares or 1.0) for site, error in left.items()}
-
-
-@contextmanager
-def replacing(snn: SpikingModel, values: Mapping[str, Tensor]) -> Iterator[None]:
-    """Let the readers of some sites get a constant current in place of spikes while `snn` simulates inside.
-
-    Args:
-        snn: the spiking network.
-        values: by site, `[N, ...]`, of the one batch that is simulated.
-
-    Example:
-        >>> from snn_lightning import convert
-        >>> snn = convert(nn.ReLU(), torch.tensor([[1.0]]), timesteps=2)
-        >>> with replacing(snn, {"relu": torch.tensor([[0.3]])}):
-        ...     snn(torch.tensor([[0.5]]))
-        tensor([[0.3000]])
-    """
-
-    def constant(value: Tensor) -> Any:
-        def hook(unit: nn.Module, args: Any, output: Any) -> Any:
-            return value.expand(len(output[0]), *value.shape), output[1]
-
-        return hook
-
-    handles = [snn.units[site].register_forward_hook(constant(value)) for site, value in values.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def analog_setting(ann: nn.Module, snn: SpikingModel, sites: Sequence[str]) -> str:
-    """Return the setting that leaves `sites` analog, to paste into a YAML file for `calibrate.py`.
-
-    A module that computes several sites leaves them all analog, which a comment says. A site that is a
-    function call in a module's code has no name of its own, and is only mentioned.
-
-    Args:
-        ann: the network that was converted.
-        snn: the spiking network.
-        sites: names, such as those of `SensitivityReport.worst`.
-
-    Raises:
-        SettingsError: the SNN has no such site.
-
-    Example:
-        >>> from snn_lightning import convert
-        >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1))
-        >>> print(analog_setting(ann, convert(ann, torch.rand(8, 2), timesteps=4), ["_3"]))
-        analog:
-          - '3'
-    """
-    paths = {site: snn.network.nodes[site].path for site in snn.network.sites}
-    modules = dict(ann.named_modules())
-    listed: list[str] = []
-    nameless: list[str] = []
-    for site in sites:
-        if site not in paths:
-            raise SettingsError(unknown("site", site, paths))
-        path = paths[site]
-        if not path or path not in modules or list(modules[path].children()):
-            nameless.append(
-                f"# {site} is a function call in '{path}': make it a module of its own to name it"
-            )
-        elif path not in listed:
-            listed.append(path)
-    lines = ["analog:" if listed else "analog: []"]
-    for path in listed:
-        others = [site for site, own in paths.items() if own == path and site not in sites]
-        lines.append(f"  - '{path}'" + (f"  # and with it {', '.join(others)}" if others else ""))
-    return "\n".join([*lines, *nameless])
-
-
 @dataclass
 class _Sums:
     """Sums over images of one site: ||e||², ||x||², e' H e / 2 and e' diag(H) e / 2."""
@@ -302,43 +193,27 @@ class _Sums:
 
     def probe(self, gradient: Tensor, error: Tensor) -> None:
         product = (gradient * error).flatten(1)
-        self.predicted += _square(product.sum(1))
-        self.diagonal += _square(product)
+        self.predicted += square(product.sum(1))
+        self.diagonal += square(product)
 
     def count(self, x: Tensor, error: Tensor) -> None:
-        self.error += _square(error)
-        self.square += _square(x)
+        self.error += square(error)
+        self.square += square(x)
 
 
-class _Tracked(ANNInterpreter):
-    """Runs the ANN on `images`, with a shift of 0 at each site by which the output can be differentiated."""
+class _Shifted(Activations):
+    """Adds a shift of 0 at each site, by which the output can be differentiated."""
 
     def __init__(self, network: StageNetwork, images: Tensor) -> None:
-        super().__init__(network, {INPUT: images})
-        self.activations: dict[str, Tensor] = {}
         self.shifts: dict[str, Tensor] = {}
-        self.interpret()
+        super().__init__(network, images)
 
     def unit(self, stage: Stage, current: Tensor) -> Tensor:
         x = super().unit(stage, current)
         if stage.kind != "neuron":
             return x
-        self.activations[stage.name] = x.detach()
         shift = self.shifts[stage.name] = torch.zeros_like(x, requires_grad=True)
         return x + shift
-
-
-@torch.no_grad()
-def _simulate(
-    network: StageNetwork, snn: SpikingModel, images: Tensor, local: bool
-) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """Return the SNN's output `[N, K]`, and by site what its rate should be and is, `[N, ...]`."""
-    with averaging(snn) as means:
-        output = _flat(snn(images))
-    rates = {site: means[site][1] for site in network.sites}
-    if local:
-        return output, {site: network.operators[site](means[site][0]) for site in network.sites}, rates
-    return output, _Tracked(network, images).activations, rates
 
 
 def _probes(output: Tensor, most: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -350,20 +225,3 @@ def _probes(output: Tensor, most: int, generator: torch.Generator) -> Iterator[T
     for _ in range(most):
         signs = torch.randint(0, 2, output.shape, generator=generator).to(output) * 2 - 1
         yield signs / most**0.5
-
-
-def _flat(output: Any) -> Tensor:
-    """Return an output of any structure as `[N, K]`."""
-    if isinstance(output, Tensor):
-        return output.flatten(1) if output.dim() > 1 else output[:, None]
-    parts = output.values() if isinstance(output, Mapping) else output
-    return torch.cat([_flat(part) for part in parts if part is not None], 1)
-
-
-def _square(values: Tensor) -> float:
-    return values.double().square().sum().item()
-
-
-def _check(images: Tensor, name: str) -> None:
-    if len(images) == 0:
-        raise SettingsError(f"{name} needs at least one image")
