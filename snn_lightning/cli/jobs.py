@@ -322,7 +322,9 @@ def _cost_report(experiment: Experiment, pipeline: Pipeline, part: nn.Module, sa
     work = pipeline.work(len(_dataset(experiment.calibration_loader)), trainer.world_size)
     experiment.data.setup("test")
     tested = work.share(len(_dataset(experiment.data.test_dataloader())))
-    return cost_report(network, sample.to(device), work, tested, pipeline.neuron)
+    whole = experiment.config["network"] is None
+    simulations = experiment.module.simulations(pipeline.timesteps, whole)
+    return cost_report(network, sample.to(device), work, tested, pipeline.neuron, simulations)
 
 
 def _activity(experiment: Experiment) -> Activity:

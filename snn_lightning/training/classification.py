@@ -115,6 +115,10 @@ class ClassificationModule(TaskModule):
         """All, where one simulation gives them."""
         return list(range(1, timesteps + 1)) if whole else super().steps_scored(timesteps, whole)
 
+    def simulations(self, timesteps: int, whole: bool) -> float:
+        """One, where it gives all time steps."""
+        return 1.0 if whole else super().simulations(timesteps, whole)
+
     def predictions(self, inputs: Tensor) -> Iterator[Tensor]:
         """Yield the logits of a test batch; of an SNN after each of the time steps `times`."""
         inputs = self._arrange(inputs)

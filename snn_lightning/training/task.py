@@ -161,6 +161,10 @@ class TaskModule(SpikingCheckpoint, LightningModule):
         """
         return doubling(timesteps)
 
+    def simulations(self, timesteps: int, whole: bool) -> float:
+        """Return how many simulations of T time steps the test of an image takes; see `steps_scored`."""
+        return sum(self.steps_scored(timesteps, whole)) / timesteps
+
     def predictions(self, inputs: Any) -> Iterator[Any]:
         """Yield what the network makes of a test batch; of an SNN after each of the time steps `times`."""
         if self.spiking is None:

@@ -163,9 +163,13 @@ def test_a_spiking_part_is_read_while_the_rest_of_the_network_runs(tmp_path: Pat
     assert net.scores_over_time == {"accuracy": pytest.approx(over_time)}
 
 
-@pytest.mark.parametrize(
-    ("timesteps", "times"), [(1, [1]), (2, [1, 2]), (8, [1, 2, 4, 8]), (6, [1, 2, 4, 6])]
-)
+def test_what_a_test_simulates() -> None:
+    """8 time steps at once, or 1, 2, 4 and 8 one after the other."""
+    assert module().simulations(8, whole=True) == 1
+    assert module().simulations(8, whole=False) == 15 / 8
+
+
+@pytest.mark.parametrize(("timesteps", "times"), [(1, [1]), (8, [1, 2, 4, 8]), (6, [1, 2, 4, 6])])
 def test_time_steps_double(timesteps: int, times: list[int]) -> None:
     assert doubling(timesteps) == times
 

@@ -11,7 +11,9 @@ from snn_lightning.graph.network import StageNetwork
 from snn_lightning.spiking.neurons.config import Neuron
 
 
-def cost_report(network: StageNetwork, sample: Tensor, work: Work, tested: int, neuron: Neuron) -> str:
+def cost_report(
+    network: StageNetwork, sample: Tensor, work: Work, tested: int, neuron: Neuron, simulations: float = 1.0
+) -> str:
     """Say what calibrating and testing will cost on this machine.
 
     Args:
@@ -20,6 +22,7 @@ def cost_report(network: StageNetwork, sample: Tensor, work: Work, tested: int, 
         work: what is to be done.
         tested: test images of this process.
         neuron: the kind of neurons.
+        simulations: of T time steps each that a test makes of an image.
 
     Example:
         >>> import torch
@@ -39,7 +42,7 @@ def cost_report(network: StageNetwork, sample: Tensor, work: Work, tested: int, 
         ("Calibration, weights", f"{weights} a stage", sum(seconds.weights)),
         ("Distillation", f"{work.share(work.distilled)} images", seconds.distillation),
         ("Testing, ANN", f"{tested} images", tested * seconds.forward),
-        ("Testing, SNN", snn, 2 * tested * seconds.simulation),
+        ("Testing, SNN", snn, 2 * tested * simulations * seconds.simulation),
     )
     lines = [f"  {name:<21}  {value:>8.3g} s  ({what})" for name, what, value in phases]
     place = sample.device.type
