@@ -193,6 +193,11 @@ class Experiment:
         return values if module.times == every else {**values, "times": module.times}
 
     @property
+    def snn(self) -> SpikingModel:
+        """The spiking network, once there is one."""
+        return cast(SpikingModel, self.module.spiking)
+
+    @property
     def network(self) -> nn.Module:
         """The part of the network that spikes, or will; the whole by default."""
         path = self.config["network"]

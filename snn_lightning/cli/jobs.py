@@ -17,21 +17,20 @@ from omegaconf import DictConfig, open_dict
 from torch import nn
 from torch.utils.data import DataLoader
 
-from snn_lightning.analysis.activity import Activity, measure_activity
 from snn_lightning.analysis.cost.report import cost_report
-from snn_lightning.analysis.results import Results, results_table, write_results
+from snn_lightning.analysis.results import Results
 from snn_lightning.calibration import Pipeline
 from snn_lightning.calibration.api import prepared, spiking
 from snn_lightning.callbacks import CalibrationCallback
-from snn_lightning.cli.experiment import Experiment, command
+from snn_lightning.cli.experiment import Experiment
 from snn_lightning.cli.figures import check_figures, save_figures
 from snn_lightning.cli.metric import check_metric, main_score, metric
+from snn_lightning.cli.outputs import measured_activity, results_of, save_page, save_results
 from snn_lightning.cli.sweeps import forget_job, is_left_out
 from snn_lightning.errors import CheckpointError, SettingsError, known_cause
 from snn_lightning.files import read_checkpoint
 from snn_lightning.graph.parts import find_part
 from snn_lightning.graph.report import conversion_report
-from snn_lightning.report import write_report
 from snn_lightning.spiking.checkpoint import (
     KEY,
     find_spiking_model,
@@ -47,7 +46,6 @@ from snn_lightning.training import FineTuning, load_weights
 SAMPLE = 8
 """Images on which a conversion is checked."""
 
-ENERGY_IMAGES, MISMATCH_IMAGES = 64, 32
 ENERGY = ["spikes_per_image", "firing_rate", "synaptic_operations", "energy_ratio"]
 
 
@@ -86,8 +84,8 @@ def train(config: DictConfig) -> Results:
     check_metric(experiment.config, _named(experiment, "ann"), ["ann_test"])
     path = experiment.pretrain()
     scores = _test(experiment, "ann_test", "Testing the ANN")
-    results = _results(experiment, **_keyed("ann", scores), checkpoint=str(path))
-    _report(experiment, results)
+    results = results_of(experiment, **_keyed("ann", scores), checkpoint=str(path))
+    save_results(experiment, results)
     return results
 
 
@@ -118,8 +116,8 @@ def calibrate(config: DictConfig) -> Results | None:
     scores = _scores(experiment, callback, config, finetune)
     experiment.save(experiment.folder / "snn.ckpt")
     callback.remove_partial(experiment.trainer)
-    activity = _activity(experiment)
-    results = _results(
+    activity = measured_activity(experiment)
+    results = results_of(
         experiment,
         **scores,
         **experiment.over_time(),
@@ -129,9 +127,9 @@ def calibrate(config: DictConfig) -> Results | None:
         checkpoint=str(path),
         stages=callback.records,
     )
-    _report(experiment, results)
+    save_results(experiment, results)
     # Rescaled activations can't be compared with the ANN's.
-    _page(experiment, results, activity, None if config.unit_spikes else ann)
+    save_page(experiment, results, activity, None if config.unit_spikes else ann)
     save_figures(experiment, ann)
     return results
 
@@ -197,8 +195,8 @@ def _test_uncalibrated(experiment: Experiment, callback: CalibrationCallback) ->
         "uncalibrated_test", f"Testing the uncalibrated SNN, T={callback.pipeline.timesteps}"
     ):
         callback.convert(experiment.trainer, experiment.module)
-        experiment.uncalibrated = _snn(experiment)
-        experiment.say(_snn(experiment).report.summary)
+        experiment.uncalibrated = experiment.snn
+        experiment.say(experiment.snn.report.summary)
         return experiment.test()
 
 
@@ -259,12 +257,12 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
     else:
         rebuild_spiking_model(module, read_checkpoint(path))
         load_weights(module, path)
-    timesteps, model = _snn(experiment).timesteps, saved.get("model", experiment.config["model"])
+    timesteps, model = experiment.snn.timesteps, saved.get("model", experiment.config["model"])
     names = [*_named(experiment, "snn"), *ENERGY]
     check_metric(experiment.config, names, ["snn_test"], _over_time(experiment, timesteps))
     scores = _test(experiment, "snn_test", f"Testing the SNN of {path}, T={timesteps}")
-    activity = _activity(experiment)
-    results = _results(
+    activity = measured_activity(experiment)
+    results = results_of(
         experiment,
         model=model["name"],
         **_keyed("snn", scores),
@@ -273,8 +271,8 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
         timesteps=timesteps,
         checkpoint=path,
     )
-    _report(experiment, results)
-    _page(experiment, results, activity)
+    save_results(experiment, results)
+    save_page(experiment, results, activity)
     return results
 
 
@@ -295,10 +293,6 @@ def _over_time(experiment: Experiment, timesteps: int) -> dict[str, int]:
     times = module.steps_scored(timesteps, whole)
     names = [f"{name}_over_time" for name in module.SCORES]
     return dict.fromkeys(names if len(times) == timesteps else [*names, "times"], len(times))
-
-
-def _snn(experiment: Experiment) -> SpikingModel:
-    return cast(SpikingModel, experiment.module.spiking)
 
 
 def _dataset(loader: DataLoader[Any]) -> Sized:
@@ -325,62 +319,3 @@ def _cost_report(experiment: Experiment, pipeline: Pipeline, part: nn.Module, sa
     whole = experiment.config["network"] is None
     simulations = experiment.module.simulations(pipeline.timesteps, whole)
     return cost_report(network, sample.to(device), work, tested, pipeline.neuron, simulations)
-
-
-def _activity(experiment: Experiment) -> Activity:
-    """Count the spikes of the SNN on the first test images."""
-    snn = _snn(experiment)
-    return measure_activity(snn, _test_images(experiment, ENERGY_IMAGES).to(next(snn.parameters()).device))
-
-
-def _test_images(experiment: Experiment, count: int) -> torch.Tensor:
-    """Return what the SNN gets of the first test images, `[N, C, H, W]`."""
-    _, images = experiment.part(next(iter(experiment.data.test_dataloader())))
-    return images[:count]
-
-
-def _results(experiment: Experiment, **values: Any) -> Results:
-    config = experiment.config
-    head = {"model": config["model"]["name"], "data": experiment.data_name, "seed": config["seed"]}
-    head["scores"] = list(experiment.module.SCORES)
-    if (names := experiment.module.hparams["class_names"]) is not None:
-        head["class_names"] = names
-    last = {"seconds": experiment.seconds, "command": command(), "config": config}
-    return Results({**head, **values, **last})
-
-
-def _report(experiment: Experiment, results: Results) -> None:
-    if experiment.trainer.is_global_zero:
-        path = experiment.folder / "results.json"
-        write_results(path, results)
-        experiment.console.print(results_table(results), highlight=False)
-        experiment.console.print(f"Results: {experiment.folder}", highlight=False, soft_wrap=True)
-
-
-def _page(
-    experiment: Experiment, results: Results, activity: Activity, ann: torch.nn.Module | None = None
-) -> None:
-    """Write the page about the SNN; what goes wrong there costs no results."""
-    if not (experiment.config["report"] and experiment.trainer.is_global_zero):
-        return
-    snn = _snn(experiment)
-    try:
-        images = _test_images(experiment, MISMATCH_IMAGES)
-        path = write_report(
-            snn,
-            experiment.folder,
-            ann=ann,
-            before=experiment.uncalibrated,
-            images=images,
-            results=results,
-            activity=activity,
-        )
-    except Exception as error:
-        logging.getLogger(__name__).warning(
-            "There is no report.html (%s: %s). Results and checkpoint are complete. report=false leaves the "
-            "page out; write_report(load_converted('snn.ckpt'), ...) makes it later.",
-            type(error).__name__,
-            error,
-        )
-        return
-    experiment.say(f"Report: {path}")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from snn_lightning.cli import jobs
+from snn_lightning.cli import outputs
 from tests.commands import ACP, BASELINE, STAGES, Finished, run
 from tests.report.support import column, rows, words
 
@@ -22,7 +22,8 @@ def test_the_page_of_a_calibration(calibrated: Finished) -> None:
     assert results["command"] in page
     assert "The calibration set is small: 32 images." in page
     assert column(folder, "accuracy_over_time", "SNN") == results["accuracy_over_time"]
-    assert column(folder, "errors", "after") == [stage["error"] for stage in results["stages"]]
+    assert column(folder, "errors", "after") == column(folder, "mismatch", "total")
+    assert all(error is not None for error in column(folder, "errors", "before"))
     assert sum(float(row["spikes"]) for row in rows(folder, "energy")) == pytest.approx(
         results["spikes_per_image"], abs=0.01
     )
@@ -58,7 +59,7 @@ def test_a_page_that_fails_costs_no_results(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr(jobs, "write_report", fail)
+    monkeypatch.setattr(outputs, "write_report", fail)
     done = run(tmp_path, *BASELINE, cache=cache)
     assert done.code == 0, done.output
     assert done.results["snn_accuracy"] == done.results["accuracy_over_time"][-1]
