@@ -131,6 +131,16 @@ def _by_data(run: Run) -> list[Cell]:
     return [(row, f"{on(run)} ANN", score(run, "ann")), (row, f"{on(run)} T = {run.timesteps}", score(run))]
 
 
+def _detector(run: Run) -> str:
+    ann, backbone = score(run, "ann", "map"), str(setting(run, "model.backbone"))
+    found = "" if ann is None else f" (mAP: {100 * ann:.1f})"
+    return f"{network(run)} on {on(run)}, Backbone: {backbone.replace('resnet', 'ResNet-')}{found}"
+
+
+def _detections(run: Run) -> list[Cell]:
+    return [((method(run),), f"T = {run.timesteps}", score(run, name="map"))]
+
+
 def _times(run: Run) -> list[Cell]:
     steps = {"lcp": "Bias", "potential": "Potential", "weights": "Weights"}
     row = f"{network(run)} ({str(setting(run, 'trainer.accelerator')).upper()})"
@@ -183,6 +193,7 @@ PAPERS: dict[str, tuple[Layout, ...]] = {
     ),
     "pc_table2": (Layout(lambda run: f"{network(run)} on {on(run)}", ("Method", "Use BN"), _by_timesteps),),
     "pc_table3": (Layout(network, ("Method", "Use BN"), _by_data),),
+    "pc_table4": (Layout(_detector, ("Method",), _detections, text=average),),
     "pc_table5": (
         Layout(lambda run: f"Time of calibration, T={run.timesteps}", ("Model",), _times, text=duration),
     ),

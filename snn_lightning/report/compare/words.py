@@ -16,8 +16,16 @@ NETWORKS = {
     "mobilenet": "MobileNet",
     "mnasnet": "MNasNet×2",
     "regnetx_4gf": "RegNetX-4GF",
+    "retinanet": "RetinaNet",
+    "faster_rcnn": "Faster R-CNN",
 }
-DATA = {"imagenet": "ImageNet", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits"}
+DATA = {
+    "coco": "COCO",
+    "imagenet": "ImageNet",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "digits": "digits",
+}
 THRESHOLDS = {"Max": "MaxAct", "Percentile": "Percentile", "MMSE": "MMSE"}
 PIPELINES = {
     "robust_norm": "Robust-Norm",
@@ -37,9 +45,9 @@ PIPELINES = {
 """The papers' names, in the papers' order."""
 
 
-def score(run: Run, network: str = "snn") -> float | None:
-    """Return the first score of a run's network, "snn" or "ann"."""
-    return run.results.get(f"{network}_{score_names(run.results)[0]}")
+def score(run: Run, network: str = "snn", name: str | None = None) -> float | None:
+    """Return a score, the first one by itself, of a run's network, "snn" or "ann"."""
+    return run.results.get(f"{network}_{name or score_names(run.results)[0]}")
 
 
 def network(run: Run) -> str:
