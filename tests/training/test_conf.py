@@ -106,7 +106,10 @@ def test_the_file_of_a_folder_states_the_defaults_of_the_code(hydra: Path) -> No
 
 def test_the_files_of_coco_and_shapes_state_the_defaults_of_the_code(hydra: Path) -> None:
     write_coco(hydra / "coco")
-    defaults = {"coco": CocoDetection(hydra / "coco"), "shapes": Shapes(hydra)}
+    defaults = {
+        "coco": CocoDetection(hydra / "coco", calibration_seed=0),
+        "shapes": Shapes(hydra, calibration_seed=0),
+    }
     for name, default in defaults.items():
         data = instantiate(config(hydra, f"data={name}", f"data_root={hydra}").data)
         for field in ("settings", "image_size", "target", "skip_unreadable", "root"):
