@@ -119,6 +119,11 @@ def collect(
             f"The page is about one SpikingModel, got {type(snn).__name__}: pass the part that spikes, such "
             "as model.get_submodule('backbone.body')"
         )
+    if before is not None and before.timesteps != snn.timesteps:
+        raise SettingsError(
+            f"before has T={before.timesteps} and snn T={snn.timesteps}: convert it with "
+            f"timesteps={snn.timesteps}"
+        )
     if images is not None and (not isinstance(images, Tensor) or len(images) == 0):
         raise SettingsError("images must be a tensor [N, ...] of what the spiking network receives, N > 0")
     results = known(results or {})

@@ -346,6 +346,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
         write_report(ann, tmp_path)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="images must be a tensor"):
         write_report(snn, tmp_path, images=x[:0])
+    with pytest.raises(SettingsError, match="before has T=4 and snn T=2: convert it with timesteps=2"):
+        write_report(snn, tmp_path, before=convert(ann, x, 4))
     with pytest.raises(SettingsError, match="The SNN is not of this ANN"):
         write_report(snn, tmp_path, ann=nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()), images=x[:2])
     (tmp_path / "file").touch()
