@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from snn_lightning.cli import experiment, jobs
+from snn_lightning.cli import experiment, outputs
 from tests.commands import ACP, BASELINE, MODEL, ROOT, Finished, full_disk, in_new_process, run
 
 KEPT = {"results.json": b'{"earlier": true}', "snn.ckpt": b"earlier"}
@@ -162,13 +162,13 @@ def test_a_full_disk_while_the_snn_is_saved(
 def test_a_full_disk_while_the_results_are_written(
     calibrated: Finished, cache: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = jobs.write_results
+    write = outputs.write_results
 
     def without_space(path: Path, results: dict) -> None:
         with full_disk(1000):
             write(path, results)
 
-    monkeypatch.setattr(jobs, "write_results", without_space)
+    monkeypatch.setattr(outputs, "write_results", without_space)
     (folder / "snn.ckpt").unlink()
     done = run(folder, *BASELINE, cache=cache)
     assert (folder / "snn.ckpt").stat().st_size > 20_000
