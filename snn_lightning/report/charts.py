@@ -19,8 +19,8 @@ WIDTH = 360
 LONGEST = 22
 """Letters of a row's label."""
 
-ROW, LETTER, LEGEND, AXIS = 16.5, 6.1, 20, 35
-"""Points: the height of a row, the width of a letter, the heights of legend and axis."""
+ROW, LETTER, LEGEND, AXIS, RIGHT = 16.5, 6.1, 20, 35, 24
+"""Points: height of a row, width of a letter, heights of legend and axis, half the width of a number."""
 
 TALL = 20
 """With more rows the numbers of the axis stand above the chart as well."""
@@ -182,7 +182,7 @@ def _rows(
 
     def draw_all(figure: Figure) -> None:
         left = 12 + LETTER * max(map(len, names), default=0)
-        axes = placed(figure, left=left, right=16, top=top, bottom=AXIS)
+        axes = placed(figure, left=left, right=RIGHT, top=top, bottom=AXIS)
         draw(axes)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.4, -0.6)

@@ -1,10 +1,13 @@
 """Drawings are text that takes the page's fonts and colours, and is the same each time."""
 
 import re
+from collections.abc import Callable
 from xml.etree import ElementTree
 
 import matplotlib
 import pytest
+from markupsafe import Markup
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from snn_lightning.report import charts
@@ -99,3 +102,25 @@ def test_labels_are_the_end_of_a_name(text: str) -> None:
 
 def test_printable() -> None:
     assert printable("a\x00\x1b\ud800b") == "a���b"
+
+
+@pytest.mark.parametrize("largest", [0.000428757, 0.0119, 1.19, 11900.0])
+def test_the_last_number_of_an_axis_stays_inside(largest: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    outside = []
+
+    def measure(draw: Callable[[Figure], None], size: tuple[float, float], *_: str) -> Markup:
+        figure = Figure(figsize=(size[0] / 72, size[1] / 72), dpi=72)
+        canvas = FigureCanvasAgg(figure)
+        with matplotlib.rc_context({"font.size": 10.5}):
+            draw(figure)
+            canvas.draw()
+        (axes,) = figure.axes
+        low, high = axes.get_xlim()
+        for text in axes.get_xticklabels():
+            if low <= text.get_position()[0] <= high:
+                outside.append(text.get_window_extent(canvas.get_renderer()).x1 - size[0])
+        return Markup()
+
+    monkeypatch.setattr(charts, "drawn", measure)
+    charts.bars("a", "title", "seconds", ["a", "b"], {"s": [largest, largest / 3]})
+    assert max(outside) <= 0

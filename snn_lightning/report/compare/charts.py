@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from snn_lightning.report.charts import AXIS, LETTER, ROW, TALL, WIDTH, label, logarithmic, placed
+from snn_lightning.report.charts import AXIS, LETTER, RIGHT, ROW, TALL, WIDTH, label, logarithmic, placed
 from snn_lightning.report.svg import DATA, INK, MUTED, drawn, printable
 
 MARKERS, DASHES = "os^DvPX*", ("-", "--", ":", "-.")
@@ -161,7 +161,7 @@ def _with_legend(
     legend = LINE * sum(max(text.count("\n") + 1 for text in row) for row in rows) + 6
 
     def draw_all(figure: Figure) -> None:
-        axes = placed(figure, left=left, right=16, top=legend + 8, bottom=AXIS)
+        axes = placed(figure, left=left, right=RIGHT, top=legend + 8, bottom=AXIS)
         axes.tick_params(which="both", length=0)
         draw(axes)
         handles = [Line2D([], [], **look, markersize=5) for look in looks.values()]
