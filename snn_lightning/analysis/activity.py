@@ -7,9 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from snn_lightning.analysis.energy import EnergyReport, counting, measure_energy
+from snn_lightning.analysis.energy import EnergyReport, counted, measure_energy
 from snn_lightning.analysis.firing import FiringReport, measure_firing
-from snn_lightning.errors import SettingsError
 from snn_lightning.spiking.model import SpikingModel
 
 
@@ -44,8 +43,5 @@ def measure_activity(snn: SpikingModel, images: Tensor) -> Activity:
         >>> activity.firing.sites[0].rate, activity.energy.spikes
         (0.5, 4.0)
     """
-    if len(images) == 0:
-        raise SettingsError("measure_activity needs at least one image")
-    with counting(snn) as spikes:
-        snn(images)
+    spikes = counted(snn, images)
     return Activity(measure_firing(snn, images, spikes), measure_energy(snn, images, spikes))

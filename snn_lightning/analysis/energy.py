@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -167,7 +166,7 @@ def measure_energy(
     Args:
         snn: the spiking network, in eval mode.
         images: `[N, ...]` on its device.
-        spikes: that it gave on them, from `counting`; None to simulate now.
+        spikes: that it gave on them, from `counted`; None to simulate now.
 
     Raises:
         SettingsError: there is no image.
@@ -180,11 +179,7 @@ def measure_energy(
         >>> report.spikes, report.synaptic_operations
         (4.0, 12.0)
     """
-    if len(images) == 0:
-        raise SettingsError("measure_energy needs at least one image")
-    if spikes is None:
-        with counting(snn) as spikes:
-            snn(images)
+    spikes = counted(snn, images) if spikes is None else spikes
     counter = _Counter(snn, images, spikes)
     counter.interpret()
     counter.finish()
@@ -210,7 +205,7 @@ class _Counter(Interpreter[_Flow]):
     Args:
         snn: the spiking network.
         images: that it has simulated.
-        spikes: that each neuron, gate and max pool gave, from `counting`.
+        spikes: that each neuron, gate and max pool gave, from `counted`.
     """
 
     def __init__(self, snn: SpikingModel, images: Tensor, spikes: dict[str, Tensor]) -> None:
@@ -315,21 +310,28 @@ def operations(synapses: nn.Module, events: Tensor) -> float:
     return cast(Tensor, ones(events.double())).sum().item()
 
 
-@contextmanager
-def counting(snn: SpikingModel) -> Iterator[dict[str, Tensor]]:
-    """Count the spikes that each neuron, gate and max pool gives while it simulates inside the context.
+@torch.no_grad()
+def counted(snn: SpikingModel, images: Tensor) -> dict[str, Tensor]:
+    """Simulate `images`, and return how many spikes each neuron, gate and max pool gives.
 
-    Yields:
-        By name the sum over images and time steps, `[C, ...]`, float64; filled by the simulation.
+    Args:
+        snn: the spiking network, in eval mode.
+        images: `[N, ...]` on its device.
+
+    Returns:
+        By name the sum over images and time steps, `[C, ...]`, float64.
+
+    Raises:
+        SettingsError: there is no image.
 
     Example:
         >>> from snn_lightning import convert
         >>> snn = convert(nn.ReLU(), torch.tensor([[1.0, 1.0]]), timesteps=4)
-        >>> with counting(snn) as spikes:
-        ...     readout = snn(torch.tensor([[0.5, 0.75]]))
-        >>> spikes["relu"]
+        >>> counted(snn, torch.tensor([[0.5, 0.75]]))["relu"]
         tensor([2., 3.], dtype=torch.float64)
     """
+    if len(images) == 0:
+        raise SettingsError("There are no images to simulate, and spikes are counted on at least one")
     counts: dict[str, Tensor] = {}
     windowed = any(unit.windowed for unit in snn.neurons.values())
     at_once = snn.timesteps if windowed else 1
@@ -353,10 +355,11 @@ def counting(snn: SpikingModel) -> Iterator[dict[str, Tensor]]:
     units = {n: u for n, u in snn.units.items() if isinstance(u, IFNeuron | GatedMaxPool)}
     handles = [watch(name, module) for name, module in {**pools, **units}.items()]
     try:
-        yield counts
+        snn(images)
     finally:
         for handle in handles:
             handle.remove()
+    return counts
 
 
 def spikes_in(values: Tensor, source: nn.Module) -> Tensor:

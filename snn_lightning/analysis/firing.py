@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from snn_lightning.analysis.energy import counting
-from snn_lightning.errors import SettingsError
+from snn_lightning.analysis.energy import counted
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.tables import aligned
 
@@ -79,7 +78,7 @@ def measure_firing(
     Args:
         snn: the spiking network, in eval mode.
         images: `[N, ...]` on its device.
-        spikes: that it gave on them, from `counting`; None to simulate now.
+        spikes: that it gave on them, from `counted`; None to simulate now.
 
     Raises:
         SettingsError: there is no image.
@@ -91,11 +90,7 @@ def measure_firing(
         >>> report.sites[0].channels, report.sites[0].silent, report.sites[0].saturated
         ((0.0, 0.5, 1.0), 1, 1)
     """
-    if len(images) == 0:
-        raise SettingsError("measure_firing needs at least one image")
-    if spikes is None:
-        with counting(snn) as spikes:
-            snn(images)
+    spikes = counted(snn, images) if spikes is None else spikes
     shown = len(images) * snn.timesteps
     sites = []
     for name, neuron in snn.neurons.items():

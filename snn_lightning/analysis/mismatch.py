@@ -298,7 +298,7 @@ def counterpart(ann: nn.Module, snn: SpikingModel, images: Tensor) -> StageNetwo
         images: `[N, ...]` on their device.
 
     Raises:
-        SettingsError: they are others.
+        SettingsError: they are others, or the SNN's spikes are rescaled.
 
     Example:
         >>> from snn_lightning import convert
@@ -306,11 +306,13 @@ def counterpart(ann: nn.Module, snn: SpikingModel, images: Tensor) -> StageNetwo
         >>> counterpart(ann, convert(ann, torch.rand(8, 2), timesteps=4), torch.rand(8, 2)).sites
         ('_1',)
     """
-    with alone():
-        network = (
-            ann if isinstance(ann, StageNetwork) else normalise(ann, images[:8], analog=snn.conversion.analog)
+    if snn.unit_spikes:
+        raise SettingsError(
+            "The SNN's spikes are whole numbers, and its rates can't be compared with the ANN's activations: "
+            "pass the SNN as it was before rescale_to_unit_spikes"
         )
-        network = prepare(network, images[:1], snn.conversion)
+    with alone():
+        network = prepare(normalised(ann, snn, images), images[:1], snn.conversion)
     wanted = snn.network
     if _form(network) == _form(wanted):
         return network
@@ -320,6 +322,24 @@ def counterpart(ann: nn.Module, snn: SpikingModel, images: Tensor) -> StageNetwo
         f"The SNN is not of this ANN: it has {len(wanted.sites)} sites and the ANN {len(network.sites)}, and "
         f"it has {next(differing, 'another output')}. Pass the ANN from which the SNN was made."
     )
+
+
+def normalised(ann: nn.Module, snn: SpikingModel, images: Tensor) -> StageNetwork:
+    """Return the ANN's stages before pooling is chosen; what is normalised already as it is.
+
+    Several measurements of one network need it once.
+
+    Example:
+        >>> from snn_lightning import convert
+        >>> ann, images = nn.ReLU(), torch.rand(8, 2)
+        >>> network = normalised(ann, convert(ann, images, timesteps=4), images)
+        >>> network is normalised(network, convert(ann, images, timesteps=4), images)
+        True
+    """
+    if isinstance(ann, StageNetwork):
+        return ann
+    with alone():
+        return normalise(ann, images[:8], analog=snn.conversion.analog)
 
 
 def _form(network: StageNetwork) -> Any:

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
@@ -209,6 +210,23 @@ class Experiment:
         if path is None:
             return self.module.net, inputs_of(batch)
         return first_received(self.module.net, batch, path, None)
+
+    def test_batches(self) -> Iterator[Tensor]:
+        """Yield what the SNN gets of each test batch, `[n, ...]`, on its device."""
+        device = next(self.snn.parameters()).device
+        for batch in self.data.test_dataloader():
+            yield self.part(batch)[1].to(device)
+
+    def test_images(self, count: int) -> Tensor:
+        """Return the first of them, `[N, ...]`: `count`, or as many as come in a row in one size."""
+        images: list[Tensor] = []
+        for batch in self.test_batches():
+            if images and batch.shape[1:] != images[0].shape[1:]:
+                break
+            images.append(batch)
+            if sum(map(len, images)) >= count:
+                break
+        return torch.cat(images)[:count]
 
     def finetune(self, config: DictConfig, settings: FineTuning) -> None:
         """Train the module's spiking network on the labelled training images."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 
 from snn_lightning.cli.experiment import Experiment
@@ -40,7 +39,7 @@ def save_figures(experiment: Experiment, ann: nn.Module) -> None:
         return
     device = next(snn.parameters()).device
     label = str(experiment.config["pipeline_name"])
-    subject = of_run.Subject(ann.to(device).eval(), snn.eval(), _Batches(experiment, device), label)
+    subject = of_run.Subject(ann.to(device).eval(), snn.eval(), _Batches(experiment), label)
     files = of_run.save_run_figures(names, subject, experiment.folder / "figures")
     experiment.say(f"Figures: {files[0].parent}")
 
@@ -48,14 +47,13 @@ def save_figures(experiment: Experiment, ann: nn.Module) -> None:
 class _Batches:
     """What the network, or its part, receives of the test images; to be read more than once."""
 
-    def __init__(self, experiment: Experiment, device: torch.device) -> None:
-        self.experiment, self.device = experiment, device
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
 
     def __iter__(self) -> Iterator[Tensor]:
         left = self.experiment.config["figure_images"]
-        for batch in self.experiment.data.test_dataloader():
-            _, images = self.experiment.part(batch)
-            yield images[:left].to(self.device)
+        for images in self.experiment.test_batches():
+            yield images[:left]
             left = None if left is None else left - len(images)
             if left is not None and left <= 0:
                 return

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, open_dict
 from torch import nn
 from torch.utils.data import DataLoader
 
+from snn_lightning.analysis.activity import measure_activity
 from snn_lightning.analysis.cost.report import cost_report
 from snn_lightning.analysis.results import Results
 from snn_lightning.calibration import Pipeline
@@ -25,7 +26,7 @@ from snn_lightning.callbacks import CalibrationCallback
 from snn_lightning.cli.experiment import Experiment
 from snn_lightning.cli.figures import check_figures, save_figures
 from snn_lightning.cli.metric import check_metric, main_score, metric
-from snn_lightning.cli.outputs import measured_activity, results_of, save_page, save_results
+from snn_lightning.cli.outputs import results_of, save_page, save_results
 from snn_lightning.cli.sweeps import forget_job, is_left_out
 from snn_lightning.errors import CheckpointError, SettingsError, known_cause
 from snn_lightning.files import read_checkpoint
@@ -46,6 +47,7 @@ from snn_lightning.training import FineTuning, load_weights
 SAMPLE = 8
 """Images on which a conversion is checked."""
 
+ENERGY_IMAGES = 64
 ENERGY = ["spikes_per_image", "firing_rate", "synaptic_operations", "energy_ratio"]
 
 
@@ -116,7 +118,8 @@ def calibrate(config: DictConfig) -> Results | None:
     scores = _scores(experiment, callback, config, finetune)
     experiment.save(experiment.folder / "snn.ckpt")
     callback.remove_partial(experiment.trainer)
-    activity = measured_activity(experiment)
+    images = experiment.test_images(ENERGY_IMAGES)
+    activity = measure_activity(experiment.snn, images)
     results = results_of(
         experiment,
         **scores,
@@ -129,7 +132,7 @@ def calibrate(config: DictConfig) -> Results | None:
     )
     save_results(experiment, results)
     # Rescaled activations can't be compared with the ANN's.
-    save_page(experiment, results, activity, None if config.unit_spikes else ann)
+    save_page(experiment, results, activity, images, None if config.unit_spikes else ann)
     save_figures(experiment, ann)
     return results
 
@@ -261,7 +264,8 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
     names = [*_named(experiment, "snn"), *ENERGY]
     check_metric(experiment.config, names, ["snn_test"], _over_time(experiment, timesteps))
     scores = _test(experiment, "snn_test", f"Testing the SNN of {path}, T={timesteps}")
-    activity = measured_activity(experiment)
+    images = experiment.test_images(ENERGY_IMAGES)
+    activity = measure_activity(experiment.snn, images)
     results = results_of(
         experiment,
         model=model["name"],
@@ -272,7 +276,7 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
         checkpoint=path,
     )
     save_results(experiment, results)
-    save_page(experiment, results, activity)
+    save_page(experiment, results, activity, images)
     return results
 
 

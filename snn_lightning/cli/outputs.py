@@ -5,26 +5,14 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import torch
+from torch import Tensor, nn
 
-from snn_lightning.analysis.activity import Activity, measure_activity
+from snn_lightning.analysis.activity import Activity
 from snn_lightning.analysis.results import Results, results_table, write_results
 from snn_lightning.cli.experiment import Experiment, command
 from snn_lightning.report import write_report
 
-ENERGY_IMAGES, MISMATCH_IMAGES = 64, 32
-
-
-def measured_activity(experiment: Experiment) -> Activity:
-    """Count the spikes of the SNN on the first test images."""
-    snn = experiment.snn
-    return measure_activity(snn, _test_images(experiment, ENERGY_IMAGES).to(next(snn.parameters()).device))
-
-
-def _test_images(experiment: Experiment, count: int) -> torch.Tensor:
-    """Return what the SNN gets of the first test images, `[N, C, H, W]`."""
-    _, images = experiment.part(next(iter(experiment.data.test_dataloader())))
-    return images[:count]
+MISMATCH_IMAGES = 32
 
 
 def results_of(experiment: Experiment, **values: Any) -> Results:
@@ -48,20 +36,26 @@ def save_results(experiment: Experiment, results: Results) -> None:
 
 
 def save_page(
-    experiment: Experiment, results: Results, activity: Activity, ann: torch.nn.Module | None = None
+    experiment: Experiment, results: Results, activity: Activity, images: Tensor, ann: nn.Module | None = None
 ) -> None:
-    """Write the page about the SNN; what goes wrong there costs no results."""
+    """Write the page about the SNN; what goes wrong there costs no results.
+
+    Args:
+        experiment: the run.
+        results: what is in `results.json`.
+        activity: spikes of the SNN.
+        images: what it gets of test images, on its device; some are simulated again beside the ANN.
+        ann: the network that was converted.
+    """
     if not (experiment.config["report"] and experiment.trainer.is_global_zero):
         return
-    snn = experiment.snn
     try:
-        images = _test_images(experiment, MISMATCH_IMAGES)
         path = write_report(
-            snn,
+            experiment.snn,
             experiment.folder,
             ann=ann,
             before=experiment.uncalibrated,
-            images=images,
+            images=images[:MISMATCH_IMAGES],
             results=results,
             activity=activity,
         )

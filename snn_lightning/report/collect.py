@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from snn_lightning.analysis.activity import Activity, measure_activity
 from snn_lightning.analysis.energy import EnergyReport
 from snn_lightning.analysis.firing import FiringReport
-from snn_lightning.analysis.mismatch import MismatchReport, measure_mismatch
+from snn_lightning.analysis.mismatch import MismatchReport, measure_mismatch, normalised
 from snn_lightning.analysis.results import TITLES, Results, score_names
 from snn_lightning.errors import SettingsError
 from snn_lightning.report.ranking import Ranking, rank_sites
@@ -135,9 +135,10 @@ def collect(
             activity = activity or measure_activity(snn, images)
             if ann is not None:
                 ann = _on(ann, device)
-                mismatch = measure_mismatch(ann, snn, images)
-                earlier = None if before is None else measure_mismatch(ann, before, images)
-                ranking = rank_sites(ann, snn, images)
+                network = normalised(ann, snn, images)
+                mismatch = measure_mismatch(network, snn, images)
+                earlier = None if before is None else measure_mismatch(network, before, images)
+                ranking = rank_sites(ann, network, snn, images)
     return Contents(
         model=str(results.get("model", "Spiking network" if ann is None else type(ann).__name__)),
         report=snn.report,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from snn_lightning.analysis.sensitivity import SensitivityReport, analog_setting, sensitivity
 from snn_lightning.errors import SNNLightningError
+from snn_lightning.graph.network import StageNetwork
 from snn_lightning.spiking.model import SpikingModel
 
 IMAGES, PROBES = 8, 16
@@ -32,10 +33,17 @@ class Ranking:
     problem: str = ""
 
 
-def rank_sites(ann: nn.Module, snn: SpikingModel, images: Tensor) -> Ranking:
-    """Return the ranking on the first of `images`, or why there is none."""
+def rank_sites(ann: nn.Module, network: StageNetwork, snn: SpikingModel, images: Tensor) -> Ranking:
+    """Return the ranking on the first of `images`, or why there is none.
+
+    Args:
+        ann: the network that was converted, whose modules have names.
+        network: the same, normalised.
+        snn: the spiking network.
+        images: `[N, ...]` on their device.
+    """
     try:
-        report = sensitivity(ann, snn, images[:IMAGES], probes=PROBES)
+        report = sensitivity(network, snn, images[:IMAGES], probes=PROBES)
         count = min(ANALOG, -(-len(report.rows) // 4))
         # The only site of a network has to spike.
         setting = "" if len(report.rows) == 1 else analog_setting(ann, snn, report.worst(count))

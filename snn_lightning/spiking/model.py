@@ -51,6 +51,7 @@ class SpikingModel(nn.Module):
         rows: largest number of images times time steps simulated at once; what is more is cut into chunks
             (of images only, where neurons need all time steps at once).
         status: "uncalibrated", "partial" or "calibrated".
+        unit_spikes: whether its spikes are rescaled to whole numbers, see `rescale_to_unit_spikes`.
         last_step: where calling it stops, see `stopped_after`; None for T.
         listener: called with every batch of inputs before it is simulated, in whatever way; None as a rule.
         records: what the calibration did to each stage, see `StageRecord`; empty in a loaded model.
@@ -69,6 +70,7 @@ class SpikingModel(nn.Module):
         network.precision = conversion.precision
         self.rows = ROWS
         self.status = "uncalibrated"
+        self.unit_spikes = False
         self.last_step: int | None = None
         self.records: list[dict[str, Any]] = []
         self.listener: Callable[[Tensor], None] | None = None
@@ -319,13 +321,14 @@ class SpikingModel(nn.Module):
 
     def spec(self) -> dict[str, Any]:
         """Return everything but the parameters as plain numbers, strings, tuples, lists and dicts."""
-        return {
+        spec = {
             "format": FORMAT,
             "network": self.network.spec(),
             "conversion": self.conversion.spec(),
             "status": self.status,
             "shapes": {name: list(shape) for name, shape in self.network.shapes.items()},
         }
+        return {**spec, "unit_spikes": True} if self.unit_spikes else spec
 
     @classmethod
     def from_spec(
@@ -358,7 +361,7 @@ class SpikingModel(nn.Module):
             with alone(devices=[]):
                 network = StageNetwork.from_spec(spec["network"], sizes, ann)
                 model = cls(network, _conversion_of(spec, network))
-            model.status = spec["status"]
+            model.status, model.unit_spikes = spec["status"], spec.get("unit_spikes", False)
             model.network.shapes = {name: tuple(shape) for name, shape in spec.get("shapes", {}).items()}
         except (KeyError, TypeError, SettingsError) as error:
             raise CheckpointError(

@@ -41,7 +41,7 @@ def rescale_to_unit_spikes(model: SpikingModel) -> SpikingModel:
     network = StageNetwork(rescaling.run(), rescaling.output, rescaling.modules, model.network.gates)
     network.shapes = model.network.shapes
     result = SpikingModel(network, model.conversion).eval()
-    result.rows, result.status = model.rows, model.status
+    result.rows, result.status, result.unit_spikes = model.rows, model.status, True
     for name, neuron in model.neurons.items():
         v_th = neuron.v_th
         neuron.v_init = neuron.v_init / _like(v_th, neuron.v_init)

@@ -159,5 +159,5 @@ def test_what_is_printed() -> None:
 
 def test_no_image_is_refused() -> None:
     snn = convert(toy(PlainConv), inputs(PlainConv, 2), 2)
-    with pytest.raises(SettingsError, match="at least one image"):
+    with pytest.raises(SettingsError, match="counted on at least one"):
         measure_energy(snn, inputs(PlainConv, 2)[:0])

@@ -59,5 +59,5 @@ def test_the_energy_of_the_stages_adds_up() -> None:
 def test_without_images_it_is_refused(measure: object) -> None:
     assert callable(measure)
     snn = convert(nn.ReLU(), torch.ones(1, 4), 2)
-    with pytest.raises(SettingsError, match="needs at least one image"):
+    with pytest.raises(SettingsError, match="counted on at least one"):
         measure(snn, torch.ones(0, *INPUT_SHAPES[Vector]))

@@ -1,5 +1,6 @@
 """Rescaling the weights to {0, 1} spikes (PC eq. 5) changes nothing but the spikes' size."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from snn_lightning import MMSE, Max, SpikingModel, convert, rescale_to_unit_spikes
+from snn_lightning import (
+    MMSE,
+    Max,
+    SpikingModel,
+    convert,
+    load_converted,
+    rescale_to_unit_spikes,
+    save_converted,
+    sensitivity,
+)
+from snn_lightning.analysis.channels import channel_errors
+from snn_lightning.analysis.mismatch import measure_mismatch
+from snn_lightning.errors import SettingsError
 from snn_lightning.spiking import Readout
 from tests.toys import TOYS, MaxPooled, Vector, inputs, toy
 
@@ -149,3 +162,14 @@ def test_settings_come_along() -> None:
     snn.rows, snn.status = 7, "calibrated"
     unit = rescale_to_unit_spikes(snn)
     assert (unit.rows, unit.status, unit.timesteps, unit.training) == (7, "calibrated", 6, False)
+
+
+def test_its_rates_are_compared_with_no_activations(tmp_path: Path) -> None:
+    """Not even those of a network that was saved."""
+    ann, x = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)), torch.rand(8, 2)
+    unit = rescale_to_unit_spikes(convert(ann, x, timesteps=4))
+    save_converted(unit, tmp_path / "snn.ckpt")
+    for snn in (unit, load_converted(tmp_path / "snn.ckpt")):
+        for measure in (measure_mismatch, sensitivity, channel_errors):
+            with pytest.raises(SettingsError, match="as it was before rescale_to_unit_spikes"):
+                measure(ann, snn, x)

@@ -17,7 +17,7 @@ RESULTS = "results.json"
 KIND = {"model": str, "data": str, "pipeline": str, "timesteps": int}
 
 SEEDS = {"seed", "ann_seed", "calibration_seed"}
-RESULTING = {"T", "timesteps", "pipeline_name", "leave_out", "figures", "figure_images"}
+RESULTING = {"T", "timesteps", "pipeline_name", "leave_out", "report", "figures", "figure_images"}
 PLACES = {"cache_dir", "data_root", "default_root_dir", "logger", "optimized_metric"}
 MACHINES = {"accelerator", "devices", "num_nodes", "strategy", "num_workers", "enable_progress_bar"}
 """Keys of a config that make no other method: they are in the results by themselves, or say where and how a

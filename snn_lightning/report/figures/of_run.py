@@ -101,7 +101,7 @@ def read_numbers(path: Path) -> dict[str, Any]:
 
 
 def _channel_errors(subject: Subject, path: Path) -> list[Path]:
-    errors = channel_errors(subject.ann, subject.snn, torch.cat(list(subject.batches)))
+    errors = channel_errors(subject.ann, subject.snn, _of_one_size("channel_errors", subject))
     numbers = _write(path, subject, {site: values.tolist() for site, values in errors.items()})
     return [numbers, *save_figure(plot_channel_errors({subject.label: errors}), path)]
 
@@ -120,7 +120,7 @@ def _firing_rates(subject: Subject, path: Path) -> list[Path]:
 
 
 def _threshold_errors(subject: Subject, path: Path) -> list[Path]:
-    images = torch.cat(list(subject.batches))
+    images = _of_one_size("threshold_errors", subject)
     steps = [2**power for power in range(1, subject.snn.timesteps.bit_length())] or [1]
     floor = subject.snn.conversion.rounding == "floor"
     network = counterpart(subject.ann, subject.snn, images)
@@ -133,6 +133,16 @@ def _threshold_errors(subject: Subject, path: Path) -> list[Path]:
     for site, found in sites.items():
         files += save_figure(plot_threshold_errors(found), path.with_name(f"{path.name}_{site}"))
     return files
+
+
+def _of_one_size(name: str, subject: Subject) -> Tensor:
+    batches = list(subject.batches)
+    if len({batch.shape[1:] for batch in batches}) > 1:
+        raise SettingsError(
+            f"figures=[{name}] looks at all images together, and the SNN gets them in several sizes: set "
+            "data.batch_size to figure_images or more, so that they are padded to one, or leave it out"
+        )
+    return torch.cat(batches)
 
 
 class _ThresholdErrors(ANNInterpreter):

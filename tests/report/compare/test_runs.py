@@ -44,6 +44,7 @@ def test_settings_have_no_seeds_places_and_machines() -> None:
     config = {
         "seed": 3,
         "T": 4,
+        "report": False,
         "logger": {"csv": {"save_dir": "outputs"}},
         "analog": [],
         "activation": {},

@@ -56,6 +56,15 @@ def test_other_figures_are_refused(names: object, message: str) -> None:
         check_figures(names)
 
 
+@pytest.mark.parametrize("name", ["channel_errors", "threshold_errors"])
+def test_images_of_several_sizes_are_refused(name: str, tmp_path: Path) -> None:
+    ann = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+    snn = convert(ann, torch.rand(2, 1, 4, 4), timesteps=2)
+    subject = Subject(ann, snn, [torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4, 6)], "lcp")
+    with pytest.raises(SettingsError, match=rf"figures=\[{name}\] .* several sizes: set data.batch_size"):
+        save_run_figures([name], subject, tmp_path)
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"label": "lcp"}'])
 def test_numbers_that_are_damaged(tmp_path: Path, text: str) -> None:
     path = tmp_path / "channel_errors.json"
