@@ -273,7 +273,10 @@ def run_calibration(
             keep = PartialCheckpoint(Path(partial) / f"{key}.partial.ckpt", key)
         parts, indices = shard(batches, communicator.rank, communicator.world_size, model.images_at_once)
         chunks = (_dense(part.to(device)) for part in parts)
-        loop = CalibrationLoop(network, model, pipeline, chunks, indices, total, communicator, observer, keep)
+        fitted = total - pipeline.count_held_out(total)
+        loop = CalibrationLoop(
+            network, model, pipeline, chunks, indices, total, fitted, communicator, observer, keep
+        )
         batches.clear()
         work = pipeline.work(total, communicator.world_size)
         observer.begin(StageCosts.modelled(network, samples[0], work))

@@ -16,10 +16,14 @@ from snn_lightning.calibration.steps.threshold_search import NeuronSearch
 from snn_lightning.calibration.steps.weights import Weights
 from snn_lightning.calibration.walk.cache import PLACES
 from snn_lightning.errors import SettingsError
-from snn_lightning.settings import check_choice, check_positive, check_whole
+from snn_lightning.settings import check_choice, check_interval, check_positive, check_whole
 from snn_lightning.spiking.conversion import Conversion
 from snn_lightning.spiking.neurons.config import check_surrogate
 from snn_lightning.thresholds import MMSE, Threshold
+
+
+MOST_HELD_OUT = 256
+"""Images are enough to choose by."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Pipeline(Conversion):
     Args:
         threshold: how each site's firing threshold is found; see `Conversion` for its other fields.
         calibrate_readout: whether the steps also correct the readout.
+        held_out: share of the images, at most 256, that no weight is fitted to; by them weight calibration
+            and distillation choose how far they go. 0 for none.
         cache_budget_gb: memory for the sweep's cache in GB; what is more goes to disk. None for no limit.
         cache_place: "device", "host" (the host's memory) or "disk".
         seed: of the private generators; the same seed gives the same SNN.
@@ -44,6 +50,7 @@ class Pipeline(Conversion):
 
     threshold: Threshold = field(default_factory=MMSE)
     calibrate_readout: bool = True
+    held_out: float = 0.25
     cache_budget_gb: float | None = None
     cache_place: str = "device"
     seed: int = 0
@@ -52,6 +59,7 @@ class Pipeline(Conversion):
         super().__post_init__()
         if self.threshold is None:
             raise SettingsError("threshold must be a Threshold such as MMSE(), got None")
+        check_interval("pipeline.held_out", self.held_out, "[0, 1)")
         check_positive("pipeline.cache_budget_gb", self.cache_budget_gb, optional=True)
         check_choice("cache_place", self.cache_place, PLACES)
         check_whole("pipeline.seed", self.seed, least=0)
@@ -93,6 +101,15 @@ class Pipeline(Conversion):
         """
         for name, step in self._all_steps.items():
             count_images(name, getattr(step, "images", None), total, getattr(step, "batch_size", 1))
+
+    def count_held_out(self, total: int) -> int:
+        """Return how many of the images are held out: no more than leave a mini-batch to be fitted to.
+
+        Args:
+            total: of the calibration set.
+        """
+        batch = max((getattr(step, "batch_size", 1) for step in self._all_steps.values()), default=1)
+        return max(0, min(MOST_HELD_OUT, round(self.held_out * total), total - batch))
 
     def work(self, images: int, processes: int = 1) -> Work:
         """Return what it does, as the plain numbers of the cost model.

@@ -57,8 +57,9 @@ def make_loop(
     model = SpikingModel(copy.deepcopy(network), pipeline.conversion).eval()
     chunks, indices = shard([images], 0, 1, max(1, model.rows // pipeline.timesteps))
     observer = observer or Observer()
+    fitted = len(images) - pipeline.count_held_out(len(images))
     return CalibrationLoop(
-        network, model, pipeline, chunks, indices, len(images), Communicator(), observer, partial
+        network, model, pipeline, chunks, indices, len(images), fitted, Communicator(), observer, partial
     )
 
 

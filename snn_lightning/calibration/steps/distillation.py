@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.calibration.images import count_images
 from snn_lightning.calibration.steps.base import FinalStep, register_step
+from snn_lightning.calibration.steps.held_out import go_back
 from snn_lightning.calibration.steps.minibatch_sgd import MinibatchDescent, gradients
 from snn_lightning.calibration.walk.context import StepReport
 from snn_lightning.calibration.walk.network_context import NetworkContext
@@ -76,20 +77,17 @@ class Distillation(FinalStep):
         """Minimise ||ANN - SNN||^2 / ||ANN||^2 of the outputs over all parameters.
 
         The SNN is simulated, and the gradient passes through its spikes by a surrogate; see
-        `spiking.surrogate`. What ends up worse than it was is put back.
+        `spiking.surrogate`. Everything goes back towards what it was as far as the images say that are held
+        out.
         """
         loop = NetworkLoop(self, context)
         before = loop.error()
         with loop.training() as parameters:
             kept = [p.detach().clone() for p in parameters]
             losses = loop.run()
-            after = loop.error()
-            if not after <= before:
-                with torch.no_grad():
-                    for parameter, old in zip(parameters, kept, strict=True):
-                        parameter.copy_(old)
+            share, after = go_back(parameters, kept, loop.error)
         details = {f"loss_{i}": loss for i, loss in losses}
-        return StepReport(before, min(before, after), {"kept": float(after <= before), **details})
+        return StepReport(before, after, {"kept": share, **details})
 
 
 class NetworkLoop:
@@ -115,7 +113,7 @@ class NetworkLoop:
     def run(self) -> list[tuple[int, float]]:
         """Run all iterations; returns the loss curve as some twenty (iteration, loss) pairs."""
         settings, context = self.settings, self.context
-        count = count_images("distillation", settings.images, context.total, settings.batch_size)
+        wanted = count_images("distillation", settings.images, context.total, settings.batch_size)
         context.communicator.barrier()
         optimizer = torch.optim.Adam(self.groups)
         name = ("loss of the distillation", "distillation.step_size")
@@ -129,15 +127,16 @@ class NetworkLoop:
             self._constrain,
         )
         iterations = settings.iterations_at(context.snn.timesteps)
-        return descent.run(iterations, settings.batch_size, count)
+        return descent.run(iterations, settings.batch_size, min(wanted, context.fitted))
 
     @torch.no_grad()
     def error(self) -> float:
-        """Return the relative squared error of the outputs, a mean over them, on all images."""
+        """Return the relative squared error of the outputs, a mean over them, on the images that choose."""
+        first, total = self.context.deciding, self.context.total
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        for rows in self._parts(torch.arange(sum(map(len, self.context.indices)))):
+        for rows in self._parts((torch.cat(list(self.context.indices)) >= first).nonzero().flatten()):
             loss += self._loss(rows)
-        return self.context.communicator.sum(loss).item() / self.context.total
+        return self.context.communicator.sum(loss).item() / (total - first)
 
     @contextmanager
     def training(self) -> Iterator[list[Tensor]]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.calibration.steps.base import Step, register_step
+from snn_lightning.calibration.steps.held_out import go_back
 from snn_lightning.calibration.steps.ridge import RidgeProblem, groups_of
 from snn_lightning.calibration.walk.context import RelativeError, StageContext, StepReport
 from snn_lightning.graph.ir import Stage, readers
@@ -79,7 +80,8 @@ class LeastSquares(Step):
     `Weights`, whose loss (PC eq. 23) it minimises but for the rounding.
 
     Args:
-        ridge: pull towards the weights of the ANN, in units of the mean of the Gram matrix's diagonal.
+        ridge: pull towards the weights of the ANN, in units of the mean of the Gram matrix's diagonal; None
+            chooses it for each sum by the held-out images, and takes 0.1 where there are none.
         iterations: solutions in all; those after the first are of the clipped form. Each runs over the
             images once, and only the first makes the Gram matrix.
         images: how many calibration images it uses; None for all.
@@ -93,12 +95,12 @@ class LeastSquares(Step):
         ['threshold', 'leastsquares', 'potential']
     """
 
-    ridge: float = 0.1
+    ridge: float | None = None
     iterations: int = 4
     images: int | None = None
 
     def __post_init__(self) -> None:
-        check_positive("weights.ridge", self.ridge)
+        check_positive("weights.ridge", self.ridge, optional=True)
         check_whole("weights.iterations", self.iterations)
         check_whole("weights.images", self.images, optional=True)
 
@@ -138,12 +140,9 @@ def _solve(settings: LeastSquares, context: StageContext) -> StepReport:
     offset = unit.bias
     for part, problem in problems.items():
         _fit(problem, part.point, offset, settings, context)
-    after = _expected_error(context)
-    if not after <= before:
-        for name, value in _state(context).items():
-            value.copy_(kept[name])
-        unit.bias = offset
-    return StepReport(before, min(after, before), {"kept": float(after <= before), "left": float(left)})
+    parameters = [*_state(context).values(), unit.bias]
+    share, after = go_back(parameters, [*kept.values(), offset], lambda: _expected_error(context))
+    return StepReport(before, after, {"kept": share, "left": float(left)})
 
 
 def _fit(
@@ -160,7 +159,11 @@ def _fit(
                 present = present + per_channel(cast(IFNeuron, unit).bias - offset, present)
             if iteration > 0:
                 target, present = (_shown(y, cast(IFNeuron, unit)) for y in (target, present))
-            problem.add({key: x[:inside] for key, x in values.items()}, (target - present)[:inside])
+            residual, number = target - present, context.indices[i][:inside]
+            for held_out, rows in ((False, number < context.fitted), (True, number >= context.fitted)):
+                if rows.any():
+                    read = {key: x[:inside][rows] for key, x in values.items()}
+                    problem.add(read, residual[:inside][rows], held_out)
         problem.solve(settings.ridge, context.communicator)
 
 
@@ -171,11 +174,12 @@ def _shown(current: Tensor, unit: IFNeuron) -> Tensor:
 
 
 def _expected_error(context: StageContext) -> float:
-    """Return the relative error of the expected rate over all images."""
+    """Return the relative error of the expected rate on the images that choose."""
     error, unit = RelativeError(context.device), cast("IFNeuron | Readout", context.unit)
     for i in range(len(context.indices)):
         rate = unit.expected_rate(context.mean_values(i)[context.stage.current], context.timesteps)
-        error.add(context.activations[i].get(), rate)
+        deciding = context.indices[i] >= context.deciding
+        error.add(context.activations[i].get()[deciding], rate[deciding])
     return error.value(context.communicator)
 
 

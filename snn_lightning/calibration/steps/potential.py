@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.calibration.steps.base import Step, register_step
@@ -23,6 +24,8 @@ class Potential(Step):
     Args:
         images: how many calibration images it uses; None for all (the paper: 128).
         granularity: "neuron" or "channel". Where the input size varies it is "channel" by itself (PC B.4).
+        shrink: draw each neuron's mean error to its channel's, as far as it is no more than the chance of so
+            few images. The paper doesn't.
 
     Example:
         >>> from snn_lightning import ACP, calibrate
@@ -34,6 +37,7 @@ class Potential(Step):
 
     images: int | None = None
     granularity: str = "neuron"
+    shrink: bool = True
 
     def __post_init__(self) -> None:
         check_whole("potential.images", self.images, optional=True)
@@ -54,11 +58,44 @@ class Potential(Step):
         sizes = self.granularity == "neuron" and not context.one_size()
         channelwise = self.granularity == "channel" or sizes
         error, total = RelativeError(context.device), torch.zeros((), dtype=torch.float64)
+        squares = torch.zeros((), dtype=torch.float64)
         for x, rate in context.simulate(self.images, hold=True):
             part = error.add(x, rate)
             total = total + (part if channelwise else (x - rate).sum(0, dtype=torch.float64))
-        mean = context.communicator.sum(total) / context.count(self.images)
+            if self.shrink and not channelwise:
+                squares = squares + (x - rate).double().square().sum(0)
+        images = context.count(self.images)
+        mean = context.communicator.sum(total) / images
+        if self.shrink and not channelwise:
+            mean = shrunk(mean, context.communicator.sum(squares) / images, images)
         shift = (context.timesteps * mean).to(neuron.v_init.dtype)
         neuron.v_init = per_channel(neuron.v_init, shift[None]) + shift
         details = {"largest": shift.abs().max().item(), **({"channelwise": 1.0} if sizes else {})}
         return StepReport(error.value(context.communicator), details=details)
+
+
+def shrunk(mean: Tensor, square: Tensor, images: int) -> Tensor:
+    """Draw the means of neurons to their channel's mean, by the share of their variance that is chance.
+
+    `m_c + max(0, 1 - v / (images * var(m))) * (m - m_c)`, where v is the mean variance from image to image of
+    the channel's neurons and var(m) the variance of their means (the estimator of James and Stein in the form
+    of empirical Bayes).
+
+    Args:
+        mean: of each neuron over the images, `[C, ...]`.
+        square: the mean of the squares, `[C, ...]`.
+        images: how many.
+
+    Example:
+        >>> mean = torch.tensor([[1.0, 3.0]])
+        >>> shrunk(mean, mean.square() + 1, images=3)
+        tensor([[1.5000, 2.5000]])
+    """
+    places = list(range(1, mean.dim()))
+    if images < 2 or not places:
+        return mean
+    centre = mean.mean(places, keepdim=True)
+    between = (mean - centre).square().mean(places, keepdim=True)
+    chance = (square - mean.square()).mean(places, keepdim=True) / (images - 1)
+    kept = (1 - chance / between.clamp(min=torch.finfo(between.dtype).tiny)).clamp(min=0)
+    return centre + kept * (mean - centre)

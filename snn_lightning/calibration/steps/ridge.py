@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -20,6 +21,10 @@ from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.units import Readout
 
 CONVOLUTION_WEIGHTS = (conv1d_weight, conv2d_weight, conv3d_weight)
+RIDGE = 0.1
+"""Where no images are held out to choose it."""
+
+RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 DESIGN_NUMBERS = 1 << 26
 """Numbers of the design matrix that are laid out at once."""
 
@@ -102,6 +107,14 @@ def _padded(synapse: nn.Module, x: Tensor) -> Tensor:
     return F.pad(x, [p for pair in reversed(pads) for p in pair], mode)
 
 
+@dataclass
+class Sums:
+    """The normal equations of some images: `U^T U`, and `U^T r`."""
+
+    gram: Tensor
+    moment: Tensor
+
+
 class RidgeProblem:
     """`argmin_D sum ||r - U D||^2 + ridge ||D||^2`, the change D of a sum's synapses and of their bias.
 
@@ -127,62 +140,61 @@ class RidgeProblem:
         self.groups = groups_of(self.synapses[0])
         self.width = sum(self.sizes) + (self.own is not None or self.unit is not None)
         outputs = first.shape[0] // self.groups
-        self.gram = first.new_zeros(self.groups, self.width, self.width, dtype=torch.float64)
-        self.moment = first.new_zeros(self.groups, self.width, outputs, dtype=torch.float64)
-        self.change = torch.zeros_like(self.moment)
+        gram = first.new_zeros(self.groups, self.width, self.width, dtype=torch.float64)
+        self.change = first.new_zeros(self.groups, self.width, outputs, dtype=torch.float64)
+        self.fitted = Sums(gram, torch.zeros_like(self.change))
+        self.held_out = Sums(torch.zeros_like(gram), torch.zeros_like(self.change))
         self.factor: Tensor | None = None
 
-    def add(self, values: Mapping[str, Tensor], residual: Tensor) -> None:
+    def add(self, values: Mapping[str, Tensor], residual: Tensor, held_out: bool = False) -> None:
         """Count some images.
 
         Args:
             values: what the synapses read, `[n, C, ...]` by name.
             residual: r, what is to be added to their sum, `[n, O, ...]`.
+            held_out: whether they only choose the ridge.
         """
-        read = [values[key] for key in self.inputs]
+        read, sums = [values[key] for key in self.inputs], self.held_out if held_out else self.fitted
         if self.factor is None:
-            positions = residual.numel() // (max(len(residual), 1) * self.moment.shape[-1] * self.groups)
+            positions = residual.numel() // (max(len(residual), 1) * self.change.shape[-1] * self.groups)
             images = max(1, DESIGN_NUMBERS // (positions * self.width * self.groups))
             for start in range(0, len(residual), images):
-                self._add_gram([x[start : start + images] for x in read])
+                sums.gram += self._gram([x[start : start + images] for x in read])
         parts = [weight_moment(m, x, residual) for m, x in zip(self.synapses, read, strict=True)]
         if self.width > sum(self.sizes):
             over = residual.flatten(0, -2) if isinstance(self.synapses[0], nn.Linear) else residual
             channels = [d for d in range(over.dim()) if d != 1]
             parts.append(over.sum(channels).view(self.groups, 1, -1))
-        self.moment += torch.cat(parts, 1)
+        sums.moment += torch.cat(parts, 1)
 
-    def _add_gram(self, read: list[Tensor]) -> None:
+    def _gram(self, read: list[Tensor]) -> Tensor:
         parts = [columns(m, x) for m, x in zip(self.synapses, read, strict=True)]
         ones = parts[0].new_ones(*parts[0].shape[:2], self.width - sum(self.sizes))
         design = torch.cat([*parts, ones], 2)
-        self.gram += design.mT @ design
+        return design.mT @ design
 
-    def solve(self, ridge: float, communicator: Communicator) -> None:
+    def solve(self, ridge: float | None, communicator: Communicator) -> None:
         """Change weights and bias to the solution for what was counted since the last time.
 
         The pull is towards the weights as they were at first, however often this is called.
 
+        Args:
+            ridge: in units of the mean of the Gram matrix's diagonal; None for the one of `RIDGES` whose
+                solution has the least error on the images that are held out.
+            communicator: connects the processes.
+
         Raises:
             CalibrationError: the Gram matrix has no Cholesky factor even so.
         """
+        moment = communicator.sum(self.fitted.moment)
         if self.factor is None:
-            gram = communicator.sum(self.gram)
-            diagonal = gram.diagonal(dim1=1, dim2=2)
-            weights = sum(self.sizes)
-            self.pull = torch.full_like(diagonal, 1e-9)
-            self.pull[:, :weights] = ridge * diagonal[:, :weights].mean(1, keepdim=True).clamp(min=1e-30)
-            diagonal += self.pull
-            self.factor, failed = torch.linalg.cholesky_ex(gram)
-            if failed.any():
-                raise CalibrationError(
-                    f"The least squares problem of '{self.inputs[0]}' is singular: raise weights.ridge "
-                    f"(now {ridge})."
-                )
-        moment = communicator.sum(self.moment) - self.pull[..., None] * self.change
+            gram = communicator.sum(self.fitted.gram)
+            self.ridge = self._choose(gram, moment, communicator) if ridge is None else ridge
+            self.pull, self.factor = self._factorise(gram, self.ridge)
+        moment -= self.pull[..., None] * self.change
         step = torch.cholesky_solve(moment, self.factor)
         self.change += step
-        self.moment.zero_()
+        self.fitted.moment.zero_()
         *parts, bias = step.split([*self.sizes, self.width - sum(self.sizes)], 1)
         for synapse, part in zip(self.synapses, parts, strict=True):
             weight = synapse.weight.data
@@ -191,3 +203,27 @@ class RidgeProblem:
             self.own.data += bias.flatten().to(self.own)
         elif self.unit is not None:
             self.unit.bias = self.unit.bias + bias.flatten().to(self.unit.bias)
+
+    def _choose(self, gram: Tensor, moment: Tensor, communicator: Communicator) -> float:
+        """Return the ridge whose solution has the least `||r - U D||^2` on the held-out images."""
+        held, target = communicator.sum(self.held_out.gram), communicator.sum(self.held_out.moment)
+        if not held.any():
+            return RIDGE
+        errors = {}
+        for ridge in RIDGES:
+            change = torch.cholesky_solve(moment, self._factorise(gram, ridge)[1])
+            errors[ridge] = ((held @ change - 2 * target) * change).sum().item()
+        return min(errors, key=errors.__getitem__)
+
+    def _factorise(self, gram: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+        """Return the pull of a ridge, and the Cholesky factor of the Gram matrix with it on the diagonal."""
+        weights, diagonal = sum(self.sizes), gram.diagonal(dim1=1, dim2=2)
+        pull = torch.full_like(diagonal, 1e-9)
+        pull[:, :weights] = ridge * diagonal[:, :weights].mean(1, keepdim=True).clamp(min=1e-30)
+        factor, failed = torch.linalg.cholesky_ex(gram + torch.diag_embed(pull))
+        if failed.any():
+            raise CalibrationError(
+                f"The least squares problem of '{self.inputs[0]}' is singular: raise weights.ridge "
+                f"(now {ridge})."
+            )
+        return pull, factor

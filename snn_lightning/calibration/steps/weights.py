@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.calibration.images import count_images
 from snn_lightning.calibration.steps.base import Step, register_step
+from snn_lightning.calibration.steps.held_out import go_back
 from snn_lightning.calibration.steps.minibatch_sgd import MinibatchDescent, gradients, own_rows
 from snn_lightning.calibration.walk.context import RelativeError, StageContext, StepReport
 from snn_lightning.calibration.walk.places import Places
@@ -74,8 +75,8 @@ class Weights(Step):
     def run(self, context: StageContext) -> StepReport:
         """Minimise ||x - expected_rate(W s + b [+ shortcut])||^2 over the stage's weights (PC eq. 23-24).
 
-        s is the simulated mean over time of what enters the stage. Weights that end up worse than they were
-        are put back.
+        s is the simulated mean over time of what enters the stage. The weights go back towards what they were
+        as far as the images say that are held out; all the way if they are worse anywhere else.
         """
         try:
             loop = LayerLoop(self, context)
@@ -83,16 +84,12 @@ class Weights(Step):
                 return StepReport(float("nan"), details={"synapses": 0.0})
             before, kept = loop.error(), [w.detach().clone() for w in loop.weights]
             losses = loop.run()
-            after = loop.error()
+            share, after = go_back(loop.weights, kept, loop.error)
         finally:
             context.cache.release()
-        if not after <= before:
-            with torch.no_grad():
-                for weight, old in zip(loop.weights, kept, strict=True):
-                    weight.copy_(old)
         context.forget_currents()
         details = {f"loss_{i}": loss for i, loss in losses}
-        return StepReport(before, min(after, before), {"kept": float(after <= before), **details})
+        return StepReport(before, after, {"kept": share, **details})
 
 
 class LayerLoop:
@@ -116,7 +113,7 @@ class LayerLoop:
     def run(self) -> list[tuple[int, float]]:
         """Run all iterations; returns the loss curve as some twenty (iteration, loss) pairs."""
         settings, context = self.settings, self.context
-        count = count_images("weights", settings.images, context.total, settings.batch_size)
+        wanted = count_images("weights", settings.images, context.total, settings.batch_size)
         context.communicator.barrier()
         for weight in self.weights:
             weight.requires_grad_(True)
@@ -132,18 +129,18 @@ class LayerLoop:
                 context.seed,
                 context.iteration,
             )
-            return descent.run(settings.iterations, settings.batch_size, count)
+            return descent.run(settings.iterations, settings.batch_size, min(wanted, context.fitted))
         finally:
             for weight in self.weights:
                 weight.requires_grad_(False)
                 weight.grad = None
 
     def error(self) -> float:
-        """Return the relative error of the expected rate over the whole calibration set."""
+        """Return the relative error of the expected rate on the images that choose."""
         total = RelativeError(self.context.device)
         for part in self.gathered:
-            for start in range(0, len(part.targets), self.settings.batch_size):
-                rows = slice(start, start + self.settings.batch_size)
+            deciding = (part.indices >= self.context.deciding).nonzero().flatten().to(part.targets.device)
+            for rows in deciding.split(self.settings.batch_size):
                 total.add(part.targets[rows], self._predict({k: v[rows] for k, v in part.inputs.items()}))
         return total.value(self.context.communicator)
 

@@ -73,6 +73,7 @@ class StageContext:
             static ones `[n, ...]`.
         indices: numbers of each chunk's images in the whole calibration set, `[n]`.
         total: number of images of the whole set, over all processes.
+        fitted: the first so many are fitted to; by the rest, held out, a step chooses how far it goes.
         cache: where currents are held between simulations.
         communicator: connects the processes.
         seed: for this stage's private generator.
@@ -88,6 +89,7 @@ class StageContext:
     inputs: dict[str, Stored]
     indices: list[Tensor]
     total: int
+    fitted: int
     cache: Cache
     communicator: Communicator
     seed: int
@@ -118,6 +120,11 @@ class StageContext:
     def count(self, images: int | None) -> int:
         """Return how many images a step uses over all processes, given its setting; None for all."""
         return self.total if images is None else images
+
+    @property
+    def deciding(self) -> int:
+        """The first image of those that choose: the held-out ones, or all where none are held out."""
+        return self.fitted if self.fitted < self.total else 0
 
     def chunks(self, images: int | None = None) -> Iterator[tuple[int, int]]:
         """Yield the chunks with some of the first `images` images of the whole set, and how many they hold.

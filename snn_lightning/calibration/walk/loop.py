@@ -68,6 +68,7 @@ class CalibrationLoop(Interpreter[Held]):
         chunks: this process's images, each chunk `[n, ...]`; they go into the cache one by one.
         indices: the numbers of each chunk's images in the whole set.
         total: images of the whole set, over all processes.
+        fitted: the first so many are fitted to, and the rest held out.
         communicator: connects the processes.
         observer: is told about progress.
         partial: where finished stages are kept; None to keep nothing.
@@ -81,13 +82,14 @@ class CalibrationLoop(Interpreter[Held]):
         chunks: Iterable[Tensor],
         indices: list[Tensor],
         total: int,
+        fitted: int,
         communicator: Communicator,
         observer: Observer,
         partial: PartialCheckpoint | None = None,
     ) -> None:
         self.ann, self.snn, self.pipeline = ann, snn, pipeline
         ann.precision = snn.precision = pipeline.precision
-        self.indices, self.total = indices, total
+        self.indices, self.total, self.fitted = indices, total, fitted
         self.communicator, self.observer, self.partial = communicator, observer, partial
         self.cache = Cache(pipeline.cache_budget_gb, pipeline.cache_place)
         images = [self.cache.put(chunk) for chunk in chunks]
@@ -169,6 +171,7 @@ class CalibrationLoop(Interpreter[Held]):
             images=self.values[INPUT].ann,
             indices=self.indices,
             total=self.total,
+            fitted=self.fitted,
             communicator=self.communicator,
             seed=self._seed(index),
             iteration=self._iteration(index),
@@ -216,6 +219,7 @@ class CalibrationLoop(Interpreter[Held]):
             inputs={key: held.snn for key, held in inputs.items()},
             indices=self.indices,
             total=self.total,
+            fitted=self.fitted,
             cache=self.cache,
             communicator=self.communicator,
             seed=self._seed(self.record.index),

@@ -26,6 +26,7 @@ class NetworkContext:
         images: chunks `[n, ...]` in the cache, the images of each of one size.
         indices: numbers of each chunk's images in the whole calibration set, `[n]`.
         total: number of images of the whole set, over all processes.
+        fitted: the first so many are fitted to; by the rest, held out, a step chooses how far it goes.
         communicator: connects the processes.
         seed: for the private generator.
         iteration: called with (iteration, iterations, loss) during the loop.
@@ -36,9 +37,15 @@ class NetworkContext:
     images: Sequence[Entry]
     indices: Sequence[Tensor]
     total: int
+    fitted: int
     communicator: Communicator
     seed: int
     iteration: Callable[[int, int, float], None]
+
+    @property
+    def deciding(self) -> int:
+        """The first image of those that choose: the held-out ones, or all where none are held out."""
+        return self.fitted if self.fitted < self.total else 0
 
     def of_one_size(self, rows: Tensor) -> Iterator[Tensor]:
         """Yield parts of `rows`, numbers among this process's images, `[n]`: the images of each size."""
