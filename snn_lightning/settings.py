@@ -37,6 +37,12 @@ def check_whole(
         raise SettingsError(f"{name} must be a whole number {wanted}, got {value!r}")
 
 
+def check_flag(name: str, value: object) -> None:
+    """Refuse what is neither True nor False; see `check_whole`."""
+    if not isinstance(value, bool):
+        raise SettingsError(f"{name} must be true or false, got {value!r}")
+
+
 def check_positive(name: str, value: object, optional: bool = False) -> None:
     """Refuse what is no positive finite number; see `check_whole`."""
     if not ((is_number(value) and value > 0) or (value is None and optional)):

@@ -1,6 +1,7 @@
 """The greedy walk, its cache, and one file for each thing it calibrates."""
 
 from snn_lightning.calibration.api import calibrate, convert
+from snn_lightning.calibration.augmentation import Augmentation
 from snn_lightning.calibration.baselines import QCFS, RMP, RNL, TSC, MaxAct, Opt, RobustNorm, SpikeNorm
 from snn_lightning.calibration.pipelines import (
     ACP,
@@ -25,6 +26,7 @@ __all__ = [
     "RMP",
     "RNL",
     "TSC",
+    "Augmentation",
     "Balance",
     "Baseline",
     "Best",

@@ -10,6 +10,7 @@ from typing import Any, cast, overload
 import torch
 from torch import Tensor, nn
 
+from snn_lightning.calibration.augmentation import Augmentation, Copies
 from snn_lightning.calibration.images import collect_images, shard
 from snn_lightning.calibration.parts import convert_parts
 from snn_lightning.calibration.pipelines import Pipeline
@@ -186,8 +187,8 @@ def calibrate(
     Args:
         ann: the trained network; left as it is.
         loader: batches of inputs `[N, ...]` or (inputs, anything); unlabelled training images without
-            augmentation. With `network` batches of the whole ANN; lists of images `[C, H, W]` in place of
-            inputs too, such as detectors take.
+            augmentation, which is the pipeline's to do (`augment`). With `network` batches of the whole ANN;
+            lists of images `[C, H, W]` in place of inputs too, such as detectors take.
         pipeline: `Baseline`, `LCP` or `ACP`.
         network: qualified name of the part that becomes spiking, or a tuple of them; the ANN whole by
             default.
@@ -260,8 +261,9 @@ def run_calibration(
         raise CalibrationError(
             "There are no calibration images: a calibration empties the list it is given; pass a new one."
         )
-    total = sum(len(batch) for batch in batches)
-    pipeline.check_images(total)
+    given = sum(len(batch) for batch in batches)
+    pipeline = pipeline.decided(batches, given)
+    pipeline.check_images(given)
     device = torch.device(device) if device is not None else next(ann.parameters(), batches[0]).device
     samples = samples_of(batches, device)
     with torch.inference_mode(False):
@@ -271,14 +273,19 @@ def run_calibration(
         if partial is not None:
             key = fingerprint(network, pipeline, batches)
             keep = PartialCheckpoint(Path(partial) / f"{key}.partial.ckpt", key)
-        parts, indices = shard(batches, communicator.rank, communicator.world_size, model.images_at_once)
+        held_out = pipeline.count_held_out(given)
+        copies = _copies(pipeline, batches, held_out)
+        images = batches if copies is None else copies.batches(pipeline.seed)
+        parts, indices = shard(images, communicator.rank, communicator.world_size, model.images_at_once)
         chunks = (_dense(part.to(device)) for part in parts)
-        fitted = total - pipeline.count_held_out(total)
+        total = pipeline.augmented(given)
+        fitted = given - held_out if copies is None else copies.fitted
         loop = CalibrationLoop(
-            network, model, pipeline, chunks, indices, total, fitted, communicator, observer, keep
+            network, model, pipeline, chunks, indices, total, fitted, communicator, observer, keep, copies
         )
+        del images, copies
         batches.clear()
-        work = pipeline.work(total, communicator.world_size)
+        work = pipeline.work(given, communicator.world_size)
         observer.begin(StageCosts.modelled(network, samples[0], work))
         # Gradients of the synapses too.
         with observer, torch.enable_grad(), own_precision(pipeline.precision, device):
@@ -289,6 +296,13 @@ def run_calibration(
 def _check_pipeline(pipeline: object) -> None:
     if not isinstance(pipeline, Pipeline):
         raise SettingsError(f"pipeline must be Baseline, LCP, ACP or another Pipeline, got {pipeline!r}")
+
+
+def _copies(pipeline: Pipeline, batches: Sequence[Tensor], held_out: int) -> Copies | None:
+    if not isinstance(pipeline.augment, Augmentation):
+        return None
+    images = [image for batch in batches for image in batch]
+    return Copies(pipeline.augment, [image.shape for image in images], images.__getitem__, held_out)
 
 
 def _copy(network: StageNetwork, conversion: Conversion) -> SpikingModel:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import get_args, get_type_hints
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Self, get_args, get_type_hints
+
+from torch import Tensor
 
 from snn_lightning.analysis.cost.workload import Work
+from snn_lightning.calibration.augmentation import SMALL, Augmentation, decide
 from snn_lightning.calibration.images import count_images
 from snn_lightning.calibration.steps.base import STEPS, AnyStep, FinalStep, Step
 from snn_lightning.calibration.steps.bias import Bias
@@ -38,6 +42,8 @@ class Pipeline(Conversion):
         cache_budget_gb: memory for the sweep's cache in GB; what is more goes to disk. None for no limit.
         cache_place: "device", "host" (the host's memory) or "disk".
         seed: of the private generators; the same seed gives the same SNN.
+        augment: an `Augmentation` of the calibration images, "auto" for the default one where there are fewer
+            than 512 images of one or three channels, or None.
 
     Example:
         >>> @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class Pipeline(Conversion):
     cache_budget_gb: float | None = None
     cache_place: str = "device"
     seed: int = 0
+    augment: Augmentation | str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,6 +70,10 @@ class Pipeline(Conversion):
         check_positive("pipeline.cache_budget_gb", self.cache_budget_gb, optional=True)
         check_choice("cache_place", self.cache_place, PLACES)
         check_whole("pipeline.seed", self.seed, least=0)
+        if self.augment not in (None, "auto") and not isinstance(self.augment, Augmentation):
+            raise SettingsError(
+                f"pipeline.augment must be an Augmentation, 'auto' or None (null), got {self.augment!r}"
+            )
         self._check_steps()
 
     def _check_steps(self) -> None:
@@ -93,12 +104,33 @@ class Pipeline(Conversion):
         """The steps on the whole network after the walk, in the order of the fields."""
         return tuple(step for step in self._all_steps.values() if isinstance(step, FinalStep))
 
-    def check_images(self, total: int) -> None:
-        """Fail now, not at the stage that meets it, if a step can't work with `total` calibration images.
+    def decided(self, batches: Sequence[Tensor], given: int) -> Self:
+        """Return the pipeline with `augment` as it is for a calibration set: an `Augmentation` or None.
+
+        Args:
+            batches: inputs `[N, ...]` of the set.
+            given: images of the set.
 
         Raises:
-            CalibrationError: a step wants more than there are, or has fewer than a mini-batch.
+            CalibrationError: an augmentation is asked for and they are no images.
         """
+        augment = decide(self.augment, batches, given)
+        return self if augment is self.augment else replace(self, augment=augment)
+
+    def augmented(self, given: int) -> int:
+        """Return how many images the walk gets of a set of `given` images."""
+        if isinstance(self.augment, Augmentation):
+            return self.augment.count(given)
+        return Augmentation().count(given) if self.augment == "auto" and given < SMALL else given
+
+    def check_images(self, given: int) -> None:
+        """Fail now, not at the stage that meets it, if a step can't work with `given` calibration images.
+
+        Raises:
+            CalibrationError: a step wants more than there are with augmentation, or has fewer than a
+                mini-batch.
+        """
+        total = self.augmented(given)
         for name, step in self._all_steps.items():
             count_images(name, getattr(step, "images", None), total, getattr(step, "batch_size", 1))
 
@@ -115,11 +147,11 @@ class Pipeline(Conversion):
         """Return what it does, as the plain numbers of the cost model.
 
         Args:
-            images: of the calibration set, over all processes.
+            images: of the calibration set, over all processes, before augmentation.
             processes: number of processes.
         """
         work = Work(
-            images,
+            self.augmented(images),
             self.timesteps,
             readout=self.calibrate_readout,
             budget=None if self.cache_budget_gb is None else self.cache_budget_gb * 1e9,

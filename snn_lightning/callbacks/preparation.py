@@ -61,7 +61,8 @@ def prepare(recorder: ModuleRecorder, loader: Iterable[Any], pipeline: Pipeline)
         ConversionError: lists everything that can't be converted.
     """
     batches = recorder.record(batches_on_device(recorder.trainer, loader, pipeline.seed))
-    pipeline.check_images(sum(len(batch) for batch in batches))
+    given = sum(len(batch) for batch in batches)
+    pipeline.decided(batches, given).check_images(given)
     samples = samples_of(batches, recorder.device)
     try:
         return Prepared(recorder, batches, prepared(recorder.network.ann, samples, pipeline))

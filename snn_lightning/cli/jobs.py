@@ -317,7 +317,8 @@ def _cost_report(experiment: Experiment, pipeline: Pipeline, part: nn.Module, sa
     trainer = experiment.trainer
     device = trainer.strategy.root_device
     network = prepared(part, [sample], pipeline).to(device)
-    work = pipeline.work(len(_dataset(experiment.calibration_loader)), trainer.world_size)
+    given = len(_dataset(experiment.calibration_loader))
+    work = pipeline.decided([sample], given).work(given, trainer.world_size)
     experiment.data.setup("test")
     tested = work.share(len(_dataset(experiment.data.test_dataloader())))
     whole = experiment.config["network"] is None

@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import get_worker_info
 
+from snn_lightning.transforms import mirrored, windows
+
 Augment = Callable[[Tensor], Tensor]
 
 
@@ -61,11 +63,8 @@ class RandomCrop:
     def __call__(self, images: Tensor) -> Tensor:
         """Crop `[N, C, H, W]`."""
         n, _, height, width = images.shape
-        padded = pad(images, [self.padding] * 4).permute(0, 2, 3, 1)
-        top, left = torch.randint(2 * self.padding + 1, (2, n, 1))
-        rows = (top + torch.arange(height))[:, :, None]
-        columns = (left + torch.arange(width))[:, None, :]
-        return padded[torch.arange(n)[:, None, None], rows, columns].permute(0, 3, 1, 2).contiguous()
+        top, left = torch.randint(2 * self.padding + 1, (2, n))
+        return windows(pad(images, [self.padding] * 4), top, left, height, width)
 
 
 class RandomFlip:
@@ -79,8 +78,7 @@ class RandomFlip:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Flip `[N, C, H, W]`."""
-        flip = torch.rand(len(images)) < 0.5
-        return torch.where(flip[:, None, None, None], images.flip(3), images)
+        return mirrored(images, torch.rand(len(images)) < 0.5)
 
 
 class Cutout:

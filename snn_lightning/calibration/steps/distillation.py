@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_lightning.analysis.cost.workload import Work
+from snn_lightning.calibration.augmentation import generator_of
 from snn_lightning.calibration.images import count_images
 from snn_lightning.calibration.steps.base import FinalStep, register_step
 from snn_lightning.calibration.steps.held_out import go_back
@@ -33,7 +34,8 @@ class Distillation(FinalStep):
     """The whole SNN learns the ANN's outputs on the calibration images, without labels, through its spikes.
 
     `min ||ANN - SNN||^2 / ||ANN||^2` over all weights, biases, thresholds and potentials, by Adam with
-    surrogate gradients through all time steps.
+    surrogate gradients through all time steps. Under a pipeline with `augment` every mini-batch is of new
+    copies, and of what the ANN gives for them.
 
     Args:
         iterations: steps of Adam; None for 1200, but 4800 / T at T < 4, where more is to be learnt, and
@@ -101,6 +103,7 @@ class NetworkLoop:
     def __init__(self, settings: Distillation, context: NetworkContext) -> None:
         self.settings, self.context = settings, context
         self.leaves = list(context.ann.schedule.outputs)
+        self.generator = generator_of(context.seed)
         with torch.no_grad():
             parts = [self._ann(entry.get()) for entry in context.images]
         # A tuple of chunks for each output.
@@ -197,24 +200,41 @@ class NetworkLoop:
 
     def _loss_and_gradients(self, rows: Tensor) -> Iterator[tuple[Tensor, Sequence[Tensor]]]:
         parameters = [p for group in self.groups for p in group["params"]]
+        fresh = self.context.fresh
+        # Of all images on every process, so that their number changes nothing.
+        draws = None if fresh is None else fresh.draw(self.generator)
         for part in self._parts(rows):
-            loss = self._loss(part) / self.settings.batch_size
+            loss = self._loss(part, draws) / self.settings.batch_size
             yield loss, gradients(loss, parameters)
 
     def _parts(self, rows: Tensor) -> Iterator[Tensor]:
         for same in self.context.of_one_size(rows):
             yield from same.split(self._at_once)
 
-    def _loss(self, rows: Tensor) -> Tensor:
-        """Return the sum of the squared errors of images of one size, over an image's mean square."""
+    def _loss(self, rows: Tensor, draws: Tensor | None = None) -> Tensor:
+        """Return the sum of the squared errors of images of one size, over an image's mean square.
+
+        Args:
+            rows: of the images.
+            draws: random numbers for new copies of them, which take their places; None for themselves.
+        """
         snn = self.context.snn
-        readouts = snn.readouts(self.context.take(rows))
+        images, targets = self._images_and_targets(rows, draws)
+        readouts = snn.readouts(images)
         losses = [
-            (readouts[snn.network.schedule.outputs[leaf]] - self.context.take(rows, target)).square().sum()
-            / norm
-            for leaf, target, norm in zip(self.leaves, self.targets, self.norms, strict=True)
+            (readouts[snn.network.schedule.outputs[leaf]] - target).square().sum() / norm
+            for leaf, target, norm in zip(self.leaves, targets, self.norms, strict=True)
         ]
         return torch.stack(losses).mean()
+
+    def _images_and_targets(self, rows: Tensor, draws: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+        """Return images and what the ANN gives for them."""
+        context = self.context
+        if context.fresh is None or draws is None:
+            return context.take(rows), [context.take(rows, target) for target in self.targets]
+        with torch.no_grad():
+            images = context.fresh.make(rows, draws)
+            return images, self._ann(images)
 
     def _ann(self, x: Tensor) -> list[Tensor]:
         values = self.context.ann.run_operators(self.context.ann.nodes, {INPUT: x})

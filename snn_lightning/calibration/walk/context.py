@@ -78,6 +78,7 @@ class StageContext:
         communicator: connects the processes.
         seed: for this stage's private generator.
         iteration: called with (iteration, iterations, loss) during long loops.
+        origins: the number of the original of each image of the whole set; of an original its own.
     """
 
     stage: Stage
@@ -94,6 +95,7 @@ class StageContext:
     communicator: Communicator
     seed: int
     iteration: Callable[[int, int, float], None]
+    origins: Sequence[int]
     exports: dict[str, list[list[Entry | StoredSpikes]]] = field(default_factory=dict)
     _currents: dict[tuple[int, int], Entry] = field(default_factory=dict)
     _remembered: dict[tuple[str, str, int], Entry] | None = None

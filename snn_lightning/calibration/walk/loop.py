@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snn_lightning.calibration.augmentation import Copies
 from snn_lightning.calibration.pipelines import Pipeline
 from snn_lightning.calibration.steps.base import FinalStep, record_keys
 from snn_lightning.calibration.steps.threshold import calibrate_threshold
@@ -22,6 +23,7 @@ from snn_lightning.calibration.walk.context import (
     Stored,
     mean_over_time,
 )
+from snn_lightning.calibration.walk.fresh import FreshCopies
 from snn_lightning.calibration.walk.network_context import NetworkContext
 from snn_lightning.calibration.walk.observer import Observer
 from snn_lightning.calibration.walk.records import StageRecord
@@ -72,6 +74,11 @@ class CalibrationLoop(Interpreter[Held]):
         communicator: connects the processes.
         observer: is told about progress.
         partial: where finished stages are kept; None to keep nothing.
+        copies: what has made the augmented images among them; None without augmentation.
+
+    Attributes:
+        origins: the number of the original of each image of the whole set, which is its own without
+            augmentation.
     """
 
     def __init__(
@@ -86,6 +93,7 @@ class CalibrationLoop(Interpreter[Held]):
         communicator: Communicator,
         observer: Observer,
         partial: PartialCheckpoint | None = None,
+        copies: Copies | None = None,
     ) -> None:
         self.ann, self.snn, self.pipeline = ann, snn, pipeline
         ann.precision = snn.precision = pipeline.precision
@@ -93,6 +101,11 @@ class CalibrationLoop(Interpreter[Held]):
         self.communicator, self.observer, self.partial = communicator, observer, partial
         self.cache = Cache(pipeline.cache_budget_gb, pipeline.cache_place)
         images = [self.cache.put(chunk) for chunk in chunks]
+        self.origins = range(total) if copies is None else copies.origins
+        # Every process keeps all originals: it makes new copies of any of them, and blends any two.
+        self.fresh = None
+        if copies is not None and pipeline.final_steps:
+            self.fresh = FreshCopies(copies, self.cache, images[0].device, communicator)
         super().__init__(snn.network, {INPUT: Held(images, [[image] for image in images])})
         self.records: list[dict[str, Any]] = []
         self.finished = 0
@@ -110,6 +123,8 @@ class CalibrationLoop(Interpreter[Held]):
                     self._final(index, key, step)
             for held in self.values.values():
                 held.free()
+            if self.fresh is not None:
+                self.fresh.free()
             self.snn.status = "calibrated"
             self.communicator.barrier()
         finally:
@@ -175,6 +190,8 @@ class CalibrationLoop(Interpreter[Held]):
             communicator=self.communicator,
             seed=self._seed(index),
             iteration=self._iteration(index),
+            origins=self.origins,
+            fresh=self.fresh,
         )
         report = step.run(context)
         self._note(record, name, report)
@@ -224,6 +241,7 @@ class CalibrationLoop(Interpreter[Held]):
             communicator=self.communicator,
             seed=self._seed(self.record.index),
             iteration=self._iteration(self.record.index),
+            origins=self.origins,
         )
 
     def _calibrate(self, context: StageContext, record: StageRecord) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from snn_lightning.calibration.walk.cache import Entry
 from snn_lightning.calibration.walk.communicator import Communicator
+from snn_lightning.calibration.walk.fresh import FreshCopies
 from snn_lightning.calibration.walk.places import Places, alike
 from snn_lightning.graph.network import StageNetwork
 from snn_lightning.spiking.model import SpikingModel
@@ -30,6 +31,8 @@ class NetworkContext:
         communicator: connects the processes.
         seed: for the private generator.
         iteration: called with (iteration, iterations, loss) during the loop.
+        origins: the number of the original of each image of the whole set; of an original its own.
+        fresh: makes new copies of the images; None without augmentation.
     """
 
     ann: StageNetwork
@@ -41,6 +44,8 @@ class NetworkContext:
     communicator: Communicator
     seed: int
     iteration: Callable[[int, int, float], None]
+    origins: Sequence[int]
+    fresh: FreshCopies | None = None
 
     @property
     def deciding(self) -> int:
