@@ -67,7 +67,9 @@ class Potential(Step):
         images = context.count(self.images)
         mean = context.communicator.sum(total) / images
         if self.shrink and not channelwise:
-            mean = shrunk(mean, context.communicator.sum(squares) / images, images)
+            # Copies of an image are no more than the image.
+            independent = len(set(context.origins[:images]))
+            mean = shrunk(mean, context.communicator.sum(squares) / images, independent)
         shift = (context.timesteps * mean).to(neuron.v_init.dtype)
         neuron.v_init = per_channel(neuron.v_init, shift[None]) + shift
         details = {"largest": shift.abs().max().item(), **({"channelwise": 1.0} if sizes else {})}
