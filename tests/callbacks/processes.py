@@ -52,8 +52,10 @@ PIPELINES: dict[str, tuple[Pipeline, int]] = {
     "best, augmented": (
         Best(
             4,
+            weights=None,
+            potential=None,
             augment=Augmentation(crop=0.5, mix=0.5, colour=0.2, images=41),
-            distillation=Distillation(6, batch_size=16),
+            distillation=Distillation(20, batch_size=16),
         ),
         19,
     ),
