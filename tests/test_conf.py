@@ -20,6 +20,7 @@ from snn_lightning import (
     RMP,
     RNL,
     TSC,
+    Augmentation,
     Baseline,
     Burst,
     Cap,
@@ -221,6 +222,22 @@ def test_t_and_seed_reach_the_pipeline_and_the_data(hydra: Path) -> None:
     pipeline = instantiate(settings.pipeline)
     data = instantiate(settings.data).settings
     assert (pipeline.timesteps, pipeline.seed, data.seed, data.calibration_seed) == (5, 3, 3, 3)
+
+
+def test_augmentation_reaches_the_pipelines_that_calibrate_and_no_others(hydra: Path) -> None:
+    own = ("lcp", "acp", "least_squares", "best")
+    assert {"acp_paper", "rnl", *own} < set(group("pipeline"))
+    for name in group("pipeline"):
+        found = instantiate(config(hydra, f"pipeline={name}", "augment=auto").pipeline)
+        assert found.augment == ("auto" if name in own else None), name
+    assert instantiate(config(hydra, "augment=null").pipeline).augment is None
+    settings = "augment={_target_: snn_lightning.Augmentation, flip: false, crop: 0.5}"
+    pipeline = instantiate(config(hydra, "pipeline=best", settings).pipeline)
+    assert pipeline.augment == Augmentation(flip=False, crop=0.5)
+    with pytest.raises(InstantiationException, match=r"augment\.shift must be in \[0, 0\.5\], got 2"):
+        instantiate(config(hydra, "augment={_target_: snn_lightning.Augmentation, shift: 2}").pipeline)
+    with pytest.raises(InstantiationException, match=r"pipeline\.augment must be an Augmentation, 'auto' or"):
+        instantiate(config(hydra, "augment=on").pipeline)
 
 
 def test_one_ann_for_all_seeds(hydra: Path) -> None:

@@ -64,7 +64,7 @@ def test_the_package_has_the_version_of_its_wheel() -> None:
 
 IMPORT = re.compile(r"^\s*(?:from|import) snn_lightning\.(\w+)", re.MULTILINE)
 LIBRARY = re.compile(r"^\s*(?:from|import) (lightning|hydra|omegaconf|torchmetrics)\b", re.MULTILINE)
-LOWEST = ("errors", "files", "plugins", "settings", "tables", "version")
+LOWEST = ("errors", "files", "plugins", "settings", "tables", "transforms", "version")
 BELOW = {
     "graph": set(),
     "spiking": {"graph"},

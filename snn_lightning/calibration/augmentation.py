@@ -112,32 +112,31 @@ def _shifted(images: Tensor, part: float, down: Tensor, right: Tensor) -> Tensor
     return windows(padded, top, left, height, width)
 
 
-def decide(augment: Augmentation | str | None, batches: Sequence[Tensor], total: int) -> Augmentation | None:
+def decide(
+    augment: Augmentation | str | None, given: int, batches: Sequence[Tensor] = ()
+) -> Augmentation | None:
     """Return how a calibration set is augmented; None where it isn't.
 
     Args:
         augment: what the pipeline says.
-        batches: inputs `[N, ...]` of the set.
-        total: images of the set.
+        given: images of the set.
+        batches: inputs `[N, ...]` of the set; taken for images where there are none to look at.
 
     Raises:
         CalibrationError: an augmentation is asked for and they are no images.
     """
-    images = [batch.dim() == 4 and batch.is_floating_point() for batch in batches]
-    if augment == "auto":
-        # Other numbers of channels are features of a network's inside, which nobody has looked at.
-        small = total < SMALL and all(images) and all(batch.shape[1] in (1, 3) for batch in batches)
-        return Augmentation() if small else None
+    odd = [batch for batch in batches if batch.dim() != 4 or not batch.is_floating_point()]
     if isinstance(augment, Augmentation):
-        if not all(images):
-            odd = batches[images.index(False)]
+        if odd:
             raise CalibrationError(
                 "augment is of images [N, C, H, W] of floating point numbers, and the calibration set has a "
-                f"batch {list(odd.shape)} of {odd.dtype}: set augment=None (augment=null), or 'auto', which "
-                "leaves such inputs as they are."
+                f"batch {list(odd[0].shape)} of {odd[0].dtype}: set augment=None (augment=null), or 'auto', "
+                "which leaves such inputs as they are."
             )
         return augment
-    return None
+    # Other numbers of channels are features inside a network: what leaves them alike nobody knows.
+    images = not odd and all(batch.shape[1] in (1, 3) for batch in batches)
+    return Augmentation() if augment == "auto" and given < SMALL and images else None
 
 
 def generator_of(seed: int) -> torch.Generator:

@@ -9,7 +9,7 @@ from typing import Self, get_args, get_type_hints
 from torch import Tensor
 
 from snn_lightning.analysis.cost.workload import Work
-from snn_lightning.calibration.augmentation import SMALL, Augmentation, decide
+from snn_lightning.calibration.augmentation import Augmentation, decide
 from snn_lightning.calibration.images import count_images
 from snn_lightning.calibration.steps.base import STEPS, AnyStep, FinalStep, Step
 from snn_lightning.calibration.steps.bias import Bias
@@ -114,14 +114,13 @@ class Pipeline(Conversion):
         Raises:
             CalibrationError: an augmentation is asked for and they are no images.
         """
-        augment = decide(self.augment, batches, given)
+        augment = decide(self.augment, given, batches)
         return self if augment is self.augment else replace(self, augment=augment)
 
     def augmented(self, given: int) -> int:
         """Return how many images the walk gets of a set of `given` images."""
-        if isinstance(self.augment, Augmentation):
-            return self.augment.count(given)
-        return Augmentation().count(given) if self.augment == "auto" and given < SMALL else given
+        augment = decide(self.augment, given)
+        return given if augment is None else augment.count(given)
 
     def check_images(self, given: int) -> None:
         """Fail now, not at the stage that meets it, if a step can't work with `given` calibration images.
@@ -157,6 +156,7 @@ class Pipeline(Conversion):
             budget=None if self.cache_budget_gb is None else self.cache_budget_gb * 1e9,
             processes=processes,
             spike_bits=self.neuron.build().spike_bits,
+            originals=images if decide(self.augment, images) else 0,
         )
         for step in self._all_steps.values():
             work = step.add_work(work)

@@ -18,6 +18,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from snn_lightning import (
     ACP,
     LCP,
+    Augmentation,
     Baseline,
     Best,
     Bias,
@@ -48,6 +49,16 @@ PIPELINES: dict[str, tuple[Pipeline, int]] = {
     "lcp, search and repeats": (LCP(4, search=NeuronSearch(images=30), bias=Bias(repeats=2)), 41),
     "least squares": (ACP(4, weights=LeastSquares(images=30)), 41),
     "best": (Best(4, distillation=Distillation(6, batch_size=16)), 41),
+    "best, augmented": (
+        Best(
+            4,
+            weights=None,
+            potential=None,
+            augment=Augmentation(crop=0.5, mix=0.5, colour=0.2, images=41),
+            distillation=Distillation(20, batch_size=16),
+        ),
+        19,
+    ),
     "baseline, layer-wise bias rounding": (Baseline(4, rounding="bias"), 33),
 }
 

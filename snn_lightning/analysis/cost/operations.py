@@ -150,8 +150,9 @@ class CostEstimate:
 
     @property
     def distilled_macs(self) -> int:
-        """MACs of the distillation: the simulation, forward and twice as much backward."""
-        return 3 * self.work.distilled * self.image_macs
+        """MACs of the distillation: the simulation, forward and twice that backward; new copies' ANN too."""
+        targets = self.macs if self.work.originals else 0
+        return self.work.distilled * (3 * self.image_macs + targets)
 
     @property
     def peak_bytes(self) -> int:
@@ -224,7 +225,8 @@ class CostEstimate:
         images, timesteps = self.work.share(self.work.images), self.work.timesteps
         # A distillation reads the images again, after all stages.
         needed = self.input.until >= index or self.work.distilled
-        total = FLOAT * images * self.input.places if needed else 0
+        kept = (images if needed else 0) + (self.work.originals if self.work.distilled else 0)
+        total = FLOAT * kept * self.input.places
         for i, stage in enumerate(self.stages[: index + 1]):
             for value in stage.leaves:
                 if i == index or value.until >= index:

@@ -143,12 +143,13 @@ def estimate_seconds(cost: CostEstimate, prices: Sequence[Prices]) -> Seconds:
     work = cost.work
     pairs = list(zip(cost.stages, prices, strict=True))
     simulation = sum(_rows(stage, work.timesteps) * p.forward + work.timesteps * p.unit for stage, p in pairs)
+    forward = sum(p.forward for p in prices)
     return Seconds(
         simulate=tuple(_simulate(cost, i, p) for i, p in enumerate(prices)),
         weights=tuple(_weights(cost, i, p) for i, p in enumerate(prices)),
-        forward=sum(p.forward for p in prices),
+        forward=forward,
         simulation=simulation,
-        distillation=3 * work.share(work.distilled) * simulation,
+        distillation=work.share(work.distilled) * (3 * simulation + (forward if work.originals else 0)),
     )
 
 

@@ -24,6 +24,8 @@ class Work:
         processes: among which the images are shared out.
         spike_bits: bits of a packed spike, of a neuron and time step.
         searched: images on which only the neurons run once more, counted for each candidate of a search.
+        originals: images before augmentation, which each process keeps for the new copies that a distillation
+            takes; 0 without augmentation.
     """
 
     images: int
@@ -39,6 +41,7 @@ class Work:
     processes: int = 1
     spike_bits: int = 1
     searched: int = 0
+    originals: int = 0
 
     def share(self, images: int) -> int:
         """Return the largest share of `images` that a process has."""

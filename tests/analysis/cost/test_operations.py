@@ -1,5 +1,6 @@
 """Operations and bytes against counts by hand, torch's own counter and the cache of a real sweep."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from snn_lightning import ACP, LCP, Best, Distillation, LeastSquares, Pipeline, Weights
+from snn_lightning import ACP, LCP, Augmentation, Best, Distillation, LeastSquares, Pipeline, Weights
 from snn_lightning.analysis.cost.operations import estimate_cost
 from snn_lightning.analysis.cost.timing import (
     Machine,
@@ -195,6 +196,19 @@ def test_weights_in_closed_form_and_distillation_by_hand() -> None:
     assert seconds.distillation == pytest.approx(3 * 320 * seconds.simulation)
     assert seconds.calibration == pytest.approx(sum(seconds.stages) + seconds.distillation)
     assert "Distillation: " in str(cost)
+
+
+def test_augmentation_keeps_the_originals_and_asks_the_ann_for_each_copy() -> None:
+    work = Best(4, augment=Augmentation(images=100), distillation=Distillation(20)).work(30, 2)
+    assert (work.images, work.originals, work.distilled) == (100, 30, 640)
+    cost, plain = (cost_of(PlainConv, w) for w in (work, replace(work, originals=0)))
+    assert cost.distilled_macs - plain.distilled_macs == 640 * cost.macs
+    assert cost.peak_bytes - plain.peak_bytes == 4 * 30 * inputs(PlainConv, 1).numel()
+    prices = [Prices(forward=1.0, unit=0.1, look=0.01, hold=0.001)] * 3
+    seconds, less = (estimate_seconds(c, prices).distillation for c in (cost, plain))
+    assert seconds - less == pytest.approx(320 * 3.0)
+    assert LCP(4, augment="auto").work(30).originals == 30
+    assert LCP(4, augment="auto").work(4000) == LCP(4).work(4000)
 
 
 PIPELINES: dict[str, Pipeline] = {

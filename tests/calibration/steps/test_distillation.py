@@ -1,17 +1,27 @@
 """The last step: the whole network learns the ANN's outputs."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import nn
 
-from snn_lightning import ACP, Best, Burst, Distillation, IFNeuron, Pipeline, Signed, calibrate
+from snn_lightning import ACP, Augmentation, Best, Burst, Distillation, IFNeuron, Pipeline, Signed, calibrate
+from snn_lightning.calibration.steps.distillation import NetworkLoop
+from snn_lightning.calibration.walk.cache import Cache
 from snn_lightning.calibration.walk.observer import Observer
 from snn_lightning.calibration.walk.resume import PartialCheckpoint
 from snn_lightning.errors import CalibrationError, SettingsError
 from snn_lightning.spiking import Neuron, register_neuron
-from tests.calibration.support import make_loop, run, same_bits
+from tests.calibration.support import (
+    in_two_threads,
+    largest_difference,
+    make_loop,
+    parameters,
+    run,
+    same_bits,
+)
 from tests.toys import Bottleneck, Dense, MaxPooled, Residual, Vector, inputs, toy
 
 SHORT = Distillation(iterations=40, batch_size=16)
@@ -176,6 +186,71 @@ def test_images_of_different_sizes():
         target, output = (torch.cat([net(x) for x in sizes]) for net in (ann, model))
     expected = ((output - target).square().sum() / target.square().sum()).item()
     assert numbers["after"] == pytest.approx(expected, rel=1e-4)
+
+
+AUGMENTED = Best(
+    4,
+    weights=None,
+    potential=None,
+    augment=Augmentation(shift=0.25, crop=0.5, mix=0.5, colour=0.2, images=32),
+    distillation=Distillation(30, batch_size=16),
+)
+
+
+def test_augmentation_gives_every_mini_batch_new_copies_and_what_the_ann_gives_for_them(monkeypatch):
+    seen, look = [], NetworkLoop._images_and_targets
+
+    def note(loop, rows, draws):
+        images, targets = look(loop, rows, draws)
+        if draws is not None:
+            seen.append((images.clone(), targets))
+        return images, targets
+
+    monkeypatch.setattr(NetworkLoop, "_images_and_targets", note)
+    ann, originals = toy(Residual), inputs(Residual, 20)
+    model = calibrate(ann, [originals], AUGMENTED, progress=False)
+    images = torch.cat([x for x, _ in seen])
+    assert len(images) == 30 * 16
+    # Two are alike by chance only.
+    assert len(images.flatten(1).unique(dim=0)) > 0.99 * len(images)
+    with torch.no_grad():
+        torch.testing.assert_close(ann(images), torch.cat([t for _, (t,) in seen]), rtol=1e-4, atol=1e-5)
+    numbers = model.records[-1]["steps"]["distillation"]
+    assert numbers["kept"] == 1.0
+    assert numbers["after"] < 0.8 * numbers["before"]
+    seen.clear()
+    calibrate(ann, [originals], dataclasses.replace(AUGMENTED, augment=None), progress=False)
+    assert seen == []
+
+
+def test_augmented_distillation_is_the_same_in_two_processes_and_with_images_on_disk():
+    images = inputs(Residual, 19)
+    one = calibrate(toy(Residual), [images], AUGMENTED, progress=False)
+    first, second = in_two_threads(toy(Residual), [images], AUGMENTED)
+    assert same_bits(first, second)
+    assert largest_difference(parameters(one), parameters(first)) < 1e-4
+    assert one.records[-1]["steps"]["distillation"]["kept"] == 1.0
+    on_disk = calibrate(
+        toy(Residual), [images], dataclasses.replace(AUGMENTED, cache_budget_gb=1e-9), progress=False
+    )
+    assert same_bits(one, on_disk)
+
+
+def test_augmented_distillation_leaves_nothing_in_the_cache(monkeypatch):
+    caches, close = [], Cache.close
+    monkeypatch.setattr(Cache, "close", lambda cache: caches.append(cache.used) or close(cache))
+    calibrate(toy(Residual), [inputs(Residual, 20)], AUGMENTED, progress=False)
+    assert caches == [0]
+
+
+def test_augmented_images_of_different_sizes():
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    sizes = [torch.randn(9, 3, size, size) for size in (8, 10)]
+    model = calibrate(nn.Sequential(*layers).eval(), sizes, AUGMENTED, progress=False)
+    numbers = model.records[-1]["steps"]["distillation"]
+    assert numbers["kept"] == 1.0
+    assert numbers["after"] < numbers["before"]
 
 
 @pytest.mark.parametrize(
