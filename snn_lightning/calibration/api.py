@@ -275,7 +275,7 @@ def run_calibration(
             keep = PartialCheckpoint(Path(partial) / f"{key}.partial.ckpt", key)
         held_out = pipeline.count_held_out(given)
         copies = _copies(pipeline, batches, held_out)
-        images = batches if copies is None else copies.batches(pipeline.seed)
+        images = batches if copies is None else copies.augmented(pipeline.seed)
         parts, indices = shard(images, communicator.rank, communicator.world_size, model.images_at_once)
         chunks = (_dense(part.to(device)) for part in parts)
         total = pipeline.augmented(given)

@@ -170,9 +170,9 @@ class Copies:
         self.fitted = total * first // len(shapes)
         self.origins = [i % first for i in range(self.fitted)]
         self.origins += [first + i % held_out for i in range(total - self.fitted)]
-        self._sizes: dict[torch.Size, list[int]] = {}
+        self._alike: dict[tuple[torch.Size, bool], list[int]] = {}
         for i, shape in enumerate(shapes):
-            self._sizes.setdefault(shape, []).append(i)
+            self._alike.setdefault((shape, i < first), []).append(i)
 
     @property
     def originals(self) -> Iterator[Tensor]:
@@ -202,26 +202,37 @@ class Copies:
         return self.settings.apply(images, others, draws)
 
     def batches(self, seed: int) -> list[Tensor]:
-        """Return the augmented set, in order: where a number comes first it is the original itself.
+        """Return the copies in the augmented set, in order.
 
         Args:
             seed: of the private generator.
         """
-        draws, met, made = self.draw(generator_of(seed)), set[int](), []
-        for _, same in groupby(range(len(self.origins)), lambda i: self.shapes[self.origins[i]]):
+        draws, made = self.draw(generator_of(seed)), []
+        new = [i for i in range(len(self.origins)) if not self._original(i)]
+        for _, same in groupby(new, lambda i: self.shapes[self.origins[i]]):
             numbers = list(same)
-            for start in range(0, len(numbers), AT_ONCE):
-                part = numbers[start : start + AT_ONCE]
-                copies = self.make(part, draws)
-                for place, number in enumerate(self.origins[i] for i in part):
-                    if number not in met:
-                        copies[place] = self._image(number)
-                        met.add(number)
-                made.append(copies)
+            made += [self.make(numbers[i : i + AT_ONCE], draws) for i in range(0, len(numbers), AT_ONCE)]
         return made
 
+    def augmented(self, seed: int) -> list[Tensor]:
+        """Return the augmented set image by image, `[1, C, H, W]` each: originals as they are, then copies.
+
+        Args:
+            seed: of the private generator.
+        """
+        copies = (image for batch in self.batches(seed) for image in batch)
+        return [
+            (self._image(origin) if self._original(i) else next(copies))[None]
+            for i, origin in enumerate(self.origins)
+        ]
+
+    def _original(self, number: int) -> bool:
+        """Whether an image of the augmented set is the original itself."""
+        first = len(self.shapes) - self.held_out
+        return number < first or self.fitted <= number < self.fitted + self.held_out
+
     def _partner(self, number: int, draw: float) -> int:
-        """Return another original of the same size; itself where there is no other."""
-        same = self._sizes[self.shapes[number]]
+        """Return another original of the same size, held out like it; itself where there is no other."""
+        same = self._alike[self.shapes[number], number < len(self.shapes) - self.held_out]
         other = int(draw * (len(same) - 1))
         return number if len(same) == 1 else same[other + (other >= same.index(number))]
