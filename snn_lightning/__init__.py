@@ -13,6 +13,7 @@ from snn_lightning.calibration import (
     Baseline,
     Best,
     Bias,
+    BudgetResult,
     Distillation,
     LeastSquares,
     MaxAct,
@@ -24,6 +25,7 @@ from snn_lightning.calibration import (
     SpikeNorm,
     Weights,
     calibrate,
+    calibrate_to,
     convert,
 )
 from snn_lightning.graph.report import conversion_report
@@ -62,6 +64,7 @@ __all__ = [
     "Baseline",
     "Best",
     "Bias",
+    "BudgetResult",
     "Burst",
     "CalibrationCallback",
     "Cap",
@@ -84,6 +87,7 @@ __all__ = [
     "Weights",
     "__version__",
     "calibrate",
+    "calibrate_to",
     "conversion_report",
     "convert",
     "load_converted",
