@@ -64,7 +64,7 @@ def trials_table(trials: Sequence[Trial]) -> Table:
         >>> [list(column.cells)[0] for column in table.columns][:5]
         ['lcp', 'if', '4', '0.9000', '1.50']
     """
-    caption = "loses: points; energy: of the ANN's; ms: simulating an image; s: calibrating"
+    caption = "loses: points; ms: an image; s: of calibration"
     table = Table(caption=caption, caption_justify="left")
     for heading in ("pipeline", "neuron"):
         table.add_column(heading)

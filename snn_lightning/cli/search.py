@@ -101,10 +101,10 @@ def check_plan(experiment: Experiment, plan: Plan) -> None:
     if experiment.trainer.world_size > 1:
         raise SettingsError("max_drop searches on one process: set trainer.devices=1, or leave max_drop out")
     loader = experiment.validation_loader
-    if loader is None or not len(cast(Any, loader).dataset):
+    if loader is None or not len(loader):
         raise SettingsError(
-            f"max_drop needs validation images, and {experiment.data_name} has none: raise data.val_fraction, "
-            "or give the data a validation set"
+            f"max_drop needs validation images, and {experiment.data_name} has none: raise "
+            "data.val_fraction, or give the data a validation set"
         )
 
 
@@ -120,9 +120,7 @@ def search_snn(experiment: Experiment, callback: CalibrationCallback, plan: Plan
     with experiment.phase("ann_validation", "Scoring the ANN on the validation images"):
         ann = experiment.validate()
     budget = plan.budget
-    title = (
-        f"Searching for an SNN that loses at most {budget.max_drop:g} points, objective {budget.objective}"
-    )
+    title = f"Searching for an SNN that loses {budget.max_drop:g} points at most, by {budget.objective}"
     with experiment.phase("search", title):
         callback.pipeline, callback.loader = plan.candidates[0].pipeline, experiment.calibration_loader
         start = callback.starting_point(experiment.trainer, experiment.module)

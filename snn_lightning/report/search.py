@@ -49,12 +49,9 @@ def searched(contents: Contents) -> list[Section]:
         [f"{one.pipeline} {one.neuron} T={one.timesteps}" for one in trials],
         {"loss": [one.drop for one in trials]},
     )
-    if max_drop := results.get("max_drop"):
-        met = "one is" if any(one.met for one in trials) else "none is"
-        texts = [
-            f"Searched for: a loss of at most {max_drop:g} points on the validation images; {met} there."
-        ]
-    else:
-        texts = ["Losses against the ANN on the validation images."]
+    texts = []
+    if (max_drop := results.get("max_drop")) is not None:
+        met = "There is one." if any(one.met for one in trials) else "There is none."
+        texts = [f"Wanted: an SNN that loses {max_drop:g} points at most on the validation images. {met}"]
     caption = "Loss against the ANN on the validation images, in the order of the trials."
     return [Section("search", "The search for time steps", texts, [Chart("search", caption, svg, data)])]

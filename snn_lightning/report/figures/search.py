@@ -34,7 +34,7 @@ def plot_search(trials: Sequence[Trial], max_drop: float | None = None) -> Figur
     for trial in sorted(trials, key=lambda one: one.timesteps):
         lines.setdefault(f"{trial.pipeline}, {trial.neuron}", []).append(trial)
     with styled():
-        figure, axes = panels(13, 4.8, columns=2, sharey=True)
+        figure, axes = panels(12, 5.2, columns=2, sharey=True)
         times = sorted({trial.timesteps for trial in trials})
         for (colour, marker), (label, found) in zip(looks(len(lines)), lines.items(), strict=True):
             known = [one for one in found if one.energy_ratio is not None]
@@ -65,5 +65,5 @@ def plot_search(trials: Sequence[Trial], max_drop: float | None = None) -> Figur
         axes[1].margins(x=0.1)
         axes[1].set_xlabel("energy of an inference (% of the ANN's)")
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right upper")
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return figure
