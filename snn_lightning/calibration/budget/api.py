@@ -62,7 +62,8 @@ def calibrate_to(
         objective: "timesteps", "energy" for the least, "seconds" for the cheapest calibration (cost model).
         network: qualified name of the part that becomes spiking; the ANN whole by default.
         call: runs the ANN on a batch, as in `calibrate`.
-        folder: where finished trials and the best SNN are kept; the same call goes on after them.
+        folder: where finished trials and the best SNN are kept; the same call goes on after them. Another
+            `metric` needs another folder, as functions can't be told apart.
         device: where to calibrate; the ANN's device by default.
         progress: show a line a stage and a trial.
 
