@@ -14,6 +14,7 @@ from snn_lightning.calibration import (
     Baseline,
     Best,
     Bias,
+    BudgetResult,
     Distillation,
     LeastSquares,
     MaxAct,
@@ -25,6 +26,7 @@ from snn_lightning.calibration import (
     SpikeNorm,
     Weights,
     calibrate,
+    calibrate_to,
     convert,
 )
 from snn_lightning.graph.report import conversion_report
@@ -64,6 +66,7 @@ __all__ = [
     "Baseline",
     "Best",
     "Bias",
+    "BudgetResult",
     "Burst",
     "CalibrationCallback",
     "Cap",
@@ -86,6 +89,7 @@ __all__ = [
     "Weights",
     "__version__",
     "calibrate",
+    "calibrate_to",
     "conversion_report",
     "convert",
     "load_converted",

@@ -99,6 +99,15 @@ def test_the_page_on_the_page_of_a_run(tmp_path: Path, monkeypatch: pytest.Monke
     assert "Where the error comes from" in (tmp_path / "run" / "report.html").read_text()
 
 
+def test_the_page_on_budgets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(blocks(ROOT / "docs" / "budget.md", "python")[0], names)
+    assert names["found"].met
+    assert names["snn"].timesteps == names["found"].best.timesteps
+    assert (tmp_path / "search" / "search.json").exists()
+
+
 def test_the_page_on_comparing_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

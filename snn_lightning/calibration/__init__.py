@@ -3,6 +3,7 @@
 from snn_lightning.calibration.api import calibrate, convert
 from snn_lightning.calibration.augmentation import Augmentation
 from snn_lightning.calibration.baselines import QCFS, RMP, RNL, TSC, MaxAct, Opt, RobustNorm, SpikeNorm
+from snn_lightning.calibration.budget import BudgetResult, calibrate_to
 from snn_lightning.calibration.pipelines import (
     ACP,
     LCP,
@@ -31,6 +32,7 @@ __all__ = [
     "Baseline",
     "Best",
     "Bias",
+    "BudgetResult",
     "Distillation",
     "FinalStep",
     "LeastSquares",
@@ -44,6 +46,7 @@ __all__ = [
     "Step",
     "Weights",
     "calibrate",
+    "calibrate_to",
     "convert",
     "register_step",
 ]

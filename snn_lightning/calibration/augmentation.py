@@ -14,8 +14,11 @@ from snn_lightning.errors import CalibrationError
 from snn_lightning.settings import Settings, check_flag, check_interval, check_whole
 from snn_lightning.transforms import mirrored, recoloured, windows, zoomed
 
-SMALL = 512
-"""`augment="auto"` augments a set of fewer images."""
+SMALL = 1024
+"""`augment="auto"` is for sets of fewer images: distillation then makes new copies of them."""
+
+FEW = 64
+"""Of a set of fewer images the walk gets copies too; of more, they would move its statistics for nothing."""
 
 DRAWS = 14
 """Random numbers of a copy, whatever is on, so that no setting changes what another one draws."""
@@ -136,7 +139,9 @@ def decide(
         return augment
     # Other numbers of channels are features inside a network: what leaves them alike nobody knows.
     images = not odd and all(batch.shape[1] in (1, 3) for batch in batches)
-    return Augmentation() if augment == "auto" and given < SMALL and images else None
+    if augment != "auto" or not images or given >= SMALL:
+        return None
+    return Augmentation() if given < FEW else Augmentation(images=given)
 
 
 def generator_of(seed: int) -> torch.Generator:

@@ -14,6 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from snn_lightning.calibration.api import run_calibration, spiking
+from snn_lightning.calibration.budget.start import StartingPoint
 from snn_lightning.calibration.pipelines import Pipeline
 from snn_lightning.calibration.walk.resume import PartialCheckpoint
 from snn_lightning.callbacks.averaging import WeightAveraging
@@ -140,6 +141,17 @@ class CalibrationCallback(Callback):
         """
         self._between_runs(trainer, pl_module)
         self._calibrate_once(trainer, pl_module)
+
+    def starting_point(self, trainer: Trainer, pl_module: LightningModule) -> StartingPoint:
+        """Return the ANN and what it receives of the calibration images, for any number of calibrations.
+
+        Raises:
+            CalibrationError: the Trainer has not run the module yet.
+        """
+        self._between_runs(trainer, pl_module)
+        with together(trainer) as communicator:
+            ready = self._prepare(trainer, pl_module, communicator)
+        return StartingPoint(ready.recorder.network.ann, ready.batches, trainer.strategy.root_device)
 
     def _between_runs(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.strategy.lightning_module is not pl_module:

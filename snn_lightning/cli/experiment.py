@@ -143,6 +143,13 @@ class Experiment:
         self.data.setup("fit")
         return cast(Any, self.data).calibration_dataloader()
 
+    @cached_property
+    def validation_loader(self) -> Any:
+        """Batches of validation images; None where the data have none."""
+        self.data.prepare_data()
+        self.data.setup("fit")
+        return self.data.val_dataloader()
+
     @property
     def data_name(self) -> str:
         """The data group's choice."""
@@ -181,6 +188,18 @@ class Experiment:
     def test(self) -> dict[str, float]:
         """Return the scores on the test images of whatever network the module holds."""
         self.trainer.test(self.module, datamodule=self.data, verbose=False)
+        return self._scores()
+
+    def validate(self) -> dict[str, float]:
+        """Return the same on the validation images; nothing is logged."""
+        loggers, self.trainer.loggers = self.trainer.loggers, []
+        try:
+            self.trainer.test(self.module, dataloaders=self.validation_loader, verbose=False)
+        finally:
+            self.trainer.loggers = loggers
+        return self._scores()
+
+    def _scores(self) -> dict[str, float]:
         return {name: round(value, DECIMALS) for name, value in self.module.scores.items()}
 
     def over_time(self) -> dict[str, list[Any]]:

@@ -22,11 +22,21 @@ from snn_lightning.analysis.cost.report import cost_report
 from snn_lightning.analysis.results import Results
 from snn_lightning.calibration import Pipeline
 from snn_lightning.calibration.api import prepared, spiking
+from snn_lightning.calibration.budget import BudgetResult
 from snn_lightning.callbacks import CalibrationCallback
 from snn_lightning.cli.experiment import Experiment
 from snn_lightning.cli.figures import check_figures, save_figures
 from snn_lightning.cli.metric import check_metric, main_score, metric
 from snn_lightning.cli.outputs import results_of, save_page, save_results
+from snn_lightning.cli.search import (
+    Plan,
+    check_plan,
+    part_of,
+    plan_of,
+    results_of_search,
+    save_search,
+    search_snn,
+)
 from snn_lightning.cli.sweeps import forget_job, is_left_out
 from snn_lightning.errors import CheckpointError, SettingsError, known_cause
 from snn_lightning.files import read_checkpoint
@@ -95,7 +105,12 @@ def calibrate(config: DictConfig) -> Results | None:
     """Pretrain or load an ANN, convert, calibrate, test and save; with an SNN's checkpoint only test it."""
     pipeline = cast(Pipeline, instantiate(config.pipeline))
     finetune = cast(FineTuning, instantiate(config.finetune))
+    plan = plan_of(config)
     saved = _spiking_checkpoint(config)
+    if plan is not None and saved is not None:
+        raise SettingsError(
+            f"max_drop starts from an ANN, and ckpt={config.ckpt} holds an SNN: leave one out"
+        )
     callback = CalibrationCallback(
         pipeline,
         network="net" if config.network is None else f"net.{config.network}",
@@ -113,9 +128,9 @@ def calibrate(config: DictConfig) -> Results | None:
         return None
     if saved is not None:
         return _test_only(experiment, saved)
-    _check(experiment, pipeline, finetune)
+    _check(experiment, pipeline, finetune, plan)
     path, ann = experiment.pretrain(), experiment.network
-    scores = _scores(experiment, callback, config, finetune)
+    scores, found = _scores(experiment, callback, config, finetune, plan)
     experiment.save(experiment.folder / "snn.ckpt")
     callback.remove_partial(experiment.trainer)
     images = experiment.test_images(ENERGY_IMAGES)
@@ -125,25 +140,40 @@ def calibrate(config: DictConfig) -> Results | None:
         **scores,
         **experiment.over_time(),
         **activity.energy.results(),
-        timesteps=pipeline.timesteps,
-        pipeline=config.pipeline_name,
+        timesteps=callback.pipeline.timesteps,
+        pipeline=config.pipeline_name if found is None else found.best.pipeline,
         checkpoint=str(path),
         stages=callback.records,
+        **({} if found is None else results_of_search(found)),
     )
     save_results(experiment, results)
     # Rescaled activations can't be compared with the ANN's.
     save_page(experiment, results, activity, images, None if config.unit_spikes else ann)
     save_figures(experiment, ann)
+    if found is not None:
+        save_search(experiment, found)
     return results
 
 
 def _scores(
-    experiment: Experiment, callback: CalibrationCallback, config: DictConfig, finetune: FineTuning
-) -> dict[str, float]:
-    """Take the ANN through all phases to the finished SNN; returns the scores on the way."""
-    ann = _test(experiment, "ann_test", "Testing the ANN")
-    uncalibrated = _test_uncalibrated(experiment, callback)
-    _calibrate(experiment, callback)
+    experiment: Experiment,
+    callback: CalibrationCallback,
+    config: DictConfig,
+    finetune: FineTuning,
+    plan: Plan | None,
+) -> tuple[dict[str, float], BudgetResult | None]:
+    """Take the ANN through all phases to the finished SNN; returns the scores on the way, and the search."""
+    ann, found = _test(experiment, "ann_test", "Testing the ANN"), None
+    if plan is None:
+        uncalibrated = _test_uncalibrated(experiment, callback)
+        _calibrate(experiment, callback)
+    else:
+        found = search_snn(experiment, callback, plan)
+        part = part_of(experiment, callback)
+        part.replace(cast(SpikingModel, experiment.uncalibrated))
+        title = f"Testing the uncalibrated SNN, T={callback.pipeline.timesteps}"
+        uncalibrated = _test(experiment, "uncalibrated_test", title)
+        part.replace(cast(SpikingModel, found.snn))
     snn = _test(experiment, "snn_test", f"Testing the SNN, T={callback.pipeline.timesteps}")
     scores = {**_keyed("ann", ann), **_keyed("uncalibrated", uncalibrated)}
     if finetune.epochs:
@@ -151,7 +181,7 @@ def _scores(
         snn = _finetune(experiment, config, finetune)
     if config.unit_spikes:
         snn = _test_unit_spikes(experiment)
-    return {**scores, **_keyed("snn", snn)}
+    return {**scores, **_keyed("snn", snn)}, found
 
 
 def _keyed(network: str, scores: dict[str, float]) -> dict[str, float]:
@@ -174,15 +204,20 @@ def _dry_run(experiment: Experiment, pipeline: Pipeline) -> None:
     experiment.say(_cost_report(experiment, pipeline, part, sample))
 
 
-def _check(experiment: Experiment, pipeline: Pipeline, finetune: FineTuning) -> None:
+def _check(experiment: Experiment, pipeline: Pipeline, finetune: FineTuning, plan: Plan | None) -> None:
     """Say what can't be measured, calibrated or converted before hours of pretraining."""
-    _check_metric(experiment, pipeline, finetune)
+    tried = [pipeline] if plan is None else [candidate.pipeline for candidate in plan.candidates]
+    _check_metric(experiment, min(tried, key=lambda one: one.timesteps), finetune, plan)
     check_figures(experiment)
     find_part(experiment.module.net, experiment.config["network"] or "")
-    pipeline.check_images(len(_dataset(experiment.calibration_loader)))
+    if plan is not None:
+        check_plan(experiment, plan)
+    for one in tried:
+        one.check_images(len(_dataset(experiment.calibration_loader)))
     if experiment.will_train:
         part, sample = _sample(experiment)
-        spiking(prepared(part, [sample[:2]], pipeline), sample[:2], pipeline)
+        for one in tried:
+            spiking(prepared(part, [sample[:2]], one), sample[:2], one)
 
 
 def _test(experiment: Experiment, phase: str, title: str) -> dict[str, float]:
@@ -280,9 +315,14 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
     return results
 
 
-def _check_metric(experiment: Experiment, pipeline: Pipeline, finetune: FineTuning) -> None:
+def _check_metric(
+    experiment: Experiment, pipeline: Pipeline, finetune: FineTuning, plan: Plan | None
+) -> None:
     names = [*_named(experiment, "ann", "uncalibrated", "snn"), *ENERGY]
     phases = ["ann_test", "uncalibrated_test", "calibration", "snn_test"]
+    if plan is not None:
+        names.append("max_drop")
+        phases += ["ann_validation", "search"]
     if finetune.epochs:
         names += _named(experiment, "converted")
         phases += ["finetune", "finetuned_test"]

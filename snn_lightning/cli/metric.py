@@ -9,8 +9,8 @@ from typing import Any
 from snn_lightning.analysis.results import Results
 from snn_lightning.errors import SettingsError
 
-LATE = ("stages",)
-"""Results of a finished calibration alone: whether they have such a number is not known before."""
+LATE = ("stages", "trials")
+"""Results of a finished calibration or search alone: whether they have such a number is not known before."""
 
 
 def metric(results: Results, name: str) -> float:

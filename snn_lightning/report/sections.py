@@ -11,12 +11,14 @@ from snn_lightning.report.collect import Contents
 from snn_lightning.report.measured import energy, errors, firing, mismatch, sites
 from snn_lightning.report.parts import Chart, Section, Table, number, whole
 from snn_lightning.report.run import losses, over_time, repeat, seconds
+from snn_lightning.report.search import searched
 
 
 def sections(contents: Contents, warnings: list[str]) -> list[Section]:
     """Return the sections of the page."""
     return [
         over_time(contents),
+        *searched(contents),
         network(contents),
         errors(contents),
         mismatch(contents),

@@ -1,9 +1,12 @@
 """A callback that converts and calibrates when it is told to: ANN and both SNNs tested by one Trainer."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from snn_lightning import CalibrationCallback, SpikingModel, calibrate, convert
+from snn_lightning.calibration.walk.observer import Observer
 from snn_lightning.errors import CalibrationError
 from snn_lightning.graph import normalise
 from tests.calibration.support import same_bits
@@ -52,6 +55,21 @@ def test_one_trainer_tests_the_ann_and_both_snns(tmp_path, monkeypatch):
     assert (len(conversions), data.asked) == (1, 1)
     assert same_bits(uncalibrated, convert(toy(PlainConv), images()[0], QUICK.timesteps))
     assert same_bits(module.net, calibrate(toy(PlainConv), images(), QUICK, progress=False))
+
+
+def test_any_number_of_calibrations_from_one_starting_point(tmp_path):
+    callback = by_hand()
+    trainer, module, data = after_a_test(callback, folder=tmp_path)
+    start = callback.starting_point(trainer, module)
+    assert start.ann is module.net
+    for timesteps in (3, QUICK.timesteps):
+        pipeline = replace(QUICK, timesteps=timesteps)
+        snn, left = start.calibrate(pipeline, Observer())
+        assert left is None
+        assert same_bits(snn, calibrate(toy(PlainConv), images(), pipeline, progress=False))
+    assert same_bits(start.convert(QUICK), convert(toy(PlainConv), images()[0], QUICK.timesteps))
+    assert (data.asked, start.count) == (1, sum(map(len, images())))
+    assert not isinstance(module.net, SpikingModel)
 
 
 def test_the_uncalibrated_snn_can_be_left_out(tmp_path):
@@ -120,6 +138,6 @@ def test_a_whole_forward_is_converted_and_calibrated(tmp_path):
 def test_it_takes_a_trainer_that_has_run(tmp_path):
     callback, module = by_hand(), Classifier()
     trainer = make_trainer(tmp_path, callback)
-    for act in (callback.convert, callback.calibrate):
+    for act in (callback.convert, callback.calibrate, callback.starting_point):
         with pytest.raises(CalibrationError, match=r"once it has run the module: call"):
             act(trainer, module)

@@ -4,6 +4,7 @@ from snn_lightning.report.figures.accuracy import plot_accuracy, plot_accuracy_a
 from snn_lightning.report.figures.errors import plot_channel_errors, plot_threshold_errors
 from snn_lightning.report.figures.files import save_figure
 from snn_lightning.report.figures.rates import plot_firing_rates
+from snn_lightning.report.figures.search import plot_search
 from snn_lightning.report.figures.time import plot_potentials, plot_spikes
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "plot_channel_errors",
     "plot_firing_rates",
     "plot_potentials",
+    "plot_search",
     "plot_spikes",
     "plot_threshold_errors",
     "save_figure",
