@@ -25,7 +25,6 @@ from snn_lightning.spiking.conversion import Conversion
 from snn_lightning.spiking.neurons.config import check_surrogate
 from snn_lightning.thresholds import MMSE, Threshold
 
-
 MOST_HELD_OUT = 256
 """Images are enough to choose by."""
 

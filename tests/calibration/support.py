@@ -38,7 +38,9 @@ class Probe(Step):
 
 @dataclass(frozen=True)
 class Custom(Pipeline):
-    """Up to three steps in any order."""
+    """Up to three steps in any order, fitted to all images."""
+
+    held_out: float = 0.0
 
     first: Step = field(default_factory=Probe)
     second: Step = field(default_factory=Probe)

@@ -87,7 +87,7 @@ class Distillation(FinalStep):
         with loop.training() as parameters:
             kept = [p.detach().clone() for p in parameters]
             losses = loop.run()
-            share, after = go_back(parameters, kept, loop.error)
+            share, after = go_back(parameters, kept, loop.error, before, context.holds_out)
         details = {f"loss_{i}": loss for i, loss in losses}
         return StepReport(before, after, {"kept": share, **details})
 

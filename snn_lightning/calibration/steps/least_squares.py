@@ -141,7 +141,8 @@ def _solve(settings: LeastSquares, context: StageContext) -> StepReport:
     for part, problem in problems.items():
         _fit(problem, part.point, offset, settings, context)
     parameters = [*_state(context).values(), unit.bias]
-    share, after = go_back(parameters, [*kept.values(), offset], lambda: _expected_error(context))
+    old = [*kept.values(), offset]
+    share, after = go_back(parameters, old, lambda: _expected_error(context), before, context.holds_out)
     return StepReport(before, after, {"kept": share, "left": float(left)})
 
 

@@ -84,7 +84,7 @@ class Weights(Step):
                 return StepReport(float("nan"), details={"synapses": 0.0})
             before, kept = loop.error(), [w.detach().clone() for w in loop.weights]
             losses = loop.run()
-            share, after = go_back(loop.weights, kept, loop.error)
+            share, after = go_back(loop.weights, kept, loop.error, before, context.holds_out)
         finally:
             context.cache.release()
         context.forget_currents()

@@ -124,9 +124,14 @@ class StageContext:
         return self.total if images is None else images
 
     @property
+    def holds_out(self) -> bool:
+        """Whether some images are held out."""
+        return self.fitted < self.total
+
+    @property
     def deciding(self) -> int:
         """The first image of those that choose: the held-out ones, or all where none are held out."""
-        return self.fitted if self.fitted < self.total else 0
+        return self.fitted if self.holds_out else 0
 
     def chunks(self, images: int | None = None) -> Iterator[tuple[int, int]]:
         """Yield the chunks with some of the first `images` images of the whole set, and how many they hold.

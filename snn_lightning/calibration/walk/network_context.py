@@ -48,9 +48,14 @@ class NetworkContext:
     fresh: FreshCopies | None = None
 
     @property
+    def holds_out(self) -> bool:
+        """Whether some images are held out."""
+        return self.fitted < self.total
+
+    @property
     def deciding(self) -> int:
         """The first image of those that choose: the held-out ones, or all where none are held out."""
-        return self.fitted if self.fitted < self.total else 0
+        return self.fitted if self.holds_out else 0
 
     def of_one_size(self, rows: Tensor) -> Iterator[Tensor]:
         """Yield parts of `rows`, numbers among this process's images, `[n]`: the images of each size."""

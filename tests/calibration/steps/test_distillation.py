@@ -30,7 +30,7 @@ SHORT = Distillation(iterations=40, batch_size=16)
 @pytest.mark.parametrize("cls", [Residual, Bottleneck, Dense, MaxPooled, Vector])
 def test_lowers_the_error_of_the_outputs(cls):
     ann, images = toy(cls), inputs(cls, 48)
-    pipeline = Best(4, weights=None, potential=None, distillation=Distillation(60, batch_size=16))
+    pipeline = Best(4, held_out=0, weights=None, potential=None, distillation=Distillation(60, batch_size=16))
     model = run(ann, images, pipeline)
     record = model.records[-1]
     numbers = record["steps"]["distillation"]
@@ -41,13 +41,15 @@ def test_lowers_the_error_of_the_outputs(cls):
     expected = ((output - target).square().sum() / target.square().sum()).item()
     assert numbers["after"] == pytest.approx(expected, rel=1e-4)
     assert numbers["after"] == record["error"] < 0.8 * numbers["before"]
-    walked = run(ann, images, Best(4, weights=None, potential=None, distillation=None))
+    walked = run(ann, images, Best(4, held_out=0, weights=None, potential=None, distillation=None))
     assert walked.records[-1]["error"] == pytest.approx(numbers["before"], rel=1e-4)
 
 
 def test_nothing_is_left_to_gradients_and_all_neurons_stay_valid():
     model = run(
-        toy(Bottleneck), inputs(Bottleneck, 32), Best(4, distillation=Distillation(10, step_size=0.5))
+        toy(Bottleneck),
+        inputs(Bottleneck, 32),
+        Best(4, held_out=0, distillation=Distillation(10, step_size=0.5)),
     )
     state = model.state_dict(keep_vars=True)
     assert not any(value.requires_grad for value in state.values())
@@ -60,12 +62,12 @@ def test_nothing_is_left_to_gradients_and_all_neurons_stay_valid():
 
 def test_what_ends_up_worse_is_put_back():
     ann, images = toy(Residual), inputs(Residual, 32)
-    wild = run(ann, images, Best(4, distillation=Distillation(3, step_size=50.0)))
+    wild = run(ann, images, Best(4, held_out=0, distillation=Distillation(3, step_size=50.0)))
     numbers = wild.records[-1]["steps"]["distillation"]
     assert numbers["kept"] == 0.0
     assert numbers["after"] == numbers["before"]
     with torch.no_grad():
-        assert torch.equal(wild(images), run(ann, images, Best(4, distillation=None))(images))
+        assert torch.equal(wild(images), run(ann, images, Best(4, held_out=0, distillation=None))(images))
 
 
 def test_an_output_of_several_tensors_counts_each():
@@ -80,7 +82,7 @@ def test_an_output_of_several_tensors_counts_each():
 
     torch.manual_seed(0)
     ann, images = Two().eval(), torch.randn(40, 5)
-    model = run(ann, images, Distilled(3))
+    model = run(ann, images, Distilled(3, held_out=0))
     with torch.no_grad():
         target, output = ann(images), model(images)
     pairs = [(target["a"], output["a"]), *zip(target["rest"], output["rest"], strict=True)]
@@ -99,7 +101,9 @@ class Distilled(Pipeline):
 
 def test_the_same_seed_gives_the_same_network():
     images = inputs(Residual, 32)
-    models = [run(toy(Residual), images, Best(4, seed=seed, distillation=SHORT)) for seed in (3, 3, 4)]
+    models = [
+        run(toy(Residual), images, Best(4, held_out=0, seed=seed, distillation=SHORT)) for seed in (3, 3, 4)
+    ]
     assert same_bits(models[0], models[1])
     assert not same_bits(models[0], models[2])
 
@@ -116,7 +120,7 @@ def test_goes_on_after_the_walk_when_killed_in_it(tmp_path):
 
     started = []
     ann, images = toy(Residual), inputs(Residual, 32)
-    pipeline = Best(4, distillation=SHORT)
+    pipeline = Best(4, held_out=0, distillation=SHORT)
     partial = PartialCheckpoint(tmp_path / "partial.ckpt", "key")
     with pytest.raises(KeyboardInterrupt):
         make_loop(ann, images, pipeline, Killed(), partial).run()
@@ -132,7 +136,7 @@ def test_goes_on_after_the_walk_when_killed_in_it(tmp_path):
 @pytest.mark.parametrize("cls", [Residual, MaxPooled])
 def test_other_kinds_of_neurons_learn_too(cls, neuron):
     settings = Distillation(60, batch_size=16)
-    pipeline = Best(4, neuron=neuron, weights=None, potential=None, distillation=settings)
+    pipeline = Best(4, held_out=0, neuron=neuron, weights=None, potential=None, distillation=settings)
     model = run(toy(cls), inputs(cls, 48), pipeline)
     numbers = model.records[-1]["steps"]["distillation"]
     assert numbers["kept"] == 1.0
@@ -153,21 +157,21 @@ class Opaque(Neuron):
 def test_refusals():
     message = r"Opaque\(\) has no surrogate gradient, which distillation needs: use .* surrogate = True"
     with pytest.raises(SettingsError, match=message):
-        Best(4, neuron=Opaque())
-    assert Best(4, neuron=Opaque(), distillation=None).final_steps == ()
+        Best(4, held_out=0, neuron=Opaque())
+    assert Best(4, held_out=0, neuron=Opaque(), distillation=None).final_steps == ()
     with pytest.raises(SettingsError, match=r"distillation must be a step such as Distillation\(\)"):
-        Best(4, distillation=3)
+        Best(4, held_out=0, distillation=3)
     with pytest.raises(SettingsError, match="weights must be a step such as Weights"):
-        ACP(4, weights=Distillation())
-    pipeline = Best(4, distillation=Distillation(images=100))
+        ACP(4, held_out=0, weights=Distillation())
+    pipeline = Best(4, held_out=0, distillation=Distillation(images=100))
     with pytest.raises(
         CalibrationError, match=r"'distillation' wants 100 images.*distillation\.images to 32"
     ):
         calibrate(toy(Vector), [inputs(Vector, 32)], pipeline, progress=False)
     message = r"'distillation' has 16 images, fewer than its batch of 32: .*distillation\.batch_size to 16"
     with pytest.raises(CalibrationError, match=message):
-        calibrate(toy(Vector), [inputs(Vector, 16)], Best(4), progress=False)
-    few = Best(4, distillation=Distillation(images=8))
+        calibrate(toy(Vector), [inputs(Vector, 16)], Best(4, held_out=0), progress=False)
+    few = Best(4, held_out=0, distillation=Distillation(images=8))
     with pytest.raises(CalibrationError, match=r"batch of 32: raise distillation\.images, or set"):
         calibrate(toy(Vector), [inputs(Vector, 16)], few, progress=False)
 
@@ -177,7 +181,7 @@ def test_images_of_different_sizes():
     layers = (nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     ann = nn.Sequential(*layers).eval()
     sizes = [torch.randn(20, 3, size, size) for size in (8, 10)]
-    pipeline = Best(4, weights=None, potential=None, distillation=Distillation(40, batch_size=16))
+    pipeline = Best(4, held_out=0, weights=None, potential=None, distillation=Distillation(40, batch_size=16))
     model = calibrate(ann, sizes, pipeline, progress=False)
     numbers = model.records[-1]["steps"]["distillation"]
     assert numbers["kept"] == 1.0
@@ -190,6 +194,7 @@ def test_images_of_different_sizes():
 
 AUGMENTED = Best(
     4,
+    held_out=0,
     weights=None,
     potential=None,
     augment=Augmentation(shift=0.25, crop=0.5, mix=0.5, colour=0.2, images=32),

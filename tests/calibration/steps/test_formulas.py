@@ -79,7 +79,7 @@ def test_bias_of_one_neuron_by_hand():
 
 
 def test_potential_of_each_neuron_by_hand():
-    pipeline = Custom(2, threshold=Max(), first=Potential())
+    pipeline = Custom(2, threshold=Max(), first=Potential(shrink=False))
     neuron = next(iter(calibrate(unit_network(), [IMAGES], pipeline, progress=False).neurons.values()))
     # Pixel 0 lacks (0, 0.2), pixel 1 (-0.2, 0.1): T times their means are 0.2 and -0.1.
     assert neuron.v_init.flatten().tolist() == pytest.approx([0.7, 0.4])
@@ -124,7 +124,7 @@ def test_bias_after_lcp_is_the_mean_error_of_a_literal_simulation(rounding):
 @pytest.mark.parametrize("granularity", ["neuron", "channel"])
 def test_potential_is_t_times_the_mean_error_of_a_literal_simulation(granularity):
     ann, images, timesteps = toy(PlainConv), inputs(PlainConv, 12), 5
-    loop = make_loop(ann, images, Custom(timesteps, first=Potential(granularity=granularity)))
+    loop = make_loop(ann, images, Custom(timesteps, first=Potential(granularity=granularity, shrink=False)))
     loop.run()
     exact = activations(loop.ann, images)
     for stage in loop.snn.network.stages[:-1]:
@@ -139,7 +139,7 @@ def test_potential_is_t_times_the_mean_error_of_a_literal_simulation(granularity
 
 def test_potential_calibrates_the_readout_by_its_bias():
     ann, images = toy(Vector), inputs(Vector, 20)
-    loop = make_loop(ann, images, Custom(4, first=Potential()))
+    loop = make_loop(ann, images, Custom(4, first=Potential(shrink=False)))
     loop.run()
     error = (
         activations(loop.ann, images)["readout_layers_6"]
@@ -151,7 +151,10 @@ def test_potential_calibrates_the_readout_by_its_bias():
 def test_layer_wise_thresholds_take_part():
     ann, images = toy(PlainConv), inputs(PlainConv, 12)
     model = calibrate(
-        ann, [images], ACP(4, threshold=Max("layer"), weights=Weights(5, batch_size=4)), progress=False
+        ann,
+        [images],
+        ACP(4, held_out=0, threshold=Max("layer"), weights=Weights(5, batch_size=4)),
+        progress=False,
     )
     for neuron in model.neurons.values():
         assert neuron.v_th.shape == ()
@@ -189,7 +192,9 @@ def test_potentials_are_those_of_channels_where_sizes_vary():
     torch.manual_seed(0)
     ann = Pooled()
     neuron, channel, one_size = (
-        calibrate(ann, sizes, Custom(4, first=Potential(granularity=granularity)), progress=False)
+        calibrate(
+            ann, sizes, Custom(4, first=Potential(granularity=granularity, shrink=False)), progress=False
+        )
         for granularity, sizes in (
             ("neuron", two_sizes()),
             ("channel", two_sizes()),
@@ -208,9 +213,9 @@ def test_potentials_are_those_of_channels_where_sizes_vary():
 @pytest.mark.parametrize(
     "pipeline",
     [
-        Custom(4, first=Potential()),
-        ACP(4, weights=Weights(5, batch_size=4, images=9)),
-        Best(4, distillation=Distillation(5, batch_size=4, images=9)),
+        Custom(4, first=Potential(shrink=False)),
+        ACP(4, held_out=0, weights=Weights(5, batch_size=4, images=9)),
+        Best(4, held_out=0, distillation=Distillation(5, batch_size=4, images=9)),
     ],
     ids=["potential", "acp", "best"],
 )

@@ -154,8 +154,8 @@ def test_the_clipped_form_counts_only_what_the_neuron_can_show():
 
 def test_lowers_the_error_at_the_readout_in_acp():
     ann, images = toy(Residual), inputs(Residual, 64)
-    plain = run(ann, images, ACP(4, weights=None, potential=None))
-    solved = run(ann, images, ACP(4, weights=LeastSquares(), potential=None))
+    plain = run(ann, images, ACP(4, held_out=0, weights=None, potential=None))
+    solved = run(ann, images, ACP(4, held_out=0, weights=LeastSquares(), potential=None))
     assert solved.records[-1]["error"] < 0.6 * plain.records[-1]["error"]
     name, target = solved.network.stages[-1].name, ann(images).detach()
     error = literal_simulation(solved, images)[name] - target
@@ -165,7 +165,7 @@ def test_lowers_the_error_at_the_readout_in_acp():
 
 def test_the_same_images_give_the_same_weights():
     images = inputs(Residual, 24)
-    models = [run(toy(Residual), images, ACP(4, weights=LeastSquares())) for _ in range(2)]
+    models = [run(toy(Residual), images, ACP(4, held_out=0, weights=LeastSquares())) for _ in range(2)]
     assert same_bits(*models)
 
 
@@ -204,19 +204,21 @@ def test_what_does_not_change_between_the_solutions_is_computed_once(monkeypatch
 
 def test_uses_as_many_images_as_it_is_told():
     images = inputs(Residual, 48)
-    few = run(toy(Residual), images, ACP(4, weights=LeastSquares(images=16), potential=None))
+    few = run(toy(Residual), images, ACP(4, held_out=0, weights=LeastSquares(images=16), potential=None))
     other = images.clone()
     other[16:] = other[16:].flip(0)
-    same = run(toy(Residual), other, ACP(4, weights=LeastSquares(images=16), potential=None))
+    same = run(toy(Residual), other, ACP(4, held_out=0, weights=LeastSquares(images=16), potential=None))
     name = few.network.stages[0].operators[-1]
     assert torch.equal(few.network.operators[name].weight, same.network.operators[name].weight)
     with pytest.raises(CalibrationError, match="100"):
-        calibrate(toy(Residual), [images], ACP(4, weights=LeastSquares(images=100)), progress=False)
+        calibrate(
+            toy(Residual), [images], ACP(4, held_out=0, weights=LeastSquares(images=100)), progress=False
+        )
 
 
 def test_leaves_synapses_alone_that_are_too_wide(monkeypatch):
     monkeypatch.setattr(least_squares, "LARGEST", 8 * 9 - 1)
-    loop = make_loop(toy(PlainConv), inputs(PlainConv, 40), ACP(4, weights=LeastSquares()))
+    loop = make_loop(toy(PlainConv), inputs(PlainConv, 40), ACP(4, held_out=0, weights=LeastSquares()))
     records = loop.run()
     assert [record["steps"]["leastsquares"]["left"] for record in records] == [0, 1, 0]
     wide = loop.snn.network.stages[1].operators[-1]

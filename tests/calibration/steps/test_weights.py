@@ -127,7 +127,9 @@ def test_every_synapse_of_a_stage_is_calibrated():
 
 def test_weights_that_end_up_worse_are_put_back():
     images = inputs(Vector, COUNT)
-    loop = make_loop(toy(Vector), images, ACP(4, weights=Weights(5, learning_rate=1e3, batch_size=BATCH)))
+    loop = make_loop(
+        toy(Vector), images, ACP(4, held_out=0, weights=Weights(5, learning_rate=1e3, batch_size=BATCH))
+    )
     records = loop.run()
     for record, name in zip(records[:2], ("layers_0", "layers_4"), strict=True):
         assert record["steps"]["weights"]["kept"] == 0.0
@@ -140,7 +142,7 @@ def test_a_loss_that_diverges_names_the_remedy():
     with pytest.raises(
         CalibrationError, match=r"loss of 'readout_.*' is not finite: lower weights.learning_rate"
     ):
-        run(toy(Vector), inputs(Vector, COUNT), ACP(4, weights=settings))
+        run(toy(Vector), inputs(Vector, COUNT), ACP(4, held_out=0, weights=settings))
 
 
 def test_curvature_is_the_largest_eigenvalue_of_the_hessian():
@@ -173,7 +175,10 @@ def test_curvature_leaves_weights_and_gradients_as_they_were():
 
 def test_parameters_need_no_gradient_afterwards():
     model = calibrate(
-        toy(PlainConv), [inputs(PlainConv, 16)], ACP(4, weights=Weights(2, batch_size=8)), progress=False
+        toy(PlainConv),
+        [inputs(PlainConv, 16)],
+        ACP(4, held_out=0, weights=Weights(2, batch_size=8)),
+        progress=False,
     )
     assert all(not p.requires_grad and p.grad is None for p in model.parameters())
 
@@ -192,7 +197,7 @@ class TwoSites(nn.Module):
 def test_a_stage_without_weights_is_passed_over():
     torch.manual_seed(0)
     model = calibrate(
-        TwoSites(), [torch.randn(16, 4)], ACP(4, weights=Weights(3, batch_size=8)), progress=False
+        TwoSites(), [torch.randn(16, 4)], ACP(4, held_out=0, weights=Weights(3, batch_size=8)), progress=False
     )
     assert [r["steps"]["weights"].get("synapses") for r in model.records] == [None, 0.0, None]
     assert all(math.isfinite(r["error"]) for r in model.records)
@@ -201,7 +206,12 @@ def test_a_stage_without_weights_is_passed_over():
 def test_fewer_images_than_a_batch():
     message = r"has 5 images, fewer than its batch of 8: .*weights\.batch_size to 5 or less"
     with pytest.raises(CalibrationError, match=message):
-        calibrate(toy(Vector), [inputs(Vector, 5)], ACP(4, weights=Weights(2, batch_size=8)), progress=False)
+        calibrate(
+            toy(Vector),
+            [inputs(Vector, 5)],
+            ACP(4, held_out=0, weights=Weights(2, batch_size=8)),
+            progress=False,
+        )
 
 
 def test_images_limits_the_mini_batches_to_the_first_images():
@@ -228,7 +238,7 @@ def test_the_loss_includes_a_calibrated_potential():
     run(
         toy(Vector),
         inputs(Vector, COUNT),
-        Custom(4, first=Probe(error), second=Potential(), third=Probe(error)),
+        Custom(4, first=Probe(error), second=Potential(shrink=False), third=Probe(error)),
     )
     assert all(before != after for before, after in zip(seen[::2], seen[1::2], strict=True))
 
@@ -237,7 +247,9 @@ def test_a_later_step_simulates_with_the_new_weights():
     """Currents that an earlier step held are of the old weights."""
     ann, images = toy(Vector), inputs(Vector, COUNT)
     settings = Weights(20, learning_rate=1e-2, batch_size=BATCH)
-    loop = make_loop(ann, images, Custom(4, first=Potential(), second=settings, third=Potential()))
+    loop = make_loop(
+        ann, images, Custom(4, first=Potential(shrink=False), second=settings, third=Potential(shrink=False))
+    )
     records = loop.run()
     exact, rates = activations(loop.ann, images), literal_simulation(loop.snn, images)
     for record in records:

@@ -82,7 +82,13 @@ def test_distillation_reads_them_where_the_budget_has_put_them():
 def test_images_are_taken_by_their_numbers_in_any_order():
     images = inputs(Residual, 40)
     loop = make_loop(toy(Residual), images, BEST)
-    rest = {"total": 40, "fitted": 40, "communicator": Communicator(), "seed": 0, "iteration": lambda *args: None}
+    rest = {
+        "total": 40,
+        "fitted": 40,
+        "communicator": Communicator(),
+        "seed": 0,
+        "iteration": lambda *args: None,
+    }
     rest["origins"] = range(40)
     context = NetworkContext(loop.ann, loop.snn, loop.values[INPUT].ann, loop.indices, **rest)
     for rows in ([7], [39, 0, 32, 31, 5], list(range(40))[::-1]):
@@ -92,7 +98,13 @@ def test_images_are_taken_by_their_numbers_in_any_order():
 def test_images_of_several_sizes_are_taken_by_size():
     images = [torch.full((1, 3, 8 + i % 3, 8), float(i)) for i in range(20)]
     chunks, indices = shard(images, 1, 2, 3)
-    rest = {"total": 20, "fitted": 20, "communicator": Communicator(), "seed": 0, "iteration": lambda *args: None}
+    rest = {
+        "total": 20,
+        "fitted": 20,
+        "communicator": Communicator(),
+        "seed": 0,
+        "iteration": lambda *args: None,
+    }
     rest["origins"] = range(20)
     context = NetworkContext(None, None, [Cache().put(chunk) for chunk in chunks], indices, **rest)
     rows = torch.tensor([9, 2, 0, 5, 1])
