@@ -179,7 +179,7 @@ def _check(experiment: Experiment, pipeline: Pipeline, finetune: FineTuning) -> 
     _check_metric(experiment, pipeline, finetune)
     check_figures(experiment)
     find_part(experiment.module.net, experiment.config["network"] or "")
-    pipeline.check_images(len(_dataset(experiment.calibration_loader)))
+    pipeline.check_images(len(experiment.calibration_images))
     if experiment.will_train:
         part, sample = _sample(experiment)
         spiking(prepared(part, [sample[:2]], pipeline), sample[:2], pipeline)
@@ -305,7 +305,7 @@ def _dataset(loader: DataLoader[Any]) -> Sized:
 
 def _sample(experiment: Experiment) -> tuple[nn.Module, torch.Tensor]:
     """Return the part that will spike, and what it receives of the first calibration images, `[N, ...]`."""
-    batch = next(iter(experiment.calibration_loader))
+    batch = next(iter(experiment.calibration_images.sample()))
     experiment.module.check_batch(batch)
     part, inputs = experiment.part(batch)
     return part, inputs[:SAMPLE]
@@ -317,7 +317,7 @@ def _cost_report(experiment: Experiment, pipeline: Pipeline, part: nn.Module, sa
     trainer = experiment.trainer
     device = trainer.strategy.root_device
     network = prepared(part, [sample], pipeline).to(device)
-    work = pipeline.work(len(_dataset(experiment.calibration_loader)), trainer.world_size)
+    work = pipeline.work(len(experiment.calibration_images), trainer.world_size)
     experiment.data.setup("test")
     tested = work.share(len(_dataset(experiment.data.test_dataloader())))
     whole = experiment.config["network"] is None
