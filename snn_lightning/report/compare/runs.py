@@ -12,6 +12,7 @@ from typing import Any
 
 from snn_lightning.analysis.results import Results, read_results, score_names
 from snn_lightning.errors import CheckpointError, SettingsError
+from snn_lightning.report.compare.settings import SYNTHESIS
 
 RESULTS = "results.json"
 KIND = {"model": str, "data": str, "pipeline": str, "timesteps": int}
@@ -56,7 +57,12 @@ class Run:
     @cached_property
     def settings(self) -> Any:
         """The config without seeds, time steps, and what only says where a run took place."""
-        return _without(self.results.get("config"), SEEDS | RESULTING | PLACES | MACHINES) or {}
+        found = _without(self.results.get("config"), SEEDS | RESULTING | PLACES | MACHINES) or {}
+        sources = str(found.get("data_source", "real")).split("+")
+        unused = {"skip_unreadable"} if "synthetic" in sources else {"skip_unreadable", SYNTHESIS}
+        # Runs of older versions say nothing of their calibration images.
+        unused |= {"data_source"} if sources == ["real"] else set()
+        return {key: value for key, value in found.items() if key not in unused}
 
     @cached_property
     def seeds(self) -> tuple[str, ...]:
