@@ -27,6 +27,7 @@ from snn_lightning.cli.experiment import Experiment
 from snn_lightning.cli.figures import check_figures, save_figures
 from snn_lightning.cli.metric import check_metric, main_score, metric
 from snn_lightning.cli.outputs import results_of, save_page, save_results
+from snn_lightning.cli.sources import calibration_loader, check_source, contact_sheet
 from snn_lightning.cli.sweeps import forget_job, is_left_out
 from snn_lightning.errors import CheckpointError, SettingsError, known_cause
 from snn_lightning.files import read_checkpoint
@@ -127,12 +128,15 @@ def calibrate(config: DictConfig) -> Results | None:
         **activity.energy.results(),
         timesteps=pipeline.timesteps,
         pipeline=config.pipeline_name,
+        data_source=config.data_source,
+        calibration_images=experiment.calibration_images.counts,
         checkpoint=str(path),
         stages=callback.records,
     )
     save_results(experiment, results)
     # Rescaled activations can't be compared with the ANN's.
-    save_page(experiment, results, activity, images, None if config.unit_spikes else ann)
+    ann_of_page = None if config.unit_spikes else ann
+    save_page(experiment, results, activity, images, ann_of_page, contact_sheet(experiment))
     save_figures(experiment, ann)
     return results
 
@@ -166,6 +170,7 @@ def _named(experiment: Experiment, *networks: str) -> list[str]:
 
 def _dry_run(experiment: Experiment, pipeline: Pipeline) -> None:
     """Say what would convert, and what calibrating and testing would cost."""
+    check_source(experiment)
     part, sample = _sample(experiment)
     report = conversion_report(part, sample, pipeline)
     experiment.say(str(report))
@@ -179,6 +184,7 @@ def _check(experiment: Experiment, pipeline: Pipeline, finetune: FineTuning) -> 
     _check_metric(experiment, pipeline, finetune)
     check_figures(experiment)
     find_part(experiment.module.net, experiment.config["network"] or "")
+    check_source(experiment)
     pipeline.check_images(len(experiment.calibration_images))
     if experiment.will_train:
         part, sample = _sample(experiment)
@@ -193,7 +199,7 @@ def _test(experiment: Experiment, phase: str, title: str) -> dict[str, float]:
 
 def _test_uncalibrated(experiment: Experiment, callback: CalibrationCallback) -> dict[str, float]:
     """Convert the ANN, and return the scores of the SNN as it is then."""
-    callback.loader = experiment.calibration_loader
+    callback.loader = calibration_loader(experiment)
     with experiment.phase(
         "uncalibrated_test", f"Testing the uncalibrated SNN, T={callback.pipeline.timesteps}"
     ):
@@ -283,6 +289,8 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
 def _check_metric(experiment: Experiment, pipeline: Pipeline, finetune: FineTuning) -> None:
     names = [*_named(experiment, "ann", "uncalibrated", "snn"), *ENERGY]
     phases = ["ann_test", "uncalibrated_test", "calibration", "snn_test"]
+    if "synthetic" in experiment.source.names:
+        phases.append("synthesis")
     if finetune.epochs:
         names += _named(experiment, "converted")
         phases += ["finetune", "finetuned_test"]
