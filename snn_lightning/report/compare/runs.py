@@ -57,17 +57,21 @@ class Run:
     @cached_property
     def settings(self) -> Any:
         """The config without seeds, time steps, and what only says where a run took place."""
-        found = _without(self.results.get("config"), SEEDS | RESULTING | PLACES | MACHINES) or {}
-        sources = str(found.get("data_source", "real")).split("+")
-        unused = {"skip_unreadable"} if "synthetic" in sources else {"skip_unreadable", SYNTHESIS}
-        # Runs of older versions say nothing of their calibration images.
-        unused |= {"data_source"} if sources == ["real"] else set()
-        return {key: value for key, value in found.items() if key not in unused}
+        return _without(self._config, SEEDS | RESULTING | PLACES | MACHINES) or {}
 
     @cached_property
     def seeds(self) -> tuple[str, ...]:
         """The seed, and those that a user may have set apart for data and pipeline."""
-        return tuple(map(str, [self.results.get("seed"), *_values(self.results.get("config"), "seed")]))
+        return tuple(map(str, [self.results.get("seed"), *_values(self._config, "seed")]))
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        """The config without what changes nothing, and isn't there in runs of older versions."""
+        config = self.results.get("config") or {}
+        sources = str(config.get("data_source") or "real").split("+")
+        unused = {"skip_unreadable"} if "synthetic" in sources else {"skip_unreadable", SYNTHESIS}
+        unused |= {"data_source"} if sources == ["real"] else set()
+        return {key: value for key, value in config.items() if key not in unused}
 
 
 def find_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
