@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from snn_lightning.callbacks.communicator import StrategyCommunicator
-from snn_lightning.data.unlabelled import Noise
 from snn_lightning.errors import CalibrationError, SettingsError
 from snn_lightning.files import fingerprint, tensor_bytes
 from snn_lightning.settings import check_choice, check_whole
@@ -112,6 +111,7 @@ def make_images(
     Raises:
         CalibrationError: the network has no statistics to match, or can't be run on such images.
     """
+    # Not above: torchvision and scikit-learn are imported only by those who make images.
     from snn_lightning.training.synthesis import SynthesisModule
 
     rank, world_size = communicator.rank, communicator.world_size
@@ -188,6 +188,8 @@ class MadeImages:
         whole = is_overridden("forward", module)
         inputs = None if whole else lambda batch: batch
         if self.noise:
+            from snn_lightning.data.unlabelled import Noise
+
             return inputs, DataLoader(Noise(count, form.shape, self.seed), batch_size=BATCH)
         ann, cache = module if whole else network, Path(trainer.default_root_dir) / "synthetic"
         rank_zero_info(f"Making {count} calibration images from {type(ann).__name__}")

@@ -27,7 +27,7 @@ from snn_lightning.cli.experiment import Experiment
 from snn_lightning.cli.figures import check_figures, save_figures
 from snn_lightning.cli.metric import check_metric, main_score, metric
 from snn_lightning.cli.outputs import results_of, save_page, save_results
-from snn_lightning.cli.sources import calibration_loader, check_source, contact_sheet
+from snn_lightning.cli.sources import calibration_loader, check_source, contact_sheet, synthesis_cost
 from snn_lightning.cli.sweeps import forget_job, is_left_out
 from snn_lightning.errors import CheckpointError, SettingsError, known_cause
 from snn_lightning.files import read_checkpoint
@@ -177,6 +177,8 @@ def _dry_run(experiment: Experiment, pipeline: Pipeline) -> None:
     if not report.convertible:
         sys.exit(1)
     experiment.say(_cost_report(experiment, pipeline, part, sample))
+    if cost := synthesis_cost(experiment):
+        experiment.say(cost)
 
 
 def _check(experiment: Experiment, pipeline: Pipeline, finetune: FineTuning) -> None:

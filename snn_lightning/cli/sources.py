@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +16,7 @@ from torch.utils.data import DataLoader
 from snn_lightning.callbacks.preparation import same_weights, together
 from snn_lightning.callbacks.synthetic import ImageForm, make_images
 from snn_lightning.cli.experiment import Experiment
-from snn_lightning.synthesis import Synthesis
+from snn_lightning.synthesis import Synthesis, estimate
 from snn_lightning.training.synthesis import SynthesisModule
 
 SHEET = "contact_sheet.png"
@@ -29,17 +31,30 @@ def check_source(experiment: Experiment) -> None:
     counts = experiment.calibration_images.counts
     if "synthetic" not in counts:
         return
-    form = ImageForm.of(experiment.data)
+    with _synthesis(experiment):
+        pass
+
+
+def synthesis_cost(experiment: Experiment) -> str:
+    """Say what it will cost to make the images of the ANN; nothing where there are none."""
+    counts = experiment.calibration_images.counts
+    if "synthetic" not in counts:
+        return ""
+    with _synthesis(experiment) as module:
+        module.to(experiment.trainer.strategy.root_device)
+        cost = estimate(module.synthesiser(), min(module.count, module.settings.batch_size))
+    batches = f"{module.total} batch{'es' * (module.total > 1)}"
+    return f"Making {module.count} images from the ANN, {batches}: {cost}"
+
+
+@contextmanager
+def _synthesis(experiment: Experiment) -> Iterator[SynthesisModule]:
+    """Give what would make the images, with a folder for the while."""
+    form, count = ImageForm.of(experiment.data), experiment.calibration_images.counts["synthetic"]
     options: dict[str, Any] = {"channels": form.channels, "mean": form.mean, "std": form.std}
     with tempfile.TemporaryDirectory() as folder:
-        SynthesisModule(
-            experiment.module.net,
-            counts["synthetic"],
-            form.size,
-            _settings(experiment),
-            folder=folder,
-            **options,
-        )
+        net, settings = experiment.module.net, _settings(experiment)
+        yield SynthesisModule(net, count, form.size, settings, folder=folder, **options)
 
 
 def calibration_loader(experiment: Experiment) -> DataLoader[Any]:

@@ -51,7 +51,7 @@ def test_other_settings_are_other_methods() -> None:
 
 def test_sources_of_calibration_images_are_other_methods() -> None:
     def made(iterations: int, **source: str) -> dict[str, Any]:
-        return results(config={"synthesis": {"_target_": "a.Synthesis", "iterations": iterations}, **source})
+        return results(config={**source, "synthesis": {"_target_": "a.Synthesis", "iterations": iterations}})
 
     (panel,) = panels_of(
         results(config={}),
