@@ -38,6 +38,7 @@ class Source(nn.Module):
         (1.0, torch.Size([4, 2]))
     """
 
+    @torch.inference_mode(False)
     def __init__(self, ann: nn.Module, statistics: ActivationStatistics | None = None) -> None:
         super().__init__()
         ann = unwrap(ann)
@@ -220,7 +221,8 @@ class Synthesiser:
             with torch.inference_mode(False), torch.enable_grad():
                 yield
         except (RuntimeError, MemoryError) as error:
-            if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "memory" not in str(error):
+            told = any(words in str(error) for words in ("out of memory", "not enough memory"))
+            if not told and not isinstance(error, torch.OutOfMemoryError | MemoryError):
                 raise
             raise CalibrationError(
                 f"The memory doesn't suffice for {self.settings.batch_size} images of "
@@ -235,7 +237,7 @@ def hash_of(seed: int, index: int) -> int:
 
 
 def noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Return noise of all scales, as images have them: half of its variance is in the coarsest.
+    """Return noise as images are: more of it in coarser scales, and more of it grey than coloured.
 
     Args:
         shape: `[N, C, H, W]`.
@@ -245,10 +247,12 @@ def noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
         Values about 0.5, with a deviation of about 0.2.
     """
     n, channels, height, width = shape
-    total = torch.zeros(*shape)
+    total = torch.zeros(n, channels, height, width)
     scale = 1
     while scale < min(height, width):
-        coarse = torch.randn(n, channels, -(-height // scale), -(-width // scale), generator=generator)
+        shape = (n, 1 + channels, -(-height // scale), -(-width // scale))
+        grey, colour = torch.randn(shape, generator=generator).split((1, channels), 1)
+        coarse = 0.9 * grey + 0.4 * colour
         size = (coarse.shape[2] * scale, coarse.shape[3] * scale)
         total += scale**0.5 * interpolate(coarse, size=size, mode="bilinear")[..., :height, :width]
         scale *= 2

@@ -12,15 +12,16 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info
-from rich.progress import Progress, TaskID
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from rich.console import Console
+from rich.progress import Progress
 from torch import Tensor, nn
 
 from snn_lightning import files
 from snn_lightning.errors import CalibrationError, SettingsError
 from snn_lightning.files import tensor_bytes
 from snn_lightning.graph.parts import device_of
-from snn_lightning.settings import check_whole
+from snn_lightning.settings import check_whole, is_number
 from snn_lightning.synthesis.estimate import estimate
 from snn_lightning.synthesis.files import ImageFolder, check_channels
 from snn_lightning.synthesis.generate import Source, Synthesiser
@@ -67,6 +68,7 @@ class SynthesisModule(LightningModule):
     mean: Tensor
     std: Tensor
 
+    @torch.inference_mode(False)
     def __init__(
         self,
         ann: nn.Module,
@@ -189,12 +191,13 @@ class SynthesisModule(LightningModule):
     @contextmanager
     def _shown(self, numbers: range) -> Iterator[Any]:
         """Show the iterations of a batch."""
-        if not self.progress:
+        if not self.progress or rank_zero_only.rank:
             yield lambda: None
             return
-        with Progress() as bar:
+        # A console of its own: that of all may show a Trainer's bar.
+        with Progress(console=Console()) as bar:
             what = f"images {numbers[0] + 1}-{numbers[-1] + 1} of {self.count}"
-            task: TaskID = bar.add_task(what, total=self.settings.iterations)
+            task = bar.add_task(what, total=self.settings.iterations)
             yield lambda: bar.advance(task)
 
 
@@ -302,12 +305,11 @@ def _size(size: int | Sequence[int]) -> tuple[int, int]:
 
 
 def _per_channel(name: str, value: float | Sequence[float]) -> list[float]:
-    values = [float(value)] if isinstance(value, int | float) else [float(part) for part in value]
-    finite = all(map(torch.tensor(values).isfinite().tolist().__getitem__, range(len(values))))
-    if not values or not finite or (name == "std" and min(values) <= 0):
+    values = [value] if isinstance(value, int | float) else list(value)
+    if not values or not all(map(is_number, values)) or (name == "std" and min(values) <= 0):
         wanted = "positive numbers" if name == "std" else "numbers"
         raise SettingsError(f"{name} must be {wanted}, one or one a channel, got {value!r}")
-    return values
+    return [float(part) for part in values]
 
 
 def _channels(
