@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
@@ -32,7 +32,7 @@ class ImageForm:
     """What the images of a network are like.
 
     Args:
-        size: H and W in pixels.
+        size: H and W in pixels, or one number for both.
         channels: C.
         mean: what is subtracted from each channel, in 0…1; a number, or one a channel.
         std: what each channel is then divided by.
@@ -43,7 +43,7 @@ class ImageForm:
         (1, 8, 8)
     """
 
-    size: int
+    size: int | Sequence[int]
     channels: int
     mean: Any
     std: Any
@@ -66,13 +66,15 @@ class ImageForm:
                 "synthesise(model, 256, size, mean=..., std=...), CalibrationCallback(..., "
                 "calibration_dataloader=images.split(32))."
             )
-        size, channels, mean, std = values
-        return cls(cast(int, size), cast(int, channels), mean, std)
+        # Tensors and arrays as well.
+        plain: list[Any] = [value.tolist() if hasattr(value, "tolist") else value for value in values]
+        return cls(*plain)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """`(C, H, W)`."""
-        return self.channels, self.size, self.size
+        height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
+        return self.channels, height, width
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ def make_images(
 
 def _key(ann: nn.Module, count: int, form: ImageForm, settings: Synthesis) -> str:
     """Return sixteen hexadecimal digits that tell images apart by what they were made of."""
-    plain = json.dumps([count, asdict(form), asdict(settings)], default=list).encode()
+    numbers = [count, asdict(form), asdict(settings)]
+    plain = json.dumps(numbers).encode()
     statistics = Path(settings.statistics or "")
     file = [statistics.read_bytes()] if statistics.is_file() else []
     weights = (part for name, x in ann.state_dict().items() for part in (name.encode(), tensor_bytes(x)))

@@ -148,11 +148,21 @@ def test_fit_calibrates_on_images_of_the_module(tmp_path: Path, kind: type[Steps
     assert same_bits(module.net, calibrate(module.trained, [images], pipeline, progress=False))
 
 
-def test_an_evaluation_calibrates_on_256_images_by_itself(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("source", "count"), [("noise", None), (FEW, 10)])
+def test_an_evaluation_calibrates_on_256_images_or_as_many_as_the_data_say(
+    tmp_path: Path, source: Any, count: int | None
+) -> None:
     module = Classifier(network())
-    trainer = make_trainer(tmp_path, CalibrationCallback(LCP(2), "noise"))
-    trainer.predict(module, datamodule=Photos(count=None))
-    assert module.net.records[0]["images"] == 256
+    trainer = make_trainer(tmp_path, CalibrationCallback(LCP(2), source))
+    trainer.predict(module, datamodule=Photos(count))
+    assert module.net.records[0]["images"] == (count or 256)
+
+
+def test_sizes_and_normalisations_of_other_types(tmp_path: Path) -> None:
+    data = SimpleNamespace(image_size=(8, 8), in_channels=1, mean=torch.tensor([0.5]), std=0.25)
+    form = ImageForm.of(data)
+    assert form.shape == (1, 8, 8)
+    assert torch.equal(made(tmp_path, form=form)[0].images, made(tmp_path)[0].images)
 
 
 def test_what_the_images_are_like_must_be_known_before_a_training(tmp_path: Path) -> None:
