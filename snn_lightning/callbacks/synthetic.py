@@ -56,7 +56,7 @@ class ImageForm:
             CalibrationError: there is no DataModule, or it doesn't say it.
         """
         names = ("image_size", "in_channels", "mean", "std")
-        values = [getattr(data, name, None) for name in names]
+        values: list[Any] = [getattr(data, name, None) for name in names]
         if missing := [name for name, value in zip(names, values, strict=True) if value is None]:
             whose = "there is no DataModule" if data is None else f"{type(data).__name__} has no"
             raise CalibrationError(
@@ -67,8 +67,7 @@ class ImageForm:
                 "calibration_dataloader=images.split(32))."
             )
         # Tensors and arrays as well.
-        plain: list[Any] = [value.tolist() if hasattr(value, "tolist") else value for value in values]
-        return cls(*plain)
+        return cls(*(value.tolist() if hasattr(value, "tolist") else value for value in values))
 
     @property
     def shape(self) -> tuple[int, int, int]:
