@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from snn_lightning.analysis.sensitivity import sensitivity
     from snn_lightning.callbacks import CalibrationCallback
     from snn_lightning.report import write_report
+    from snn_lightning.synthesis import ActivationStatistics, Synthesis, capture_statistics
+    from snn_lightning.training.synthesis import synthesise
 
 __all__ = [
     "ACP",
@@ -61,6 +63,7 @@ __all__ = [
     "RMP",
     "RNL",
     "TSC",
+    "ActivationStatistics",
     "Augmentation",
     "Balance",
     "Baseline",
@@ -86,10 +89,12 @@ __all__ = [
     "SpikingCheckpoint",
     "SpikingModel",
     "Switch",
+    "Synthesis",
     "Weights",
     "__version__",
     "calibrate",
     "calibrate_to",
+    "capture_statistics",
     "conversion_report",
     "convert",
     "load_converted",
@@ -97,6 +102,7 @@ __all__ = [
     "rescale_to_unit_spikes",
     "save_converted",
     "sensitivity",
+    "synthesise",
     "use_kernel",
     "write_report",
 ]
@@ -117,4 +123,12 @@ def __getattr__(name: str) -> Any:
         from snn_lightning.analysis.sensitivity import sensitivity
 
         return sensitivity
+    if name in ("ActivationStatistics", "Synthesis", "capture_statistics"):
+        from snn_lightning import synthesis
+
+        return getattr(synthesis, name)
+    if name == "synthesise":
+        from snn_lightning.training.synthesis import synthesise
+
+        return synthesise
     raise AttributeError(f"module 'snn_lightning' has no attribute '{name}'")

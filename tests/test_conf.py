@@ -247,7 +247,7 @@ def test_one_ann_for_all_seeds(hydra: Path) -> None:
     assert first.recipe() == other.recipe()
     pairs = zip(first.module.parameters(), other.module.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
-    drawn = [next(iter(one.calibration_loader))[0] for one in (first, other)]
+    drawn = [next(iter(one.calibration_images.sample()))[0] for one in (first, other)]
     assert not torch.equal(*drawn)
 
 

@@ -118,6 +118,14 @@ def test_the_page_on_comparing_runs(
     assert (tmp_path / "accuracy.svg").exists()
 
 
+def test_the_page_on_calibration_images_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    for code in blocks(ROOT / "docs" / "data.md", "python"):
+        names: dict[str, Any] = {}
+        exec(code, names)
+    assert capsys.readouterr().out == "{'real': 32, 'noise': 32}\n"
+    assert torch.cat(names["batches"]).shape == (64, 1, 8, 8)
+
+
 def test_the_page_on_sensitivity_runs(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
     exec(blocks(ROOT / "docs" / "sensitivity.md", "python")[0], names)

@@ -13,14 +13,36 @@ import pytest
 import torch
 
 import snn_lightning
-from snn_lightning import calibration, callbacks, data, graph, models, spiking, thresholds, training
+from snn_lightning import (
+    calibration,
+    callbacks,
+    data,
+    graph,
+    models,
+    spiking,
+    synthesis,
+    thresholds,
+    training,
+)
 from snn_lightning.graph import operators
 from snn_lightning.graph.operators import table
 from snn_lightning.models.registry import MODELS
 from snn_lightning.spiking import kernels
 
 ROOT = Path(snn_lightning.__file__).parents[1]
-ROOMS = (calibration, callbacks, data, graph, kernels, models, operators, spiking, thresholds, training)
+ROOMS = (
+    calibration,
+    callbacks,
+    data,
+    graph,
+    kernels,
+    models,
+    operators,
+    spiking,
+    synthesis,
+    thresholds,
+    training,
+)
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 

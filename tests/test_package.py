@@ -23,7 +23,7 @@ sys.modules["torchvision"] = None  # as if it were not installed
 import snn_lightning
 print("matplotlib" in sys.modules)
 for name in snn_lightning.__all__:
-    if name != "CalibrationCallback":
+    if name not in ("CalibrationCallback", "synthesise"):
         getattr(snn_lightning, name)
 heavy = ("lightning", "pytorch_lightning", "hydra", "omegaconf", "torchmetrics", "sklearn", "wandb")
 print(",".join(name for name in (*heavy, "matplotlib.pyplot") if name in sys.modules))
@@ -72,6 +72,7 @@ BELOW = {
     "analysis": {"graph", "spiking"},
     "calibration": {"graph", "spiking", "thresholds", "analysis"},
     "report": {"graph", "spiking", "thresholds", "analysis"},
+    "synthesis": {"graph"},
 }
 
 

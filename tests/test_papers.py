@@ -111,6 +111,13 @@ SWEEPS: dict[str, Jobs] = {
         for images in samples
         for job in jobs(model=["resnet34"], pipeline=[pipeline], T=[64], seed=SEEDS)
     ],
+    "pc_table7": jobs(
+        model=["resnet34"],
+        pipeline=[ADVANCED],
+        data_source=["real", "synthetic"],
+        T=[16, 32, 64, 128],
+        seed=SEEDS,
+    ),
     "pc_fig2": jobs(model=["vgg16", "vgg16_bn"], pipeline=["max_act"], T=[16]),
     "pc_fig4": jobs(model=["vgg16_bn"], pipeline=[BASELINE], T=[256]),
     "pc_fig5": jobs(model=IMAGENET_WITH_BN, pipeline=EVERY, T=[32]),
@@ -138,6 +145,7 @@ DATA = {
         "pc_table1",
         "pc_table2",
         "pc_table6",
+        "pc_table7",
         "pc_fig2",
         "pc_fig4",
         "pc_fig5",
@@ -200,6 +208,7 @@ def test_the_numbers_of_jobs_are_those_of_the_tables() -> None:
         "pc_table4": 2 * 3 * 4,
         "pc_table5": (12 - 2) * 5,
         "pc_table6": (4 + 4) * 5,
+        "pc_table7": 2 * 4 * 5,
         "pc_fig2": 2,
         "pc_fig4": 1,
         "pc_fig5": 5 * 3,
@@ -261,6 +270,18 @@ def test_the_numbers_of_jobs_are_those_of_the_tables() -> None:
                 potential=Potential(images=256),
             ),
             256,
+        ),
+        (
+            "pc_table7",
+            ["pipeline=acp_paper", "data_source=synthetic"],
+            ACP(
+                16,
+                rounding="bias",
+                calibrate_readout=False,
+                weights=Weights(iterations=5000, learning_rate=1e-5, momentum=0.9, images=1024),
+                potential=Potential(images=128),
+            ),
+            1024,
         ),
         (
             "fl_table9",
@@ -377,6 +398,23 @@ def test_pc_table6_on_digits(anns: Path, tmp_path: Path) -> None:
         "| #Samples | 128 |",
         "|---|---:|",
         f"| ResNet-20 (ACP) | {scores[ADVANCED, 128]} |",
+    ]
+
+
+def test_pc_table7_on_digits(anns: Path, tmp_path: Path) -> None:
+    few = ["data.calibration_images=32", "synthesis.iterations=2", "seed=0"]
+    swept(tmp_path, anns, "-m", "experiment=pc_table7", *SMALL, *few)
+    rows = {row["data_source"]: row for row in results_below(tmp_path)}
+    assert {name: row["calibration_images"] for name, row in rows.items()} == {
+        "real": {"real": 32},
+        "synthetic": {"synthetic": 32},
+    }
+    scores = {name: f"{100 * row['snn_accuracy']:.2f}" for name, row in rows.items()}
+    assert gathered(tmp_path, "pc_table7").replace("\\", "").splitlines()[2:] == [
+        "| Calibration Data | Methods | T = 2 |",
+        "|---|---|---:|",
+        f"| Original digits Data | ResNet-20 (ACP) | {scores['real']} |",
+        f"| Distilled Fake Data | ResNet-20 (ACP) | {scores['synthetic']} |",
     ]
 
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
@@ -27,10 +27,12 @@ from snn_lightning.callbacks.preparation import (
     calibration_images,
     load_best,
     prepare,
+    same_weights,
     together,
 )
 from snn_lightning.callbacks.refusals import refuse_frozen, refuse_trainer
 from snn_lightning.callbacks.statistics import InputStatistics
+from snn_lightning.callbacks.synthetic import made_images
 from snn_lightning.errors import CalibrationError, CheckpointError, SettingsError
 from snn_lightning.files import check_sums
 from snn_lightning.settings import check_choice
@@ -40,6 +42,7 @@ from snn_lightning.spiking.checkpoint import (
     write_spec,
 )
 from snn_lightning.spiking.model import SpikingModel
+from snn_lightning.synthesis.settings import Synthesis
 from snn_lightning.thresholds import Max
 
 
@@ -57,7 +60,10 @@ class CalibrationCallback(Callback):
     Args:
         pipeline: what to calibrate, e.g. `ACP(timesteps=16)`.
         calibration_dataloader: batches like those of validation, or of inputs alone; training images without
-            augmentation, in a fixed order. By default the DataModule's `calibration_dataloader()`.
+            augmentation, in a fixed order. By default the DataModule's `calibration_dataloader()`. Instead
+            "synthetic", or settings `Synthesis(...)`: images made from the module itself, for which the
+            DataModule says only `image_size`, `in_channels`, `mean`, `std`, and in
+            `settings.calibration_images` how many (256); or "noise".
         network: qualified name of the part that becomes spiking. By default "net", "model", "network" or
             "backbone", where the module's forward uses no other layers; else the module's `forward` whole,
             the SNN then being the module's `snn`.
@@ -90,7 +96,7 @@ class CalibrationCallback(Callback):
     def __init__(
         self,
         pipeline: Pipeline,
-        calibration_dataloader: Iterable[Any] | None = None,
+        calibration_dataloader: Iterable[Any] | str | Synthesis | None = None,
         network: str | None = None,
         inputs: Callable[[Any], Tensor] | None = None,
         weights: str = "last",
@@ -105,6 +111,7 @@ class CalibrationCallback(Callback):
             raise SettingsError(f"inputs must be a function of a calibration batch, got {inputs!r}")
         self.pipeline, self.loader, self.network = pipeline, calibration_dataloader, network
         self.inputs = inputs
+        made_images(calibration_dataloader, inputs, pipeline.seed)  # says what is wrong
         self.weights, self.partial = weights, partial
         self.keep_partial, self.automatic = keep_partial, automatic
         self.records: list[dict[str, Any]] = []
@@ -180,7 +187,8 @@ class CalibrationCallback(Callback):
                 )
             return
         if stage == "fit":
-            calibration_images(trainer, self.loader)
+            made = made_images(self.loader, self.inputs, self.pipeline.seed)
+            made.check(trainer) if made else calibration_images(trainer, cast(Any, self.loader))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take back what `setup` and the evaluation have added to the module."""
@@ -319,12 +327,15 @@ class CalibrationCallback(Callback):
     def _prepare(
         self, trainer: Trainer, pl_module: LightningModule, communicator: StrategyCommunicator
     ) -> Prepared:
-        if trainer.world_size > 1:
-            # Batch norm statistics of a training differ from process to process.
-            pl_module.load_state_dict(communicator.broadcast(pl_module.state_dict()), strict=False)
+        same_weights(pl_module, communicator)
         network = find_network(pl_module, self.network)
-        recorder = ModuleRecorder(trainer, network, self.inputs, choose_whole=self.network is None)
-        ready = prepare(recorder, calibration_images(trainer, self.loader)(), self.pipeline)
+        made = made_images(self.loader, self.inputs, self.pipeline.seed)
+        if made is None:
+            inputs, loader = self.inputs, calibration_images(trainer, cast(Any, self.loader))()
+        else:
+            inputs, loader = made.batches(trainer, pl_module, network.ann, communicator)
+        recorder = ModuleRecorder(trainer, network, inputs, choose_whole=self.network is None)
+        ready = prepare(recorder, loader, self.pipeline)
         self._statistics = InputStatistics.of(ready.batches)
         return ready
 

@@ -106,6 +106,15 @@ def together(trainer: Trainer) -> Iterator[StrategyCommunicator]:
             raise
 
 
+def same_weights(module: LightningModule, communicator: StrategyCommunicator) -> None:
+    """Give a module on all processes the state that it has on the first one.
+
+    Batch norm statistics of a training differ from process to process.
+    """
+    if communicator.world_size > 1:
+        module.load_state_dict(communicator.broadcast(module.state_dict()), strict=False)
+
+
 def load_best(trainer: Trainer, module: LightningModule) -> None:
     """Load the weights of the best checkpoint of a training.
 

@@ -23,11 +23,11 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from snn_lightning.calibration.images import inputs_of
 from snn_lightning.callbacks.averaging import WeightAveraging
 from snn_lightning.cli.processes import launched, processes
+from snn_lightning.data.sources import CalibrationImages, DataSource
 from snn_lightning.errors import SettingsError, SNNLightningError
 from snn_lightning.files import replacing, writing
 from snn_lightning.graph.parts import find_part, first_received
@@ -46,6 +46,7 @@ class Experiment:
     Args:
         config: the resolved Hydra config.
         folder: where results go.
+        source: of the calibration images.
         uncalibrated: the SNN as it was before its calibration, once there is one.
     """
 
@@ -55,6 +56,7 @@ class Experiment:
     module: TaskModule
     trainer: Trainer
     console: Console
+    source: DataSource = field(default_factory=DataSource)
     seconds: dict[str, float] = field(default_factory=dict)
     uncalibrated: SpikingModel | None = None
 
@@ -71,6 +73,8 @@ class Experiment:
         warnings.filterwarnings("ignore", message=".*(LeafSpec|`DistributedSampler` with|sync_dist=True)")
         seed_everything(config.ann_seed, workers=True, verbose=False)
         plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+        fields = ("data_source", "path", "skip_unreadable")  # of a calibration; a training has none
+        source = DataSource(**{name: plain[name] for name in fields if name in plain})
         data = instantiate(config.data)
         sizes = {key: getattr(data, key) for key in ("num_classes", "in_channels", "image_size")}
         sizes["class_names"] = getattr(data, "class_names", None)
@@ -82,7 +86,8 @@ class Experiment:
         trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers or False)
         _check_processes(trainer)
         folder = Path(HydraConfig.get().runtime.output_dir)
-        return cls(plain, folder, data, module, trainer, Console(quiet=not trainer.is_global_zero))
+        console = Console(quiet=not trainer.is_global_zero)
+        return cls(plain, folder, data, module, trainer, console, source)
 
     def say(self, text: str) -> None:
         """Print a text as it is, on process 0."""
@@ -137,11 +142,11 @@ class Experiment:
         return self.config["ckpt"] is None and not kept.is_file()
 
     @cached_property
-    def calibration_loader(self) -> DataLoader[Any]:
-        """Batches of calibration images; its `dataset` has them one by one."""
+    def calibration_images(self) -> CalibrationImages:
+        """The calibration images, known by number before those of the ANN are made."""
         self.data.prepare_data()
         self.data.setup("fit")
-        return cast(Any, self.data).calibration_dataloader()
+        return CalibrationImages(self.source, self.data)
 
     @cached_property
     def validation_loader(self) -> Any:

@@ -37,6 +37,7 @@ from snn_lightning.cli.search import (
     save_search,
     search_snn,
 )
+from snn_lightning.cli.sources import calibration_loader, check_source, contact_sheet, synthesis_cost
 from snn_lightning.cli.sweeps import forget_job, is_left_out
 from snn_lightning.errors import CheckpointError, SettingsError, known_cause
 from snn_lightning.files import read_checkpoint
@@ -142,13 +143,16 @@ def calibrate(config: DictConfig) -> Results | None:
         **activity.energy.results(),
         timesteps=callback.pipeline.timesteps,
         pipeline=config.pipeline_name if found is None else found.best.pipeline,
+        data_source=config.data_source,
+        calibration_images=experiment.calibration_images.counts,
         checkpoint=str(path),
         stages=callback.records,
         **({} if found is None else results_of_search(found)),
     )
     save_results(experiment, results)
     # Rescaled activations can't be compared with the ANN's.
-    save_page(experiment, results, activity, images, None if config.unit_spikes else ann)
+    ann_of_page = None if config.unit_spikes else ann
+    save_page(experiment, results, activity, images, ann_of_page, contact_sheet(experiment))
     save_figures(experiment, ann)
     if found is not None:
         save_search(experiment, found)
@@ -196,12 +200,15 @@ def _named(experiment: Experiment, *networks: str) -> list[str]:
 
 def _dry_run(experiment: Experiment, pipeline: Pipeline) -> None:
     """Say what would convert, and what calibrating and testing would cost."""
+    check_source(experiment)
     part, sample = _sample(experiment)
     report = conversion_report(part, sample, pipeline)
     experiment.say(str(report))
     if not report.convertible:
         sys.exit(1)
     experiment.say(_cost_report(experiment, pipeline, part, sample))
+    if cost := synthesis_cost(experiment):
+        experiment.say(cost)
 
 
 def _check(experiment: Experiment, pipeline: Pipeline, finetune: FineTuning, plan: Plan | None) -> None:
@@ -212,8 +219,9 @@ def _check(experiment: Experiment, pipeline: Pipeline, finetune: FineTuning, pla
     find_part(experiment.module.net, experiment.config["network"] or "")
     if plan is not None:
         check_plan(experiment, plan)
+    check_source(experiment)
     for one in tried:
-        one.check_images(len(_dataset(experiment.calibration_loader)))
+        one.check_images(len(experiment.calibration_images))
     if experiment.will_train:
         part, sample = _sample(experiment)
         for one in tried:
@@ -228,7 +236,7 @@ def _test(experiment: Experiment, phase: str, title: str) -> dict[str, float]:
 
 def _test_uncalibrated(experiment: Experiment, callback: CalibrationCallback) -> dict[str, float]:
     """Convert the ANN, and return the scores of the SNN as it is then."""
-    callback.loader = experiment.calibration_loader
+    callback.loader = calibration_loader(experiment)
     with experiment.phase(
         "uncalibrated_test", f"Testing the uncalibrated SNN, T={callback.pipeline.timesteps}"
     ):
@@ -323,6 +331,8 @@ def _check_metric(
     if plan is not None:
         names.append("max_drop")
         phases += ["ann_validation", "search"]
+    if "synthetic" in experiment.source.names:
+        phases.append("synthesis")
     if finetune.epochs:
         names += _named(experiment, "converted")
         phases += ["finetune", "finetuned_test"]
@@ -345,7 +355,7 @@ def _dataset(loader: DataLoader[Any]) -> Sized:
 
 def _sample(experiment: Experiment) -> tuple[nn.Module, torch.Tensor]:
     """Return the part that will spike, and what it receives of the first calibration images, `[N, ...]`."""
-    batch = next(iter(experiment.calibration_loader))
+    batch = next(iter(experiment.calibration_images.sample()))
     experiment.module.check_batch(batch)
     part, inputs = experiment.part(batch)
     return part, inputs[:SAMPLE]
@@ -357,7 +367,7 @@ def _cost_report(experiment: Experiment, pipeline: Pipeline, part: nn.Module, sa
     trainer = experiment.trainer
     device = trainer.strategy.root_device
     network = prepared(part, [sample], pipeline).to(device)
-    given = len(_dataset(experiment.calibration_loader))
+    given = len(experiment.calibration_images)
     work = pipeline.decided([sample], given).work(given, trainer.world_size)
     experiment.data.setup("test")
     tested = work.share(len(_dataset(experiment.data.test_dataloader())))

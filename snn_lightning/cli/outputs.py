@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -36,7 +37,12 @@ def save_results(experiment: Experiment, results: Results) -> None:
 
 
 def save_page(
-    experiment: Experiment, results: Results, activity: Activity, images: Tensor, ann: nn.Module | None = None
+    experiment: Experiment,
+    results: Results,
+    activity: Activity,
+    images: Tensor,
+    ann: nn.Module | None = None,
+    contact_sheet: Path | None = None,
 ) -> None:
     """Write the page about the SNN; what goes wrong there costs no results.
 
@@ -46,6 +52,7 @@ def save_page(
         activity: spikes of the SNN.
         images: what it gets of test images, on its device; some are simulated again beside the ANN.
         ann: the network that was converted.
+        contact_sheet: of synthetic calibration images.
     """
     if not (experiment.config["report"] and experiment.trainer.is_global_zero):
         return
@@ -58,6 +65,7 @@ def save_page(
             images=images[:MISMATCH_IMAGES],
             results=results,
             activity=activity,
+            contact_sheet=contact_sheet,
         )
     except Exception as error:
         logging.getLogger(__name__).warning(

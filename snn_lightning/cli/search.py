@@ -23,6 +23,7 @@ from snn_lightning.calibration.recording import Part
 from snn_lightning.calibration.walk.observer import RichObserver
 from snn_lightning.callbacks import CalibrationCallback
 from snn_lightning.cli.experiment import Experiment
+from snn_lightning.cli.sources import calibration_loader
 from snn_lightning.errors import CalibrationError, SettingsError
 from snn_lightning.files import write_atomically
 from snn_lightning.report.figures import plot_search, save_figure
@@ -122,7 +123,7 @@ def search_snn(experiment: Experiment, callback: CalibrationCallback, plan: Plan
     budget = plan.budget
     title = f"Searching for an SNN that loses {budget.max_drop:g} points at most, by {budget.objective}"
     with experiment.phase("search", title):
-        callback.pipeline, callback.loader = plan.candidates[0].pipeline, experiment.calibration_loader
+        callback.pipeline, callback.loader = plan.candidates[0].pipeline, calibration_loader(experiment)
         start = callback.starting_point(experiment.trainer, experiment.module)
 
         def score(snn: SpikingModel) -> float:

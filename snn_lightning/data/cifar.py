@@ -17,6 +17,9 @@ from snn_lightning.errors import SettingsError
 class _CIFAR(ImageDataModule):
     """Either CIFAR, read through torchvision and held in memory as uint8."""
 
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
     def __init__(
         self, source: type[torchvision.datasets.CIFAR10], classes: int, hole: int, root: Any, settings: Any
     ):
@@ -44,12 +47,9 @@ class _CIFAR(ImageDataModule):
             RandomCrop(4),
             RandomFlip(),
             PerImage(v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10)),
-            Cutout(self._hole, [255 * m for m in self._mean]),
+            Cutout(self._hole, [255 * m for m in self.mean]),
         )
-        return TensorImages(images, torch.tensor(data.targets), self._mean, self._std, augment)
-
-    _mean: tuple[float, float, float]
-    _std: tuple[float, float, float]
+        return TensorImages(images, torch.tensor(data.targets), self.mean, self.std, augment)
 
 
 class CIFAR10(_CIFAR):
@@ -65,8 +65,8 @@ class CIFAR10(_CIFAR):
         (10, 32)
     """
 
-    _mean = (0.4914, 0.4822, 0.4465)
-    _std = (0.247, 0.2435, 0.2616)
+    mean = (0.4914, 0.4822, 0.4465)
+    std = (0.247, 0.2435, 0.2616)
 
     def __init__(self, root: str | Path, **settings: Any) -> None:
         super().__init__(torchvision.datasets.CIFAR10, 10, 16, root, settings)
@@ -84,8 +84,8 @@ class CIFAR100(_CIFAR):
         100
     """
 
-    _mean = (0.5071, 0.4865, 0.4409)
-    _std = (0.2673, 0.2564, 0.2762)
+    mean = (0.5071, 0.4865, 0.4409)
+    std = (0.2673, 0.2564, 0.2762)
 
     def __init__(self, root: str | Path, **settings: Any) -> None:
         super().__init__(torchvision.datasets.CIFAR100, 100, 8, root, settings)

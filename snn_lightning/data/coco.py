@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from snn_lightning.data.annotations import Annotations, check_same_categories, places, read_annotations
 from snn_lightning.data.coco_images import BoxImages, MaskImages, as_lists, is_crowd
 from snn_lightning.data.datamodule import ImageDataModule
+from snn_lightning.data.imagenet import MEAN, STD
 from snn_lightning.data.images import Images, Sample, read_image
 from snn_lightning.data.settings import DataSettings
 from snn_lightning.data.splits import random_split
@@ -79,6 +80,7 @@ class CocoDetection(ImageDataModule):
         super().__init__(len(names), 3, image_size, DataSettings.of(settings, **defaults))
         self.class_names = names
         self.collate_fn = as_lists if target == "boxes" else None
+        self.mean, self.std = (MEAN, STD) if target == "masks" else ((0.0,) * 3, (1.0,) * 3)
 
     def read_class_names(self) -> list[str]:
         """Read the names of the labels from the annotations of the test set, the smaller file."""

@@ -1,16 +1,19 @@
 """What every data module has in common: the splits, the loaders and the calibration set."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
+from torchvision.transforms import v2
 
-from snn_lightning.data.images import Images, LabelledImages, Sample
+from snn_lightning.data.images import Images, LabelledImages, Sample, normalisation
 from snn_lightning.data.settings import DataSettings
 from snn_lightning.data.splits import draw, limit, stratified_split
+from snn_lightning.errors import SettingsError
 
 ENOUGH = 256
 """Calibration images where their number isn't said."""
@@ -47,6 +50,15 @@ class ImageDataModule(LightningDataModule, ABC):
 
     collate_fn: Callable[[list[Sample]], Any] | None = None
     """Makes a batch of samples; None stacks them."""
+
+    mean: Sequence[float] | None = None
+    """What is subtracted from each channel, in 0…1; None where the data don't say it."""
+
+    std: Sequence[float] | None = None
+    """What each channel is then divided by."""
+
+    resize: int | None = None
+    """Pixels of the shorter side before the centre is cut out; None is the image size."""
 
     def __init__(self, num_classes: int, in_channels: int, image_size: int, settings: DataSettings) -> None:
         super().__init__()
@@ -85,22 +97,36 @@ class ImageDataModule(LightningDataModule, ABC):
         }
         self._calibration = train, train_part
 
+    def plain_transform(self) -> Callable[[Any], Tensor]:
+        """What makes an image file, decoded by PIL, one of these images without augmentation: `[C, H, W]`.
+
+        Raises:
+            SettingsError: mean and standard deviation of the images aren't known.
+        """
+        if self.mean is None or self.std is None:
+            name = type(self).__name__
+            raise SettingsError(f"{name} doesn't say how its images are normalised: set its mean and std")
+        size = self.image_size
+        return v2.Compose(
+            [v2.Resize(self.resize or size), v2.CenterCrop(size), *normalisation(self.mean, self.std)]
+        )
+
     def train_dataloader(self) -> DataLoader[Sample]:
         """Training batches in an order given by the seed; a last batch that is not full is left out."""
         count = len(cast(Any, self._set("train")))
-        return self._loader("train", shuffle=True, drop_last=count >= self.settings.batch_size)
+        return self.loader(self._set("train"), shuffle=True, drop_last=count >= self.settings.batch_size)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Validation batches."""
-        return self._loader("val")
+        return self.loader(self._set("val"))
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """Test batches."""
-        return self._loader("test")
+        return self.loader(self._set("test"))
 
     def predict_dataloader(self) -> DataLoader[Sample]:
         """The test batches, for `Trainer.predict`."""
-        return self._loader("test")
+        return self.loader(self._set("test"))
 
     def calibration_dataloader(self) -> DataLoader[Sample]:
         """Calibration batches: training images, not augmented, always the same ones in the same order.
@@ -108,32 +134,38 @@ class ImageDataModule(LightningDataModule, ABC):
         Raises:
             SettingsError: there are fewer than wanted.
         """
+        images = self.calibration_set()
+        return self.loader(images, batch_size=self.settings.calibration_batch_size)
+
+    def calibration_set(self, count: int | None = None) -> Dataset[Sample]:
+        """The images of `calibration_dataloader` one by one; with `count` so many, in the same order.
+
+        Raises:
+            SettingsError: there are fewer than wanted.
+        """
         self.setup()
-        assert self._sets is not None
         images, positions = self._calibration
-        wanted = self.settings.calibration_images
-        count = min(ENOUGH, len(positions)) if wanted is None else wanted
-        own = self.settings.calibration_seed
-        seed = self.settings.seed if own is None else own
-        drawn = draw(positions, count, seed, "data.calibration_images")
-        self._sets["calibration"] = _subset(images, drawn)
-        return self._loader("calibration", batch_size=self.settings.calibration_batch_size)
+        field = "data.calibration_images" if count is None else "the real part of data.calibration_images"
+        if count is None:
+            count = self.settings.calibration_images
+        count = min(ENOUGH, len(positions)) if count is None else count
+        return _subset(images, draw(positions, count, self.settings.calibration_seed_used, field))
 
     def _set(self, part: str) -> Dataset[Sample]:
         self.setup()
         assert self._sets is not None
         return self._sets[part]
 
-    def _loader(self, part: str, **options: Any) -> DataLoader[Sample]:
+    def loader(self, images: Dataset[Any], **options: Any) -> DataLoader[Any]:
+        """Batches of images; `options` are DataLoader's, on top of those of the settings."""
         workers = self.settings.num_workers
         # A loader without a generator of its own draws from the global one, whatever it loads.
         generator = torch.Generator().manual_seed(self.settings.seed)
-        options = {"batch_size": self.settings.batch_size, **options}
+        options = {"batch_size": self.settings.batch_size, "collate_fn": self.collate_fn, **options}
         return DataLoader(
-            self._set(part),
+            images,
             num_workers=workers,
             persistent_workers=workers > 0,
-            collate_fn=self.collate_fn,
             pin_memory=torch.cuda.is_available(),
             generator=generator,
             **options,

@@ -29,10 +29,14 @@ class Digits(ImageDataModule):
         360
     """
 
+    mean: list[float]
+    std: list[float]
+
     def __init__(self, *, image_size: int = 32, in_channels: int = 1, **settings: Any) -> None:
         check_channels(in_channels)
         defaults = {"batch_size": 64, "val_fraction": 0.125}
         super().__init__(10, in_channels, image_size, DataSettings.of(settings, **defaults))
+        self.mean, self.std = [0.305] * in_channels, [0.33] * in_channels
 
     def load(self) -> tuple[TensorImages, None, TensorImages]:
         """Split the digits into a training and a test set, always the same."""
@@ -42,9 +46,8 @@ class Digits(ImageDataModule):
         labels = torch.from_numpy(digits.target).long()
         shift = RandomCrop(max(1, self.image_size // 16))
         train, test = stratified_split(labels, 0.2, "the digits' test fraction")
-        mean, std = [0.305] * self.in_channels, [0.33] * self.in_channels
         return (
-            TensorImages(images[train], labels[train], mean, std, shift),
+            TensorImages(images[train], labels[train], self.mean, self.std, shift),
             None,
-            TensorImages(images[test], labels[test], mean, std, shift),
+            TensorImages(images[test], labels[test], self.mean, self.std, shift),
         )

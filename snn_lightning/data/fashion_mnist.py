@@ -36,6 +36,9 @@ class FashionMNIST(ImageDataModule):
         (10, 1)
     """
 
+    mean: list[float]
+    std: list[float]
+
     def __init__(
         self,
         root: str | Path = DEBIAN_FASHION_MNIST,
@@ -46,6 +49,7 @@ class FashionMNIST(ImageDataModule):
     ) -> None:
         check_channels(in_channels)
         super().__init__(10, in_channels, image_size, DataSettings.of(settings))
+        self.mean, self.std = [0.286] * in_channels, [0.353] * in_channels
         self.root = Path(root)
 
     def load(self) -> tuple[TensorImages, None, TensorImages]:
@@ -62,7 +66,7 @@ class FashionMNIST(ImageDataModule):
             images = bilinear(images.float() / 255, self.image_size).mul_(255).round_().to(torch.uint8)
         images = images.expand(-1, self.in_channels, -1, -1)
         augment = Chain(RandomCrop(2), RandomFlip())
-        return TensorImages(images, labels, [0.286] * self.in_channels, [0.353] * self.in_channels, augment)
+        return TensorImages(images, labels, self.mean, self.std, augment)
 
 
 def _read_idx(root: Path, name: str, read: Any) -> Tensor:

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from snn_lightning.data.datamodule import ImageDataModule
 from snn_lightning.data.imagenet import MEAN, STD
-from snn_lightning.data.images import FolderImages
+from snn_lightning.data.images import FolderImages, normalisation
 from snn_lightning.data.settings import DataSettings, check_channels
 from snn_lightning.data.splits import stratified_split
 from snn_lightning.errors import SettingsError, few
@@ -55,6 +54,9 @@ class Folder(ImageDataModule):
         (['cats', 'dogs'], 8)
     """
 
+    mean: list[float]
+    std: list[float]
+
     def __init__(
         self,
         root: str | Path,
@@ -75,17 +77,16 @@ class Folder(ImageDataModule):
         self.class_names = names
         self.test_fraction = test_fraction
         default = (MEAN, STD) if in_channels == 3 else GREY
-        mean = _numbers("mean", default[0] if mean is None else mean, in_channels)
-        std = _numbers("std", default[1] if std is None else std, in_channels)
+        self.mean = _numbers("mean", default[0] if mean is None else mean, in_channels)
+        self.std = _numbers("std", default[1] if std is None else std, in_channels)
         resize = image_size if resize is None else resize
         if not isinstance(resize, int) or resize < image_size:
             raise SettingsError(
                 f"data.resize must be a whole number of at least data.image_size={image_size}, got {resize!r}"
             )
-        finish = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
-        self._plain = v2.Compose([v2.Resize(resize), v2.CenterCrop(image_size), *finish])
+        self.resize = resize
         crop = v2.RandomResizedCrop(image_size, scale=(0.5, 1.0))
-        self._augment = v2.Compose([crop, v2.RandomHorizontalFlip(), *finish])
+        self._augment = v2.Compose([crop, v2.RandomHorizontalFlip(), *normalisation(self.mean, self.std)])
 
     def load(self) -> tuple[FolderImages, FolderImages | None, FolderImages]:
         """List the folders, and hold test images back if there is none for them."""
@@ -112,7 +113,7 @@ class Folder(ImageDataModule):
                 f"remove the class from {', '.join(self._parts)}"
             )
         mode = "RGB" if self.in_channels == 3 else "L"
-        return FolderImages(folder.samples, self._plain, self._augment, mode)
+        return FolderImages(folder.samples, self.plain_transform(), self._augment, mode)
 
 
 def _read_layout(root: Path) -> tuple[list[str], list[str]]:

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from snn_lightning.data.datamodule import ImageDataModule
-from snn_lightning.data.images import FolderImages
+from snn_lightning.data.images import FolderImages, normalisation
 from snn_lightning.data.settings import DataSettings
 from snn_lightning.errors import SettingsError
 
@@ -40,6 +39,7 @@ class ImageNet(ImageDataModule):
         defaults = {"batch_size": 256, "num_workers": 8, "val_fraction": 0.01}
         super().__init__(num_classes, 3, image_size, DataSettings.of(settings, **defaults))
         self.root = Path(root)
+        self.mean, self.std, self.resize = MEAN, STD, round(image_size * 256 / 224)
 
     def load(self) -> tuple[FolderImages, None, FolderImages]:
         """List both folders."""
@@ -58,9 +58,8 @@ class ImageNet(ImageDataModule):
                 f"data.num_classes={self.num_classes}, but {self.root / part} holds "
                 f"{len(folder.classes)} classes: set it to that number"
             )
-        finish = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+        finish = normalisation(MEAN, STD)
         size = self.image_size
-        plain = v2.Compose([v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size), *finish])
         jitter = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1)
         augment = v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), jitter, *finish])
-        return FolderImages(folder.samples, plain, augment)
+        return FolderImages(folder.samples, self.plain_transform(), augment)

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
+from torchvision.transforms import v2
 
 from snn_lightning.data.augment import Augment, PrivateRandomness
 from snn_lightning.errors import ImageError
@@ -167,6 +168,17 @@ def read_image(path: str, mode: str) -> Image.Image:
         raise ImageError(
             f"the image {path} can't be read ({error}): replace it by a whole one of 8 bits, or delete it"
         ) from error
+
+
+def normalisation(mean: Sequence[float], std: Sequence[float]) -> list[v2.Transform]:
+    """What makes a normalised tensor of a PIL image.
+
+    Example:
+        >>> image = Image.new("L", (4, 2), 255)
+        >>> v2.Compose(normalisation([0.5], [0.25]))(image).mean().item()
+        2.0
+    """
+    return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
 
 
 def bilinear(images: Tensor, size: int) -> Tensor:

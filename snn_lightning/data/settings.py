@@ -61,6 +61,11 @@ class DataSettings:
                 "chosen without validation images"
             )
 
+    @property
+    def calibration_seed_used(self) -> int:
+        """What chooses the calibration images: `calibration_seed`, or `seed` where it is None."""
+        return self.seed if self.calibration_seed is None else self.calibration_seed
+
     @classmethod
     def of(cls, given: Mapping[str, Any], **defaults: Any) -> "DataSettings":
         """Settings from keywords, on top of a data set's own defaults.

@@ -56,6 +56,7 @@ class Contents:
         activity, mismatch: measured; None where images or the ANN are missing.
         before: errors of the network that is not calibrated; None where that is missing too.
         ranking: what the errors of the sites do to the output; None as `mismatch`.
+        contact_sheet: a PNG file of synthetic calibration images; None where there are none.
     """
 
     model: str
@@ -67,6 +68,7 @@ class Contents:
     mismatch: MismatchReport | None = None
     before: MismatchReport | None = None
     ranking: Ranking | None = None
+    contact_sheet: bytes | None = None
 
     @property
     def firing(self) -> FiringReport | None:
@@ -112,6 +114,7 @@ def collect(
     images: Tensor | None = None,
     results: Mapping[str, Any] | None = None,
     activity: Activity | None = None,
+    contact_sheet: bytes | None = None,
 ) -> Contents:
     """Measure what the page shows; see `write_report` for the arguments and what is raised."""
     if not isinstance(snn, SpikingModel):
@@ -149,6 +152,7 @@ def collect(
         mismatch=mismatch,
         before=earlier,
         ranking=ranking,
+        contact_sheet=contact_sheet,
     )
 
 

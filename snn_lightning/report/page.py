@@ -15,6 +15,7 @@ from snn_lightning.analysis.activity import Activity
 from snn_lightning.files import write_atomically
 from snn_lightning.report.collect import Contents, collect
 from snn_lightning.report.findings import findings
+from snn_lightning.report.images import described, read_sheet
 from snn_lightning.report.parts import Section
 from snn_lightning.report.sections import sections, stats
 from snn_lightning.spiking.model import SpikingModel
@@ -31,6 +32,7 @@ def write_report(
     images: Tensor | None = None,
     results: Mapping[str, Any] | None = None,
     activity: Activity | None = None,
+    contact_sheet: str | Path | None = None,
 ) -> Path:
     """Write `report.html`, a page about a spiking network, and the numbers of its charts, `report/*.csv`.
 
@@ -46,12 +48,14 @@ def write_report(
         images: a few tens of inputs `[N, ...]` of the spiking network, for firing rates and energy.
         results: of a run, as in `results.json`: accuracies, seconds, settings, command.
         activity: firing rates and energy, where they have been measured already.
+        contact_sheet: a PNG file with images that were made from the ANN to calibrate on.
 
     Returns:
         The path of the page.
 
     Raises:
-        SettingsError: `snn` is no SpikingModel, `images` no images, or `ann` or `before` of another network.
+        SettingsError: `snn` is no SpikingModel, `images` no images, `ann` or `before` of another network, or
+            there is no contact sheet.
         CheckpointError: the folder can't be written.
 
     Example:
@@ -65,7 +69,8 @@ def write_report(
         >>> len(list(Path("run/report").glob("*.csv")))
         7
     """
-    contents, folder = collect(snn, ann, before, images, results, activity), Path(folder)
+    sheet, folder = read_sheet(contact_sheet), Path(folder)
+    contents = collect(snn, ann, before, images, results, activity, sheet)
     warnings = findings(contents)
     parts = sections(contents, warnings)
     return write_page(folder / PAGE, parts, warnings, stats=stats(contents), **_head(contents))
@@ -130,7 +135,7 @@ def _head(contents: Contents) -> dict[str, str]:
         "title": f"{contents.model}{data}, T={report.timesteps}",
         "heading": f"{contents.model}{data}",
         "line": f"{pipeline}T={report.timesteps}, {report.sites} sites are {report.neuron} neurons, "
-        f"{report.status}",
+        f"{report.status}{f' with {source}' if (source := described(results)) else ''}",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 from collections.abc import Callable, Sequence
@@ -80,6 +81,28 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A picture of pixels.
+
+    Args:
+        caption: what it shows.
+        png: the file.
+
+    Example:
+        >>> Picture("A dot.", b"dot").source
+        'data:image/png;base64,ZG90'
+    """
+
+    caption: str
+    png: bytes
+
+    @property
+    def source(self) -> str:
+        """The file as an address, so that the page stays one file."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page.
 
@@ -91,6 +114,7 @@ class Section:
         tables: further tables, by caption.
         items: a list of sentences.
         code: a command.
+        pictures: pictures of pixels.
     """
 
     name: str
@@ -100,6 +124,7 @@ class Section:
     tables: dict[str, Table] = field(default_factory=dict)
     items: Sequence[str] = ()
     code: str = ""
+    pictures: Sequence[Picture] = ()
 
 
 def number(value: float) -> str:

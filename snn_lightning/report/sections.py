@@ -8,6 +8,7 @@ from snn_lightning.analysis.energy import EnergyReport
 from snn_lightning.analysis.results import percent
 from snn_lightning.report import charts
 from snn_lightning.report.collect import Contents
+from snn_lightning.report.images import calibration_images
 from snn_lightning.report.measured import energy, errors, firing, mismatch, sites
 from snn_lightning.report.parts import Chart, Section, Table, number, whole
 from snn_lightning.report.run import losses, over_time, repeat, seconds
@@ -20,6 +21,7 @@ def sections(contents: Contents, warnings: list[str]) -> list[Section]:
         over_time(contents),
         *searched(contents),
         network(contents),
+        *calibration_images(contents),
         errors(contents),
         mismatch(contents),
         sites(contents),

@@ -198,7 +198,7 @@ def test_cifar_reads_the_python_format(
     data = kind(tmp_path, calibration_images=32, val_fraction=0.25, batch_size=50)
     assert data.num_classes == classes
     x, y = collect(data.calibration_dataloader())
-    restored = (x * torch.tensor(kind._std)[:, None, None] + torch.tensor(kind._mean)[:, None, None]) * 255
+    restored = (x * torch.tensor(kind.std)[:, None, None] + torch.tensor(kind.mean)[:, None, None]) * 255
     source = {image.tobytes(): index % 400 % classes for index, image in enumerate(images)}
     back = restored.round().to(torch.uint8).numpy()
     assert [source[image.tobytes()] for image in back] == y.tolist()

@@ -1,5 +1,6 @@
 """The page says what the measuring functions say, and what it can't say it leaves out with a reason."""
 
+import base64
 import copy
 import re
 from html import unescape
@@ -9,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 import torchvision
+from PIL import Image
 from torch import nn
 
 import snn_lightning
@@ -73,6 +75,22 @@ def test_nothing_comes_from_elsewhere(folder: Path) -> None:
     }
     assert "url(http" not in text
     assert "@import" not in text
+
+
+def test_the_images_that_were_made(tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    Image.new("L", (4, 2), 77).save(sheet)
+    source = {"data_source": "folder+synthetic", "calibration_images": {"folder": 100, "synthetic": 156}}
+    snn = calibrated()[1]
+    page = write_report(snn, tmp_path, results={**RESULTS, **source}, contact_sheet=sheet)
+    shown = words(page)
+    assert "calibrated with 100 images of a folder and 156 made from the ANN accuracy" in shown
+    assert "The calibration images 100 images of a folder and 156 made from the ANN." in shown
+    (address,) = re.findall(r'<img src="data:image/png;base64,([^"]*)"', page.read_text())
+    assert base64.b64decode(address) == sheet.read_bytes()
+    assert "img-src data:" in page.read_text()
+    with pytest.raises(SettingsError, match=r"contact_sheet: '.*none\.png' can't be read"):
+        write_report(snn, tmp_path, contact_sheet=tmp_path / "none.png")
 
 
 def test_ids_are_there_once(folder: Path) -> None:

@@ -85,13 +85,17 @@ def rank(run: Run) -> tuple[Any, ...]:
     rule = words.threshold(run)
     stars = _place(rule.rstrip("*").split()[0], words.THRESHOLDS.values()), rule.endswith("*")
     method = words.batch_norm(run), steps, run.pipeline, stars, words.rounding(run)
-    return (*method, run.timesteps, words.images(run), *_network_rank(run))
+    return (*method, _source_rank(run), run.timesteps, words.images(run), *_network_rank(run))
 
 
 def _across(run: Run) -> tuple[Any, ...]:
     """What columns are sorted by."""
     data = _place(run.network[1], words.DATA)
     return (data, *_network_rank(run), run.timesteps, words.images(run), *rank(run))
+
+
+def _source_rank(run: Run) -> int:
+    return _place(words.setting(run, "data_source") or "real", words.SOURCES)
 
 
 def _network_rank(run: Run) -> tuple[Any, ...]:

@@ -21,6 +21,7 @@ from snn_lightning.report.compare.words import (
     rounding,
     score,
     setting,
+    source,
     threshold,
 )
 from snn_lightning.report.parts import Table
@@ -154,6 +155,11 @@ def _samples(run: Run) -> list[Cell]:
     ]
 
 
+def _sources(run: Run) -> list[Cell]:
+    row = source(run), f"{network(run)} ({PIPELINES.get(pipeline(run), pipeline(run))})"
+    return [(row, f"T = {run.timesteps}", score(run))]
+
+
 def _pooling(run: Run) -> list[Cell]:
     converted = setting(run, "pipeline.convert_avg_pool")
     return [((network(run),), "Convert AP" if converted else "Not Convert AP", score(run))]
@@ -205,6 +211,9 @@ PAPERS: dict[str, tuple[Layout, ...]] = {
             ("#Samples",),
             _samples,
         ),
+    ),
+    "pc_table7": (
+        Layout(lambda run: f"Calibration images on {on(run)}", ("Calibration Data", "Methods"), _sources),
     ),
     "fl_table8": (
         Layout(

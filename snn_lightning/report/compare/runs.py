@@ -12,6 +12,7 @@ from typing import Any
 
 from snn_lightning.analysis.results import Results, read_results, score_names
 from snn_lightning.errors import CheckpointError, SettingsError
+from snn_lightning.report.compare.settings import SYNTHESIS
 
 RESULTS = "results.json"
 KIND = {"model": str, "data": str, "pipeline": str, "timesteps": int}
@@ -56,12 +57,21 @@ class Run:
     @cached_property
     def settings(self) -> Any:
         """The config without seeds, time steps, and what only says where a run took place."""
-        return _without(self.results.get("config"), SEEDS | RESULTING | PLACES | MACHINES) or {}
+        return _without(self._config, SEEDS | RESULTING | PLACES | MACHINES) or {}
 
     @cached_property
     def seeds(self) -> tuple[str, ...]:
         """The seed, and those that a user may have set apart for data and pipeline."""
-        return tuple(map(str, [self.results.get("seed"), *_values(self.results.get("config"), "seed")]))
+        return tuple(map(str, [self.results.get("seed"), *_values(self._config, "seed")]))
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        """The config without what changes nothing, and isn't there in runs of older versions."""
+        config = self.results.get("config") or {}
+        sources = str(config.get("data_source") or "real").split("+")
+        unused = {"skip_unreadable"} if "synthetic" in sources else {"skip_unreadable", SYNTHESIS}
+        unused |= {"data_source"} if sources == ["real"] else set()
+        return {key: value for key, value in config.items() if key not in unused}
 
 
 def find_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[str]]:

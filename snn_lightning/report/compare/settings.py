@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+SYNTHESIS = "synthesis"
+"""The section of a config that says how images are made from the ANN."""
+
 TARGET = "_target_"
 
 Config = Mapping[str, Any]
@@ -14,8 +17,8 @@ def differing(configs: Sequence[tuple[str, Config]]) -> list[str]:
     """Return the settings that tell methods apart, as a command line names them.
 
     Settings of a class are compared with those of the same class alone, and those of a pipeline with those of
-    the same pipeline: they come with it. What a pipeline takes over from the setting of the same name, as it
-    does the threshold, is not named twice.
+    the same pipeline: they come with it. So does the way to make images with the source that makes them. What
+    a pipeline takes over from the setting of the same name, as it does the threshold, is not named twice.
 
     Args:
         configs: for each method the name of its pipeline, and its settings.
@@ -30,7 +33,7 @@ def differing(configs: Sequence[tuple[str, Config]]) -> list[str]:
         ['threshold', 'data.calibration_images']
     """
     outside = [{key: value for key, value in config.items() if key != "pipeline"} for _, config in configs]
-    names = list(dict.fromkeys(_differing("", outside)))
+    names = [name for name in dict.fromkeys(_differing("", outside)) if name != SYNTHESIS]
     for pipeline in dict.fromkeys(pipeline for pipeline, _ in configs):
         same = [config for other, config in configs if other == pipeline]
         for found in _differing("pipeline", [config.get("pipeline") for config in same]):

@@ -43,6 +43,7 @@ PIPELINES = {
     "weights": "Weights",
 }
 """The papers' names, in the papers' order."""
+SOURCES = {"real": "Original {} Data", "synthetic": "Distilled Fake Data"}
 
 
 def score(run: Run, network: str = "snn", name: str | None = None) -> float | None:
@@ -91,6 +92,12 @@ def rounding(run: Run) -> str:
 def images(run: Run) -> int:
     """Return how many images there were to calibrate with."""
     return setting(run, "data.calibration_images") or 0
+
+
+def source(run: Run) -> str:
+    """Return what PC Table 7 calls the calibration images."""
+    name = setting(run, "data_source") or "real"
+    return SOURCES.get(name, name).format(on(run))
 
 
 def method(run: Run) -> str:

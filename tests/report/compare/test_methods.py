@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,24 @@ def test_other_settings_are_other_methods() -> None:
         "lcp, calibration_images=128",
     ]
     assert [method.seeds for method in panel.methods] == ["1", "2"]
+
+
+def test_sources_of_calibration_images_are_other_methods() -> None:
+    def made(iterations: int, **source: str) -> dict[str, Any]:
+        return results(config={**source, "synthesis": {"_target_": "a.Synthesis", "iterations": iterations}})
+
+    (panel,) = panels_of(
+        results(config={}),
+        made(400, data_source="synthetic"),
+        made(800, data_source="synthetic"),
+        made(400, data_source="folder", path="photos"),
+    )
+    assert [method.label for method in panel.methods] == [
+        "lcp",
+        "lcp, data_source=synthetic, iterations=400",
+        "lcp, data_source=synthetic, iterations=800",
+        "lcp, data_source=folder, path=photos",
+    ]
 
 
 def test_names_whose_last_parts_are_equal_are_whole_in_labels() -> None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,23 @@ def test_settings_have_no_seeds_places_and_machines() -> None:
         "pipeline": {"weights": {"iterations": 10}},
     }
     assert run.seeds == ("3", "3", "5", "3", "4")
+
+
+def test_settings_have_no_sources_where_there_is_but_one() -> None:
+    def run(**config: Any) -> Run:
+        return Run(Path("results.json"), results(config={"T": 4, "seed": 3, **config}), 0.0)
+
+    synthesis = {"_target_": "snn_lightning.Synthesis", "iterations": 400, "seed": 3}
+    real = run(data_source="real", path=None, skip_unreadable=False, synthesis=synthesis)
+    assert (real.settings, real.seeds) == (run().settings, run().seeds) == ({}, ("0", "3"))
+    assert run(data_source="folder", path="photos", synthesis=synthesis).settings == {
+        "data_source": "folder",
+        "path": "photos",
+    }
+    made = run(data_source="noise+synthetic", synthesis=synthesis)
+    kept = {"_target_": "snn_lightning.Synthesis", "iterations": 400}
+    assert made.settings == {"data_source": "noise+synthetic", "synthesis": kept}
+    assert made.seeds == ("0", "3", "3")
 
 
 def test_nothing_found(tmp_path: Path) -> None:
