@@ -133,11 +133,15 @@ class Pipeline(Conversion):
             count_images(name, getattr(step, "images", None), total, getattr(step, "batch_size", 1))
 
     def count_held_out(self, total: int) -> int:
-        """Return how many of the images are held out: no more than leave a mini-batch to be fitted to.
+        """Return how many of the images are held out: none where no step asks for them.
+
+        They are no more than leave a mini-batch to be fitted to.
 
         Args:
             total: of the calibration set.
         """
+        if not any(step.holds_out for step in self._all_steps.values()):
+            return 0
         batch = max((getattr(step, "batch_size", 1) for step in self._all_steps.values()), default=1)
         return max(0, min(MOST_HELD_OUT, round(self.held_out * total), total - batch))
 

@@ -18,9 +18,11 @@ class AnyStep(ABC):
 
     Attributes:
         needs_surrogate: whether gradients must pass the neurons.
+        holds_out: whether it fits so much that held-out images must say how far.
     """
 
     needs_surrogate: ClassVar[bool] = False
+    holds_out: ClassVar[bool] = False
 
     def add_work(self, work: Work) -> Work:
         """Return `work` and what this step adds to it, for the cost model; by default nothing.

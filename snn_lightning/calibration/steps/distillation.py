@@ -56,6 +56,7 @@ class Distillation(FinalStep):
     """
 
     needs_surrogate = True
+    holds_out = True
     iterations: int | None = None
     batch_size: int = 32
     step_size: float = 0.01

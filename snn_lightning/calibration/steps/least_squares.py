@@ -95,6 +95,7 @@ class LeastSquares(Step):
         ['threshold', 'leastsquares', 'potential']
     """
 
+    holds_out = True
     ridge: float | None = None
     iterations: int = 4
     images: int | None = None

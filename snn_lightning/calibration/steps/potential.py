@@ -59,12 +59,13 @@ class Potential(Step):
         channelwise = self.granularity == "channel" or sizes
         error, total = RelativeError(context.device), torch.zeros((), dtype=torch.float64)
         squares = torch.zeros((), dtype=torch.float64)
-        for x, rate in context.simulate(self.images, hold=True):
+        # Held-out images must not be fitted to here either: what comes later would seem to make them worse.
+        images = min(context.count(self.images), context.fitted)
+        for x, rate in context.simulate(images, hold=True):
             part = error.add(x, rate)
             total = total + (part if channelwise else (x - rate).sum(0, dtype=torch.float64))
             if self.shrink and not channelwise:
                 squares = squares + (x - rate).double().square().sum(0)
-        images = context.count(self.images)
         mean = context.communicator.sum(total) / images
         if self.shrink and not channelwise:
             # Copies of an image are no more than the image.

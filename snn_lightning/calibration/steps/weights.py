@@ -48,6 +48,7 @@ class Weights(Step):
         True
     """
 
+    holds_out = True
     iterations: int = 100
     learning_rate: float | None = None
     step_size: float = 1.0
