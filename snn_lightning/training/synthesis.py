@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
@@ -122,7 +122,7 @@ class SynthesisModule(LightningModule):
         if self.folder.has(numbers):
             return 0
         synthesiser = self.synthesiser()
-        if self.progress and not self._costs_known:
+        if self._shows and not self._costs_known:
             self._costs_known = True
             cost = estimate(synthesiser, len(numbers))
             rank_zero_info(f"Synthesis of {self.count} images in {self.total} batches: {cost}")
@@ -169,6 +169,10 @@ class SynthesisModule(LightningModule):
         pixels = self.folder.read(range(self.count)) if self._pixels is None else self._pixels
         return (pixels.float() / 255 - self.mean.cpu()) / self.std.cpu()
 
+    @property
+    def _shows(self) -> bool:
+        return self.progress and (self._trainer is None or self.trainer.is_global_zero)
+
     def _made(self) -> list[Source]:
         return [source for source in self.sources if isinstance(source, Source)]
 
@@ -191,7 +195,7 @@ class SynthesisModule(LightningModule):
     @contextmanager
     def _shown(self, numbers: range) -> Iterator[Any]:
         """Show the iterations of a batch."""
-        if not self.progress or rank_zero_only.rank:
+        if not self._shows:
             yield lambda: None
             return
         # A console of its own: that of all may show a Trainer's bar.
