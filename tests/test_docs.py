@@ -183,6 +183,14 @@ def test_the_parts_of_a_model_in_the_page_on_lightning() -> None:
     assert names["uncalibrated"].backbone["body"].status == "uncalibrated"
 
 
+def test_the_page_on_synthesis_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(blocks(ROOT / "docs" / "synthesis.md", "python")[0], names)
+    assert names["images"].shape == names["others"].shape == (16, 3, 16, 16)
+    assert len(list((tmp_path / "images").glob("image_*.png"))) == 16
+
+
 def arrows() -> dict[str, set[str]]:
     """Which rooms each room imports, by the picture in docs/how_it_works.md."""
     _, picture = blocks(ROOT / "docs" / "how_it_works.md", "mermaid")

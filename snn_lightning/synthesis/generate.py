@@ -13,12 +13,15 @@ from torch.nn.functional import interpolate
 
 from snn_lightning.errors import CalibrationError, SettingsError, few
 from snn_lightning.graph.capture.trace import copied, unwrap
+from snn_lightning.graph.precision import own_precision
 from snn_lightning.synthesis import losses
 from snn_lightning.synthesis.settings import Synthesis
 from snn_lightning.synthesis.statistics import ActivationStatistics, channel_dim, watched
 
 SMALLEST = 32
 """Pixels of a side below which images don't start automatically."""
+VARIED = 0.75
+"""The part of the iterations, at each size, in which images are mixed, shifted and mirrored."""
 
 
 class Source(nn.Module):
@@ -162,9 +165,11 @@ class Synthesiser:
         schedule = torch.optim.lr_scheduler.LambdaLR(
             adam, lambda step: (1 + math.cos(math.pi * step / iterations)) / 2
         )
-        for _ in range(iterations):
+        for iteration in range(iterations):
             adam.zero_grad()
-            self.loss(self._varied(images, generator)).backward()
+            # At last they are matched as they are.
+            varied = self._varied(images, generator) if iteration < VARIED * iterations else images
+            self.loss(varied).backward()
             adam.step()
             schedule.step()
             with torch.no_grad():
@@ -218,7 +223,8 @@ class Synthesiser:
             CalibrationError: it doesn't.
         """
         try:
-            with torch.inference_mode(False), torch.enable_grad():
+            device = self.mean.device
+            with torch.inference_mode(False), torch.enable_grad(), own_precision("float32", device):
                 yield
         except (RuntimeError, MemoryError) as error:
             told = any(words in str(error) for words in ("out of memory", "not enough memory"))

@@ -38,10 +38,10 @@ class Synthesis(Settings):
 
     iterations: int = 400
     batch_size: int = 32
-    learning_rate: float = 0.03
-    total_variation: float = 1.5
+    learning_rate: float = 0.05
+    total_variation: float = 0.2
     l2: float = 0.01
-    diversity: float = 0.1
+    diversity: float = 0.03
     mix: float = 0.5
     shift: int = 2
     flip: bool = True

@@ -12,20 +12,21 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
 from snn_lightning import files
-from snn_lightning.errors import CalibrationError, SettingsError
+from snn_lightning.errors import SettingsError
 from snn_lightning.files import tensor_bytes
 from snn_lightning.graph.parts import device_of
-from snn_lightning.settings import check_whole, is_number
+from snn_lightning.settings import check_whole
 from snn_lightning.synthesis.estimate import estimate
-from snn_lightning.synthesis.files import ImageFolder, check_channels
+from snn_lightning.synthesis.files import ImageFolder
 from snn_lightning.synthesis.generate import Source, Synthesiser
 from snn_lightning.synthesis.settings import Synthesis
+from snn_lightning.synthesis.shape import channels_of, per_channel, sides
 from snn_lightning.synthesis.statistics import ActivationStatistics
 
 
@@ -91,9 +92,9 @@ class SynthesisModule(LightningModule):
         given = _statistics(self.settings, statistics)
         made = [Source(ann, given), *map(Source, sources)]
         self.sources = nn.ModuleList(made)
-        height, width = _size(size)
-        normalisation = _per_channel("mean", mean), _per_channel("std", std)
-        self.shape = (_channels(made, channels, normalisation, (height, width)), height, width)
+        height, width = sides(size)
+        normalisation = per_channel("mean", mean), per_channel("std", std)
+        self.shape = (channels_of(made, channels, normalisation, (height, width)), height, width)
         for name, value in zip(("mean", "std"), normalisation, strict=True):
             full = torch.tensor(value if len(value) > 1 else value * self.shape[0])
             self.register_buffer(name, full[:, None, None], persistent=False)
@@ -114,15 +115,17 @@ class SynthesisModule(LightningModule):
 
     def predict_dataloader(self) -> range:
         """Return the batches of this process."""
-        return self.batches(self.trainer.global_rank, self.trainer.world_size)
+        batches = self.batches(self.trainer.global_rank, self.trainer.world_size)
+        # Without any, a Trainer would leave out the hooks, in which the others wait for this process.
+        return batches or range(self.total, self.total + 1)
 
     def predict_step(self, batch: int, batch_idx: int = 0) -> int:
         """Make a batch of images, unless it is there, and save it; return how many were made."""
         numbers = self._numbers(batch)
-        if self.folder.has(numbers):
+        if batch >= self.total or self.folder.has(numbers):
             return 0
         synthesiser = self.synthesiser()
-        if self.progress and not self._costs_known:
+        if self._shows and not self._costs_known:
             self._costs_known = True
             cost = estimate(synthesiser, len(numbers))
             rank_zero_info(f"Synthesis of {self.count} images in {self.total} batches: {cost}")
@@ -169,6 +172,10 @@ class SynthesisModule(LightningModule):
         pixels = self.folder.read(range(self.count)) if self._pixels is None else self._pixels
         return (pixels.float() / 255 - self.mean.cpu()) / self.std.cpu()
 
+    @property
+    def _shows(self) -> bool:
+        return self.progress and (self._trainer is None or self.trainer.is_global_zero)
+
     def _made(self) -> list[Source]:
         return [source for source in self.sources if isinstance(source, Source)]
 
@@ -191,7 +198,7 @@ class SynthesisModule(LightningModule):
     @contextmanager
     def _shown(self, numbers: range) -> Iterator[Any]:
         """Show the iterations of a batch."""
-        if not self.progress or rank_zero_only.rank:
+        if not self._shows:
             yield lambda: None
             return
         # A console of its own: that of all may show a Trainer's bar.
@@ -293,52 +300,6 @@ def _statistics(settings: Synthesis, given: ActivationStatistics | None) -> Acti
     if given is not None:
         raise SettingsError("synthesis.statistics names a file, and statistics= are given: leave one out.")
     return ActivationStatistics.load(settings.statistics)
-
-
-def _size(size: int | Sequence[int]) -> tuple[int, int]:
-    sides = [size, size] if isinstance(size, int) else list(size)
-    if len(sides) != 2:
-        raise SettingsError(f"size must be a side or (height, width), got {size!r}")
-    for side in sides:
-        check_whole("size", side)
-    return sides[0], sides[1]
-
-
-def _per_channel(name: str, value: float | Sequence[float]) -> list[float]:
-    values = [value] if isinstance(value, int | float) else list(value)
-    if not values or not all(map(is_number, values)) or (name == "std" and min(values) <= 0):
-        wanted = "positive numbers" if name == "std" else "numbers"
-        raise SettingsError(f"{name} must be {wanted}, one or one a channel, got {value!r}")
-    return [float(part) for part in values]
-
-
-def _channels(
-    sources: Sequence[Source],
-    given: int | None,
-    normalisation: tuple[list[float], ...],
-    size: tuple[int, int],
-) -> int:
-    """Return how many channels images have: what is given, or what the networks run on."""
-    lengths = {len(value) for value in normalisation} - {1}
-    wanted = lengths if given is None else {given, *lengths}
-    if len(wanted) > 1:
-        raise SettingsError(f"channels, mean and std must agree, got {sorted(map(str, wanted))} channels")
-    failed: Exception | None = None
-    for channels in wanted or (3, 1):
-        image = torch.zeros(2, channels, *size)
-        try:
-            with torch.no_grad():
-                for source in sources:
-                    source.network(image.to(device_of(source)))
-        except Exception as error:  # whatever the user's own code raises
-            failed = failed or error
-        else:
-            check_channels(channels)
-            return channels
-    raise CalibrationError(
-        f"The network can't be run on images of {size[0]}x{size[1]} pixels ({failed}): check size=, and give "
-        "channels= if it reads others than grey or coloured images."
-    ) from failed
 
 
 def _fingerprint(network: nn.Module) -> str:

@@ -1,9 +1,13 @@
+from dataclasses import fields
 from typing import Any
 
 import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from snn_lightning import Synthesis
 from snn_lightning.errors import SettingsError
+from tests.composing import CONF
 
 
 @pytest.mark.parametrize(
@@ -27,3 +31,10 @@ from snn_lightning.errors import SettingsError
 def test_a_wrong_value_names_its_field(field: str, value: Any, message: str) -> None:
     with pytest.raises(SettingsError, match=f"^synthesis.{field} {message}$"):
         Synthesis(**{field: value})
+
+
+def test_the_yaml_states_the_defaults_of_the_code() -> None:
+    settings = OmegaConf.load(CONF / "synthesis" / "default.yaml")
+    settings.seed = 0
+    assert list(settings)[1:] == [field.name for field in fields(Synthesis)]
+    assert instantiate(settings) == Synthesis()

@@ -24,6 +24,8 @@ def main(folder: str) -> None:
     trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False)
     images = make(trainer=trainer)
     rank = torch.distributed.get_rank()
+    few = synthesise(experienced(), 2, 8, SETTINGS, trainer=trainer, progress=False)  # one batch
+    assert few.shape == (2, 3, 8, 8)
     batches = list(trainer.lightning_module.predict_dataloader())
     torch.save({"images": images, "batches": batches}, Path(folder) / f"{rank}.pt")
 
