@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_lightning.calibration.augmentation import Augmentation, Copies
-from snn_lightning.calibration.images import collect_images, shard
+from snn_lightning.calibration.images import collect_images, held_out_last, shard
 from snn_lightning.calibration.parts import convert_parts
 from snn_lightning.calibration.pipelines import Pipeline
 from snn_lightning.calibration.steps.threshold import set_threshold
@@ -274,8 +274,12 @@ def run_calibration(
             key = fingerprint(network, pipeline, batches)
             keep = PartialCheckpoint(Path(partial) / f"{key}.partial.ckpt", key)
         held_out = pipeline.count_held_out(given)
-        copies = _copies(pipeline, batches, held_out)
-        images = batches if copies is None else copies.augmented(pipeline.seed)
+        images = held_out_last(batches, held_out)
+        copies = None
+        if isinstance(pipeline.augment, Augmentation):
+            shapes = [image.shape for image in images]
+            copies = Copies(pipeline.augment, shapes, images.__getitem__, held_out)
+            images = copies.augmented(pipeline.seed)
         parts, indices = shard(images, communicator.rank, communicator.world_size, model.images_at_once)
         chunks = (_dense(part.to(device)) for part in parts)
         total = pipeline.augmented(given)
@@ -296,13 +300,6 @@ def run_calibration(
 def _check_pipeline(pipeline: object) -> None:
     if not isinstance(pipeline, Pipeline):
         raise SettingsError(f"pipeline must be Baseline, LCP, ACP or another Pipeline, got {pipeline!r}")
-
-
-def _copies(pipeline: Pipeline, batches: Sequence[Tensor], held_out: int) -> Copies | None:
-    if not isinstance(pipeline.augment, Augmentation):
-        return None
-    images = [image for batch in batches for image in batch]
-    return Copies(pipeline.augment, [image.shape for image in images], images.__getitem__, held_out)
 
 
 def _copy(network: StageNetwork, conversion: Conversion) -> SpikingModel:

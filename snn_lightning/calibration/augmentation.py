@@ -220,14 +220,14 @@ class Copies:
         return made
 
     def augmented(self, seed: int) -> list[Tensor]:
-        """Return the augmented set image by image, `[1, C, H, W]` each: originals as they are, then copies.
+        """Return the augmented set image by image, `[C, H, W]` each: originals as they are, then copies.
 
         Args:
             seed: of the private generator.
         """
         copies = (image for batch in self.batches(seed) for image in batch)
         return [
-            (self._image(origin) if self._original(i) else next(copies))[None]
+            self._image(origin) if self._original(i) else next(copies)
             for i, origin in enumerate(self.origins)
         ]
 

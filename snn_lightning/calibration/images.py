@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -109,13 +109,32 @@ def count_images(step: str, wanted: int | None, total: int, batch: int = 1) -> i
     return count
 
 
-def shard(
-    batches: list[Tensor], rank: int, world_size: int, size: int
-) -> tuple[Iterator[Tensor], list[Tensor]]:
-    """Give a process its share `rank::world_size` of the images, in chunks whatever the loader's batches.
+def held_out_last(batches: Iterable[Tensor], count: int) -> list[Tensor]:
+    """Return the images, those that are held out at the end.
 
     Args:
-        batches: all inputs, each `[n, ...]`; images of different sizes come in different batches.
+        batches: all inputs, each `[n, ...]`.
+        count: how many are held out: at even distances, so that they are a sample of a set of any order.
+
+    Returns:
+        All images `[...]`, in their order but for the held-out ones.
+
+    Example:
+        >>> [int(image) for image in held_out_last([torch.arange(4), torch.arange(4, 8)], 2)]
+        [0, 1, 3, 4, 5, 7, 2, 6]
+    """
+    images = [image for batch in batches for image in batch]
+    held = {(2 * i + 1) * len(images) // (2 * count) for i in range(count)}
+    return [image for i, image in enumerate(images) if i not in held] + [images[i] for i in sorted(held)]
+
+
+def shard(
+    images: Sequence[Tensor], rank: int, world_size: int, size: int
+) -> tuple[Iterator[Tensor], list[Tensor]]:
+    """Give a process its share `rank::world_size` of the images, in chunks.
+
+    Args:
+        images: all of them, `[...]` each, of one size or of several.
         rank: of this process.
         world_size: number of processes.
         size: images a chunk.
@@ -127,7 +146,6 @@ def shard(
     Raises:
         CalibrationError: there are fewer images than processes.
     """
-    images = [image for batch in batches for image in batch]
     if len(images) < world_size:
         raise CalibrationError(
             f"The calibration set has {len(images)} images for {world_size} processes: give each at least "

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_lightning.calibration.api import run_calibration
-from snn_lightning.calibration.images import shard
+from snn_lightning.calibration.images import held_out_last, shard
 from snn_lightning.calibration.pipelines import Pipeline
 from snn_lightning.calibration.steps.base import Step, register_step
 from snn_lightning.calibration.walk.communicator import Communicator
@@ -57,9 +57,11 @@ def make_loop(
     """Return a loop over `images` that is ready to run; its `ann` and `snn` can be looked into."""
     network = prepare(normalise(ann, images[:8]), images[:8], pipeline)
     model = SpikingModel(copy.deepcopy(network), pipeline.conversion).eval()
-    chunks, indices = shard([images], 0, 1, max(1, model.rows // pipeline.timesteps))
+    held_out = pipeline.count_held_out(len(images))
+    ordered = held_out_last([images], held_out)
+    chunks, indices = shard(ordered, 0, 1, max(1, model.rows // pipeline.timesteps))
     observer = observer or Observer()
-    fitted = len(images) - pipeline.count_held_out(len(images))
+    fitted = len(images) - held_out
     return CalibrationLoop(
         network, model, pipeline, chunks, indices, len(images), fitted, Communicator(), observer, partial
     )

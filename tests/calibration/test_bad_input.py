@@ -79,13 +79,13 @@ def test_fewer_images_than_a_step_wants(pipeline, step):
 
 def test_fewer_images_than_processes():
     with pytest.raises(CalibrationError, match="has 4 images for 5 processes: give each at least one"):
-        shard([IMAGES], rank=0, world_size=5, size=8)
+        shard(IMAGES, rank=0, world_size=5, size=8)
 
 
 @pytest.mark.parametrize(("rank", "world_size", "size"), [(0, 1, 3), (0, 2, 2), (1, 2, 2), (2, 3, 8)])
 def test_shares_are_complete_and_without_padding(rank, world_size, size):
     images = torch.arange(7.0).view(7, 1)
-    parts, indices = shard(list(images.split([3, 4])), rank, world_size, size)
+    parts, indices = shard(images, rank, world_size, size)
     chunks = list(parts)
     assert torch.cat(indices).tolist() == list(range(rank, 7, world_size))
     assert all(len(chunk) <= size for chunk in chunks)
@@ -93,7 +93,7 @@ def test_shares_are_complete_and_without_padding(rank, world_size, size):
 
 
 def test_images_of_one_size_share_chunks_wherever_they_stand():
-    images = [torch.full((1, 1 + i % 2), float(i)) for i in range(7)]
+    images = [torch.full((1 + i % 2,), float(i)) for i in range(7)]
     parts, indices = shard(images, 0, 1, 3)
     assert [index.tolist() for index in indices] == [[0, 2, 4], [1, 3, 5], [6]]
     assert [part[:, 0].tolist() for part in parts] == [index.tolist() for index in indices]

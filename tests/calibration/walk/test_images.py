@@ -97,7 +97,7 @@ def test_images_are_taken_by_their_numbers_in_any_order():
 
 def test_images_of_several_sizes_are_taken_by_size():
     images = [torch.full((1, 3, 8 + i % 3, 8), float(i)) for i in range(20)]
-    chunks, indices = shard(images, 1, 2, 3)
+    chunks, indices = shard([image for (image,) in images], 1, 2, 3)
     rest = {
         "total": 20,
         "fitted": 20,
