@@ -107,7 +107,8 @@ class Pipeline(Conversion):
             readout=self.calibrate_readout,
             budget=None if self.cache_budget_gb is None else self.cache_budget_gb * 1e9,
             processes=processes,
-            spike_bits=self.neuron.build().spike_bits,
+            spike_bits=self.unit().spike_bits,
+            simulated=self.simulated_steps,
         )
         for step in self._all_steps.values():
             work = step.add_work(work)

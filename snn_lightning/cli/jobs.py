@@ -126,6 +126,7 @@ def calibrate(config: DictConfig) -> Results | None:
         **experiment.over_time(),
         **activity.energy.results(),
         timesteps=pipeline.timesteps,
+        latency_steps=experiment.snn.latency_steps,
         pipeline=config.pipeline_name,
         checkpoint=str(path),
         stages=callback.records,
@@ -273,6 +274,7 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
         **experiment.over_time(),
         **activity.energy.results(),
         timesteps=timesteps,
+        latency_steps=experiment.snn.latency_steps,
         checkpoint=path,
     )
     save_results(experiment, results)

@@ -28,6 +28,7 @@ class SpikingReport(ConversionReport):
     Args:
         neuron: the kind of neurons.
         timesteps: T.
+        latency_steps: time steps from the first of an inference to its output.
         status: "uncalibrated", "partial" or "calibrated".
         thresholds: smallest, median and largest of each site, activation units, by the stage's name.
         saved: how many numbers of each kind a checkpoint holds.
@@ -35,6 +36,7 @@ class SpikingReport(ConversionReport):
 
     neuron: str = ""
     timesteps: int = 1
+    latency_steps: int = 1
     status: str = ""
     thresholds: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     saved: dict[str, int] = field(default_factory=dict)
@@ -44,7 +46,7 @@ class SpikingReport(ConversionReport):
         """One line: how many sites are neurons, and of which kind."""
         return (
             f"Converted: {self.sites} sites are {self.neuron} neurons, {self.left_analog}; "
-            f"T={self.timesteps}, {self.status}"
+            f"T={self.timesteps}, latency {self.latency_steps} time steps, {self.status}"
         )
 
     def columns(self) -> dict[str, Mapping[str, str]]:
