@@ -108,7 +108,7 @@ class Pipeline(Conversion):
             budget=None if self.cache_budget_gb is None else self.cache_budget_gb * 1e9,
             processes=processes,
             spike_bits=self.unit().spike_bits,
-            simulated=self.simulated_steps,
+            simulated=None if self.simulated_steps == self.timesteps else self.simulated_steps,
         )
         for step in self._all_steps.values():
             work = step.add_work(work)

@@ -46,7 +46,7 @@ class SpikingReport(ConversionReport):
         """One line: how many sites are neurons, and of which kind."""
         return (
             f"Converted: {self.sites} sites are {self.neuron} neurons, {self.left_analog}; "
-            f"T={self.timesteps}, latency {self.latency_steps} time steps, {self.status}"
+            f"T={self.timesteps}, {self.status}"
         )
 
     def columns(self) -> dict[str, Mapping[str, str]]:
@@ -58,7 +58,9 @@ class SpikingReport(ConversionReport):
     def footer(self) -> list[str]:
         """Return the lines below the table."""
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.saved.items())
-        return [*super().footer(), f"Saved: {kinds}; {sum(self.saved.values()):,} numbers in all"]
+        windows = self.latency_steps // self.timesteps
+        latency = f"An inference takes {windows} x {self.timesteps} = {self.latency_steps} time steps"
+        return [latency, *super().footer(), f"Saved: {kinds}; {sum(self.saved.values()):,} numbers in all"]
 
 
 def spread(v_th: Tensor) -> tuple[float, float, float]:

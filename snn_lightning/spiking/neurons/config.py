@@ -157,9 +157,9 @@ def check_surrogate(neuron: Neuron, purpose: str) -> None:
     """
     if not neuron.surrogate:
         raise SettingsError(
-            f"neuron={neuron!r} has no surrogate gradient, which {purpose} needs: use IF(), Signed(), Burst() "
-            f"or Parallel(), or leave {purpose} out; or, if its units pass gradients as those do (see "
-            f"spiking/neurons/surrogate.py), set surrogate = True on the class {type(neuron).__name__}"
+            f"neuron={neuron!r} has no surrogate gradient, which {purpose} needs: use IF(), Signed(), "
+            f"Burst() or Parallel(), or leave {purpose} out; or, if its units pass gradients as those do "
+            f"(see spiking/neurons/surrogate.py), set surrogate = True on the class {type(neuron).__name__}"
         )
 
 

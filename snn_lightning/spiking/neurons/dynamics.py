@@ -86,11 +86,16 @@ class _ClippedFloor(torch.autograd.Function):
     never be moved (`Tensor.clamp` does not, since torch 2.15).
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, most: int) -> Tensor:
-        spikes = x.floor()
-        ctx.save_for_backward((spikes >= 0) & (spikes <= most))
-        return spikes.clamp_(0, most)
+    def forward(x: Tensor, most: int) -> Tensor:
+        return x.floor().clamp(0, most)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+        x, most = inputs
+        ctx.save_for_backward((x >= 0) & (x < most + 1))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
