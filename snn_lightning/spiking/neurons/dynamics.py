@@ -110,8 +110,23 @@ def expected_count(
 
     `clip(floor((T * current + v_init) / v_th), 0, most * T)`; see `expected_rate`.
     """
-    counts: Tensor = _ClippedFloor.apply((timesteps * current + v_init) / v_th, most * timesteps)
+    level, parameters = timesteps * current, [x for x in (v_th, v_init) if isinstance(x, Tensor)]
+    whole = torch.broadcast_shapes(level.shape, *(x.shape for x in parameters)) == level.shape
+    if whole and untracked(level, *parameters):
+        return level.add_(v_init).div_(v_th).floor_().clamp_(0, most * timesteps)
+    counts: Tensor = _ClippedFloor.apply((level + v_init) / v_th, most * timesteps)
     return counts
+
+
+def untracked(*inputs: Tensor) -> bool:
+    """Whether nothing is traced, transformed or differentiated, so that results may be changed in place.
+
+    Large blocks of fresh memory cost more than the arithmetic in them.
+    """
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
+    tracked = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    return not tracked and all(type(x) is Tensor for x in inputs)
 
 
 def expected_rate(

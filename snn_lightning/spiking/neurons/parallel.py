@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from snn_lightning.errors import SettingsError
-from snn_lightning.spiking.neurons.dynamics import expected_count, first_steps
+from snn_lightning.spiking.neurons.dynamics import expected_count, first_steps, untracked
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.packing import SpikeTrain
 from snn_lightning.spiking.units import Emission, State
@@ -52,33 +52,40 @@ class ParallelNeuron(IFNeuron):
         self, current: Tensor, state: State, steps: int, static: bool = False, overwrite: bool = False
     ) -> tuple[Tensor, State]:
         """Return spikes `[T, N, C, ...]`, or in a single step their mean; see `Unit.forward`."""
-        fired, counts, value = self._fire(current, state, steps, static)
-        output = counts * value
-        if fired.requires_grad and steps > 1:
-            output = output + (fired - fired.detach()) * (value / steps)
-        return output, fired
+        fired, value = self._fire(current, state, steps, static, overwrite)
+        if steps == 1:
+            rate = fired.mul_(value) if untracked(fired, value) else fired * value
+            return rate[None], value
+        spikes = first_steps(fired.detach(), steps) * value
+        if fired.requires_grad:
+            spikes = spikes + (fired - fired.detach()) * (value / steps)
+        return spikes, value
 
     def emit(
         self, current: Tensor, state: State, steps: int, static: bool = False, keep: bool = True
     ) -> Emission:
         """Return spikes, one bit each, or in a single step their number, packed; see `Unit.emit`."""
-        fired, counts, value = self._fire(current, state, steps, static)
-        highest = self.levels if steps == 1 else 1
+        fired, value = self._fire(current, state, steps, static)
+        total = fired * value
         output: Tensor | SpikeTrain | None = None
-        if keep:
-            packs = highest <= LARGEST_COUNT
-            output = SpikeTrain.pack(counts, value, 0, highest) if packs else counts * value
-        return Emission(fired * value, fired, output, fired)
+        if keep and steps > 1:
+            output = SpikeTrain.pack(first_steps(fired, steps), value, 0, 1)
+        elif keep:
+            packs = self.levels <= LARGEST_COUNT
+            output = SpikeTrain.pack(fired[None], value, 0, self.levels) if packs else fired[None] * value
+        return Emission(total, value, output, fired)
 
-    def _fire(self, current: Tensor, state: State, steps: int, static: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the spikes in all, `[N, C, ...]`, those of each step, `[T, N, C, ...]`, and one's value."""
+    def _fire(
+        self, current: Tensor, state: State, steps: int, static: bool, overwrite: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Return the number of spikes in all, `[N, C, ...]`, and what one of them adds to the output."""
         if state is not None:
             raise SettingsError(f"a {type(self).__name__} takes all time steps of an inference at once")
         like = current if static else current[0]
         start, v_th, bias = self._shaped(like)
         if steps == 1:
-            fired = expected_count(like + bias, self.levels, v_th, start)
-            return fired, fired[None], v_th / self.levels
+            alone = overwrite and not static and untracked(like, bias)
+            mean = like.add_(bias) if alone else like + bias
+            return expected_count(mean, self.levels, v_th, start), v_th / self.levels
         total = steps * like if static else current.sum(0)
-        fired = expected_count(total + steps * bias, 1, v_th, start, most=steps)
-        return fired, first_steps(fired.detach(), steps), v_th
+        return expected_count(total + steps * bias, 1, v_th, start, most=steps), v_th

@@ -129,3 +129,9 @@ def test_what_means_something_in_markdown_and_latex_is_escaped() -> None:
 
 def test_names_are_no_formulas_and_no_entities_in_markdown() -> None:
     assert markdown("$x$ &lt;", Table({"a": str}, [])).startswith("**\\$x\\$ \\&lt;**")
+
+
+def test_the_latency_has_a_column_where_it_is_known() -> None:
+    _, cells = shown(results(latency_steps=4), results("acp", latency_steps=80), layout="long")
+    column = cells[0].index("latency,\nsteps")
+    assert [row[column] for row in cells[1:]] == ["4", "80"]
