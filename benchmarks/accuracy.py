@@ -31,6 +31,7 @@ from snn_lightning import (
     Burst,
     Distillation,
     LeastSquares,
+    Parallel,
     Pipeline,
     Signed,
     SpikingModel,
