@@ -27,6 +27,7 @@ from snn_lightning import (
     Max,
     MaxAct,
     Opt,
+    Parallel,
     Percentile,
     RobustNorm,
     Signed,
@@ -187,11 +188,12 @@ def test_the_threshold_of_caps_is_one_for_the_layer(hydra: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("if", IF()), ("signed", Signed()), ("burst", Burst()), ("switch", Switch())]
+    ("name", "expected"),
+    [("if", IF()), ("signed", Signed()), ("burst", Burst()), ("switch", Switch()), ("parallel", Parallel())],
 )
 @pytest.mark.parametrize("pipeline", ["baseline", "lcp_paper", "acp"])
 def test_neurons(hydra: Path, pipeline: str, name: str, expected: IF) -> None:
-    assert group("neuron") == ["burst", "if", "signed", "switch"]
+    assert group("neuron") == ["burst", "if", "parallel", "signed", "switch"]
     assert instantiate(config(hydra, f"pipeline={pipeline}", f"neuron={name}").pipeline).neuron == expected
 
 

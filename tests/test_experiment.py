@@ -55,7 +55,7 @@ def test_results_of_a_calibration(calibrated: Finished, trained: Finished) -> No
     results = calibrated.results
     assert results["ann_accuracy"] == trained.results["ann_accuracy"]
     assert (results["model"], results["data"], results["pipeline"]) == ("vgg16_bn", "digits", "acp")
-    assert (results["timesteps"], results["seed"]) == (2, 0)
+    assert (results["timesteps"], results["latency_steps"], results["seed"]) == (2, 2, 0)
     assert len(results["accuracy_over_time"]) == 2
     assert results["accuracy_over_time"][-1] == results["snn_accuracy"]
     assert 0.1 < results["uncalibrated_accuracy"] < results["snn_accuracy"] < results["ann_accuracy"]

@@ -20,7 +20,7 @@ from snn_lightning.graph.operators import traits_of
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.neurons.dynamics import per_channel
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
-from snn_lightning.spiking.neurons.temporal_switch import TOLERANCE, switches
+from snn_lightning.spiking.neurons.temporal_switch import TOLERANCE, SwitchNeuron, switches
 from snn_lightning.spiking.packing import multiples
 from snn_lightning.spiking.units import GatedMaxPool
 from snn_lightning.tables import aligned
@@ -334,13 +334,14 @@ def counted(snn: SpikingModel, images: Tensor) -> dict[str, Tensor]:
         raise SettingsError("There are no images to simulate, and spikes are counted on at least one")
     counts: dict[str, Tensor] = {}
     windowed = any(unit.windowed for unit in snn.neurons.values())
+    switched = any(isinstance(unit, SwitchNeuron) for unit in snn.neurons.values())
     at_once = snn.timesteps if windowed else 1
 
     def watch(name: str, module: nn.Module) -> RemovableHandle:
         def count(module: nn.Module, args: Any, output: Any) -> None:
             # A unit gives its output over time and its state, an operator [T * N, ...].
             values = output[0] if isinstance(output, tuple) else output.unflatten(0, (at_once, -1))
-            spikes = switches(values) if windowed else spikes_in(values, module)
+            spikes = switches(values) if switched else spikes_in(values, module)
             spikes = spikes.sum((0, 1), dtype=torch.float64)
             counts[name] = counts[name] + spikes if name in counts else spikes
 
@@ -355,7 +356,8 @@ def counted(snn: SpikingModel, images: Tensor) -> dict[str, Tensor]:
     units = {n: u for n, u in snn.units.items() if isinstance(u, IFNeuron | GatedMaxPool)}
     handles = [watch(name, module) for name, module in {**pools, **units}.items()]
     try:
-        snn(images)
+        # Where calling it would simulate means, the spikes in time.
+        snn.running_mean(images) if windowed else snn(images)
     finally:
         for handle in handles:
             handle.remove()

@@ -282,7 +282,7 @@ def averaging(snn: SpikingModel) -> Iterator[Means]:
         for handle in handles:
             handle.remove()
     for name in outputs:
-        means[name] = (currents[name] / snn.timesteps, outputs[name] / snn.timesteps)
+        means[name] = (currents[name] / snn.simulated_steps, outputs[name] / snn.simulated_steps)
 
 
 def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:

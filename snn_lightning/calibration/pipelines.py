@@ -158,7 +158,8 @@ class Pipeline(Conversion):
             readout=self.calibrate_readout,
             budget=None if self.cache_budget_gb is None else self.cache_budget_gb * 1e9,
             processes=processes,
-            spike_bits=self.neuron.build().spike_bits,
+            spike_bits=self.unit().spike_bits,
+            simulated=None if self.simulated_steps == self.timesteps else self.simulated_steps,
             originals=images if decide(self.augment, images) else 0,
         )
         for step in self._all_steps.values():

@@ -142,6 +142,7 @@ def calibrate(config: DictConfig) -> Results | None:
         **experiment.over_time(),
         **activity.energy.results(),
         timesteps=callback.pipeline.timesteps,
+        latency_steps=experiment.snn.latency_steps,
         pipeline=config.pipeline_name if found is None else found.best.pipeline,
         data_source=config.data_source,
         calibration_images=experiment.calibration_images.counts,
@@ -316,6 +317,7 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
         **experiment.over_time(),
         **activity.energy.results(),
         timesteps=timesteps,
+        latency_steps=experiment.snn.latency_steps,
         checkpoint=path,
     )
     save_results(experiment, results)

@@ -65,7 +65,7 @@ def check_metric(
         phases = ["pretrain", *phases]
     spiking: dict[str, Any] = {key: [0.0] * length for key, length in lists.items()} if lists else {}
     if lists:
-        spiking["timesteps"] = 0
+        spiking |= {"timesteps": 0, "latency_steps": 0}
     values = {"seed": 0, **dict.fromkeys(names, 0.0), **spiking, "seconds": dict.fromkeys(phases, 0.0)}
     metric({**values, "config": config}, name)
 

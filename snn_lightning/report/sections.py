@@ -78,11 +78,6 @@ def network(contents: Contents) -> Section:
     texts = [f"{report.summary}.", *(f"{line}." for line in report.footer())]
     if contents.energy is not None and contents.energy.analog:
         texts.append(_analog_shares(contents.energy))
-    if report.windows > 1:
-        texts.append(
-            f"An inference takes {report.windows} × {report.timesteps} = {report.windows * report.timesteps} "
-            "time steps."
-        )
     drawn = [_thresholds(report.thresholds)] if report.thresholds else []
     return Section("network", "The network as it was converted", texts, drawn, {"Stages": table})
 

@@ -9,8 +9,9 @@ from snn_lightning.spiking.checkpoint import (
 from snn_lightning.spiking.conversion import Conversion
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.neurons.burst import BurstNeuron
-from snn_lightning.spiking.neurons.config import IF, Burst, Neuron, Signed, Switch, register_neuron
+from snn_lightning.spiking.neurons.config import IF, Burst, Neuron, Parallel, Signed, Switch, register_neuron
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
+from snn_lightning.spiking.neurons.parallel import ParallelNeuron
 from snn_lightning.spiking.neurons.signed import SignedNeuron
 from snn_lightning.spiking.neurons.temporal_switch import SwitchNeuron
 from snn_lightning.spiking.units import GatedMaxPool, Readout
@@ -23,6 +24,8 @@ __all__ = [
     "GatedMaxPool",
     "IFNeuron",
     "Neuron",
+    "Parallel",
+    "ParallelNeuron",
     "Readout",
     "Signed",
     "SignedNeuron",

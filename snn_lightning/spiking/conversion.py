@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, cast
 
 from snn_lightning.errors import SettingsError
@@ -13,6 +14,7 @@ from snn_lightning.plugins import Registry
 from snn_lightning.settings import Settings, check_choice, check_whole
 from snn_lightning.spiking.neurons.config import IF, NEURONS, Neuron, check_neuron, neuron_from_spec
 from snn_lightning.spiking.neurons.dynamics import ROUNDINGS
+from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 
 THRESHOLDS: Registry[type[Settings]] = Registry("threshold")
 """Filled by the room `thresholds`, which stands on this one."""
@@ -69,6 +71,20 @@ class Conversion(GraphSettings):
     def conversion(self) -> Conversion:
         """The conversion alone, of what holds more than that."""
         return Conversion(**{f.name: getattr(self, f.name) for f in fields(Conversion)})
+
+    @cached_property
+    def simulated_steps(self) -> int:
+        """Time steps of a window that are simulated: T, or 1 where the neurons know it by its mean.
+
+        It is T for them too where a maximum of each step's spikes is kept, which is not linear.
+        """
+        return 1 if self.neuron.build().windowed and self.max_pooling != "keep" else self.timesteps
+
+    def unit(self) -> IFNeuron:
+        """Return a unit of its kind of neurons, with threshold 1."""
+        unit = self.neuron.build()
+        unit.levels = self.timesteps // self.simulated_steps
+        return unit
 
     def spec(self) -> dict[str, Any]:
         """Return it as plain numbers, strings and dicts."""

@@ -18,6 +18,7 @@ from snn_lightning.graph.precision import in_autocast
 from snn_lightning.graph.report import site_caps, stage_table
 from snn_lightning.graph.threads import alone
 from snn_lightning.spiking.conversion import Conversion
+from snn_lightning.spiking.latency import depths
 from snn_lightning.spiking.neurons.config import IF, Neuron, neuron_from_spec
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.report import SpikingReport, count_saved, spread
@@ -50,6 +51,7 @@ class SpikingModel(nn.Module):
             each output.
         rows: largest number of images times time steps simulated at once; what is more is cut into chunks
             (of images only, where neurons need all time steps at once).
+        simulated_steps: time steps of a window that calling it simulates, T or 1; see `Conversion`.
         status: "uncalibrated", "partial" or "calibrated".
         unit_spikes: whether its spikes are rescaled to whole numbers, see `rescale_to_unit_spikes`.
         last_step: where calling it stops, see `stopped_after`; None for T.
@@ -68,7 +70,7 @@ class SpikingModel(nn.Module):
         super().__init__()
         self.conversion, self.network = conversion, network
         network.precision = conversion.precision
-        self.rows = ROWS
+        self.rows, self.simulated_steps = ROWS, conversion.simulated_steps
         self.status = "uncalibrated"
         self.unit_spikes = False
         self.last_step: int | None = None
@@ -79,11 +81,11 @@ class SpikingModel(nn.Module):
 
     def _unit(self, stage: Stage) -> Unit:
         if stage.kind == "neuron":
-            return self.neuron.build()
+            return self.conversion.unit()
         return GatedMaxPool(self.network.operators[stage.name]) if stage.kind == "gate" else Readout()
 
     def steps_at_once(self, images: int) -> int:
-        """Return how many time steps of so many images are simulated together."""
+        """Return how many time steps of so many images are simulated together, at the most."""
         if self._windowed or torch.compiler.is_compiling():
             return self.timesteps
         return max(1, self.rows // max(1, images))
@@ -98,8 +100,19 @@ class SpikingModel(nn.Module):
         return len(self.network.schedule.regions)
 
     @property
+    def latency_steps(self) -> int:
+        """Time steps from the first of an inference to its output.
+
+        T for each window; where neurons wait for the whole of their input, T for each on the longest way
+        through a window, and T more for what reads the last ones.
+        """
+        if not self._windowed:
+            return self.windows * self.timesteps
+        return sum(depths(self.network)) * self.timesteps
+
+    @property
     def timesteps(self) -> int:
-        """T of one inference."""
+        """T of one window."""
         return self.conversion.timesteps
 
     @property
@@ -120,7 +133,10 @@ class SpikingModel(nn.Module):
     @property
     def images_at_once(self) -> int:
         """Images simulated together; at large T not all time steps are, so that tensors stay worth a call."""
-        return max(self.rows // self.timesteps, 16)
+        return self._images_of(self.simulated_steps)
+
+    def _images_of(self, steps: int) -> int:
+        return max(self.rows // steps, 16)
 
     @property
     def neurons(self) -> dict[str, IFNeuron]:
@@ -137,6 +153,7 @@ class SpikingModel(nn.Module):
             windows=self.windows,
             neuron=repr(self.neuron),
             timesteps=self.timesteps,
+            latency_steps=self.latency_steps,
             status=self.status,
             thresholds={name: spread(unit.v_th) for name, unit in self.neurons.items()},
             saved=count_saved(self.state_dict().items()),
@@ -159,10 +176,13 @@ class SpikingModel(nn.Module):
     def readouts(self, x: Tensor) -> dict[str, Tensor]:
         """Return the mean over time of each output's unit, by the unit's name, `[N, ...]`; see `forward`."""
         parts: list[dict[str, Tensor]] = []
-        steps = self.last_step or self.timesteps
-        for chunk in self._image_chunks(x):
+        # In between, spikes are needed in time.
+        early = self.last_step is not None and self.last_step < self.timesteps
+        window = self.timesteps if early else self.simulated_steps
+        steps = self.last_step if early and self.last_step else window
+        for chunk in self._image_chunks(x, window):
             total: dict[str, Tensor] = {}
-            for outputs in self._simulate(chunk, steps):
+            for outputs in self._simulate(chunk, window, steps):
                 for name, value in outputs.items():
                     total[name] = total[name] + value.sum(0) if name in total else value.sum(0)
             parts.append({name: value / steps for name, value in total.items()})
@@ -184,9 +204,9 @@ class SpikingModel(nn.Module):
             tensor([0.0000, 0.5000, 0.3333, 0.2500])
         """
         parts: list[dict[str, Tensor]] = []
-        for chunk in self._image_chunks(x):
+        for chunk in self._image_chunks(x, self.timesteps):
             pieces: dict[str, list[Tensor]] = {}
-            for outputs in self._simulate(chunk, self.timesteps):
+            for outputs in self._simulate(chunk, self.timesteps, self.timesteps):
                 for name, value in outputs.items():
                     pieces.setdefault(name, []).append(value)
             parts.append({name: torch.cat(value).cumsum(0) for name, value in pieces.items()})
@@ -205,7 +225,7 @@ class SpikingModel(nn.Module):
             {'relu': tensor([1., 0., 1., 0.])}
         """
         record: dict[str, Tensor] = {}
-        self._advance(self._begin(self._received(x), record), self.timesteps, record)
+        self._advance(self._begin(self._received(x), self.timesteps, record), self.timesteps, record)
         return record
 
     def initial_state(self, x: Tensor) -> SimulationState:
@@ -213,7 +233,8 @@ class SpikingModel(nn.Module):
 
         Of several windows it is the state before the last one.
         """
-        return self._begin(self._received(x))
+        self._check_stepwise()
+        return self._begin(self._received(x), self.timesteps)
 
     def step(self, state: SimulationState) -> tuple[Any, SimulationState]:
         """Advance one time step.
@@ -236,11 +257,7 @@ class SpikingModel(nn.Module):
             >>> output, state.t
             (tensor([[1.]]), 1)
         """
-        if self._windowed:
-            raise SettingsError(
-                f"Neurons {self.neuron!r} wait for all {self.timesteps} time steps of their input: simulate "
-                "them together, snn(x) or snn.running_mean(x)"
-            )
+        self._check_stepwise()
         after = SimulationState(state.static, dict(state.units), state.t)
         outputs = {name: value[0] for name, value in self._advance(after, 1).items()}
         if self.network.schedule.tail:
@@ -248,10 +265,17 @@ class SpikingModel(nn.Module):
             outputs = {name: total / after.t for name, total in after.totals.items()}
         return self.network.arrange(outputs), after
 
-    def _image_chunks(self, x: Tensor) -> Iterator[Tensor]:
+    def _check_stepwise(self) -> None:
+        if self._windowed:
+            raise SettingsError(
+                f"Neurons {self.neuron!r} wait for all {self.timesteps} time steps of their input: simulate "
+                "them together, snn(x) or snn.running_mean(x)"
+            )
+
+    def _image_chunks(self, x: Tensor, steps: int) -> Iterator[Tensor]:
         x = self._received(x)
         # A graph is for any number of images: it has no loop over them.
-        return iter((x,) if torch.compiler.is_compiling() else x.split(self.images_at_once))
+        return iter((x,) if torch.compiler.is_compiling() else x.split(self._images_of(steps)))
 
     def _received(self, x: Tensor) -> Tensor:
         """Return the inputs in the type of the network, whatever an autocast around it has made of them."""
@@ -264,11 +288,14 @@ class SpikingModel(nn.Module):
             x = x.to(next((part.dtype for part in tensors if part.is_floating_point()), x.dtype))
         return x
 
-    def _simulate(self, x: Tensor, until: int) -> Iterator[dict[str, Tensor]]:
-        """Yield the readouts `[t, N, ...]` of consecutive chunks of time, t = 1...until in all, by unit."""
-        state, longest = self._begin(x), self.steps_at_once(x.shape[0])
+    def _simulate(self, x: Tensor, window: int, until: int) -> Iterator[dict[str, Tensor]]:
+        """Yield the readouts `[t, N, ...]` of consecutive chunks of time, t = 1...until in all, by unit.
+
+        A window is simulated in `window` steps, T or 1.
+        """
+        state, longest = self._begin(x, window), self.steps_at_once(x.shape[0])
         if self._windowed:
-            outputs = self._advance(state, self.timesteps)
+            outputs = self._advance(state, window)
             yield {name: value[:until] for name, value in outputs.items()}
         while state.t < until:
             yield self._advance(state, min(longest, until - state.t))
@@ -286,18 +313,18 @@ class SpikingModel(nn.Module):
             outputs[name] = value.expand(steps, *value.shape[1:])
         return outputs
 
-    def _begin(self, x: Tensor, record: dict[str, Tensor] | None = None) -> SimulationState:
-        """Run all windows but the last; return the state before it."""
+    def _begin(self, x: Tensor, window: int, record: dict[str, Tensor] | None = None) -> SimulationState:
+        """Run all windows but the last, in `window` steps each; return the state before it."""
         state = SimulationState({INPUT: x})
         *earlier, last = self.network.schedule.regions
-        longest = self.timesteps if record is not None else self.steps_at_once(x.shape[0])
+        longest = window if record is not None else self.steps_at_once(x.shape[0])
         for region in earlier:
             enter(self.network, state, region)
             totals: dict[str, Tensor] = {}
-            while state.t < self.timesteps:
-                values = self._run(region, state, min(longest, self.timesteps - state.t), record)
+            while state.t < window:
+                values = self._run(region, state, min(longest, window - state.t), record)
                 totals = {name: totals.get(name, 0) + values[name].sum(0) for name in region.means}
-            state.static.update({name: total / self.timesteps for name, total in totals.items()})
+            state.static.update({name: total / window for name, total in totals.items()})
         enter(self.network, state, last)
         return state
 

@@ -28,6 +28,7 @@ class SpikingReport(ConversionReport):
     Args:
         neuron: the kind of neurons.
         timesteps: T.
+        latency_steps: time steps from the first of an inference to its output.
         status: "uncalibrated", "partial" or "calibrated".
         thresholds: smallest, median and largest of each site, activation units, by the stage's name.
         saved: how many numbers of each kind a checkpoint holds.
@@ -35,6 +36,7 @@ class SpikingReport(ConversionReport):
 
     neuron: str = ""
     timesteps: int = 1
+    latency_steps: int = 1
     status: str = ""
     thresholds: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     saved: dict[str, int] = field(default_factory=dict)
@@ -56,7 +58,9 @@ class SpikingReport(ConversionReport):
     def footer(self) -> list[str]:
         """Return the lines below the table."""
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.saved.items())
-        return [*super().footer(), f"Saved: {kinds}; {sum(self.saved.values()):,} numbers in all"]
+        windows = self.latency_steps // self.timesteps
+        latency = f"An inference takes {windows} x {self.timesteps} = {self.latency_steps} time steps"
+        return [latency, *super().footer(), f"Saved: {kinds}; {sum(self.saved.values()):,} numbers in all"]
 
 
 def spread(v_th: Tensor) -> tuple[float, float, float]:

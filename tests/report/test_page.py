@@ -296,7 +296,7 @@ def test_a_part_of_a_model_with_an_analog_operator(tmp_path: Path) -> None:
     page = words(write_report(snn, tmp_path, ann=ann, images=x))
     assert "1 operator left analog, 2 windows of T time steps" in page
     assert "Linear, analog" in page
-    assert "An inference takes 2 × 2 = 4 time steps." in page
+    assert "An inference takes 2 x 2 = 4 time steps." in page
 
 
 def test_what_stays_analog_is_named_with_its_share(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from snn_lightning import Baseline, Switch, calibrate, convert
+from snn_lightning import Baseline, Parallel, Switch, calibrate, convert
 from snn_lightning.errors import SettingsError
 from snn_lightning.spiking.early import stopped_after
 
@@ -17,7 +17,7 @@ def network() -> nn.Sequential:
         return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
 
 
-@pytest.mark.parametrize("neuron", [None, Switch()])
+@pytest.mark.parametrize("neuron", [None, Switch(), Parallel()])
 @torch.no_grad()
 def test_it_is_the_running_mean(neuron):
     snn = convert(network(), X, 5, neuron=neuron, rounding="floor" if neuron else None)

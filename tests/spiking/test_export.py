@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, hessian, jvp, vmap
 from torch.nn import functional as F
 
-from snn_lightning import IF, Burst, Signed, SpikingModel, Switch, convert
+from snn_lightning import IF, Burst, Parallel, Signed, SpikingModel, Switch, convert
 from snn_lightning.spiking.kernels import operators
 from snn_lightning.spiking.neurons.config import Neuron
 from tests.toys import Dense, MaxPooled, Residual, Signal, Vector, Volume, inputs, toy
@@ -19,7 +19,7 @@ from tests.versions import TORCH
 
 needs_graphs = pytest.mark.skipif(TORCH < (2, 9), reason="PyTorch before 2.9 traces less of Python")
 
-KINDS = [IF(), Signed(), Burst(3), Switch()]
+KINDS = [IF(), Signed(), Burst(3), Parallel(), Switch()]
 SURROGATES = KINDS[:-1]
 
 
@@ -83,7 +83,7 @@ def test_networks_of_any_dimensions_are_exported(cls: type[nn.Module]) -> None:
 
 
 @needs_graphs
-@pytest.mark.parametrize("kind", [IF(), Signed(), Switch()], ids=str)
+@pytest.mark.parametrize("kind", [IF(), Signed(), Parallel(), Switch()], ids=str)
 def test_a_compiled_network_is_equal(kind: Neuron) -> None:
     snn, x = dyadic(kind)
     compiled = torch.compile(snn, fullgraph=True, backend="eager", dynamic=True)
@@ -122,7 +122,7 @@ def training(snn: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
 
 
 @needs_graphs
-@pytest.mark.parametrize("kind", [IF(), Signed()], ids=str)
+@pytest.mark.parametrize("kind", [IF(), Signed(), Parallel()], ids=str)
 def test_a_compiled_network_has_equal_gradients(kind: Neuron) -> None:
     snn, x = dyadic(kind)
     snn.requires_grad_(True)
@@ -140,7 +140,7 @@ def in_onnx(path: Path, x: Tensor) -> Tensor:
 
 
 @needs_graphs
-@pytest.mark.parametrize("kind", [Signed(), Switch()], ids=str)
+@pytest.mark.parametrize("kind", [Signed(), Parallel(), Switch()], ids=str)
 def test_onnx_is_equal_for_any_number_of_images(kind: Neuron, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     snn, x = dyadic(kind)

@@ -26,6 +26,7 @@ def test_a_network_as_text() -> None:
         "pool          gate     pool                                             -",
         "relu_1        neuron   -           160           0.25    0.25     0.25  Conv2d",
         "readout_head  readout  -                                                Flatten, Linear",
+        "An inference takes 1 x 5 = 5 time steps",
         "Neurons: 672 for one input of 3 x 8 x 8, the size of the sample; other sizes have more or fewer",
         "Saved: 1,736 weights, 23 biases, 9 thresholds, 18 initial potentials, 19 bias currents; "
         "1,805 numbers in all",

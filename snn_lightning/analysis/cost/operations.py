@@ -126,7 +126,7 @@ class CostEstimate:
     @property
     def image_macs(self) -> int:
         """MACs of one image in one simulation."""
-        return sum(s.simulated_macs(self.work.timesteps) for s in self.stages)
+        return sum(s.simulated_macs(self.work.steps) for s in self.stages)
 
     @property
     def simulation_macs(self) -> int:
@@ -136,7 +136,7 @@ class CostEstimate:
     @property
     def neuron_updates(self) -> int:
         """Neuron updates of one simulation of the calibration images."""
-        return self.work.images * self.work.timesteps * self.neurons
+        return self.work.images * self.work.steps * self.neurons
 
     @property
     def sweep_macs(self) -> int:
@@ -167,8 +167,8 @@ class CostEstimate:
     def swept_macs(self, index: int) -> int:
         """Return the MACs of a stage in the walk, without weight calibration, over all processes."""
         stage, work = self.stages[index], self.work
-        images = work.images * (stage.macs + stage.simulated_macs(work.timesteps))
-        again = work.corrected * stage.simulated_macs(work.timesteps) if stage.calibrated(work) else 0
+        images = work.images * (stage.macs + stage.simulated_macs(work.steps))
+        again = work.corrected * stage.simulated_macs(work.steps) if stage.calibrated(work) else 0
         return images + round((1 - self.held(index)) * again)
 
     def trained_macs(self, index: int) -> int:
@@ -217,12 +217,12 @@ class CostEstimate:
         stage, work = self.stages[index], self.work
         if not work.corrected or not stage.calibrated(work):
             return 0
-        steps = 1 if stage.static else work.timesteps
+        steps = 1 if stage.static else work.steps
         return FLOAT * work.share(min(work.corrected, work.images)) * steps * stage.places
 
     def _live(self, index: int, after: bool = False) -> int:
         """Bytes of all values that are alive at a stage, before or after it has fired, on one process."""
-        images, timesteps = self.work.share(self.work.images), self.work.timesteps
+        images, steps = self.work.share(self.work.images), self.work.steps
         # A distillation reads the images again, after all stages.
         needed = self.input.until >= index or self.work.distilled
         kept = (images if needed else 0) + (self.work.originals if self.work.distilled else 0)
@@ -231,7 +231,7 @@ class CostEstimate:
             for value in stage.leaves:
                 if i == index or value.until >= index:
                     total += FLOAT * images * value.places
-                    total += value.bytes(images, timesteps, self.work.spike_bits) if i < index or after else 0
+                    total += value.bytes(images, steps, self.work.spike_bits) if i < index or after else 0
         return total
 
     def __str__(self) -> str:
@@ -251,7 +251,7 @@ class CostEstimate:
                 *aligned(rows),
                 *([f"Distillation: {si(self.distilled_macs)} MACs"] if work.distilled else []),
                 f"Simulation of one image: {si(self.image_macs)} MACs, "
-                f"{si(work.timesteps * self.neurons)} neuron updates",
+                f"{si(work.steps * self.neurons)} neuron updates",
                 f"Cache at its peak: {in_bytes(self.peak_bytes)} in memory, "
                 f"{in_bytes(self.disk_bytes)} on disk",
             ]

@@ -142,7 +142,7 @@ def estimate_seconds(cost: CostEstimate, prices: Sequence[Prices]) -> Seconds:
     """
     work = cost.work
     pairs = list(zip(cost.stages, prices, strict=True))
-    simulation = sum(_rows(stage, work.timesteps) * p.forward + work.timesteps * p.unit for stage, p in pairs)
+    simulation = sum(_rows(stage, work.steps) * p.forward + work.steps * p.unit for stage, p in pairs)
     forward = sum(p.forward for p in prices)
     return Seconds(
         simulate=tuple(_simulate(cost, i, p) for i, p in enumerate(prices)),
@@ -162,13 +162,13 @@ def _rows(stage: StageCost, timesteps: int) -> float:
 
 def _simulate(cost: CostEstimate, index: int, price: Prices) -> float:
     stage, work = cost.stages[index], cost.work
-    rows = _rows(stage, work.timesteps) * price.forward
-    once, held = rows + work.timesteps * price.unit, cost.held(index)
-    again = work.timesteps * price.unit + (1 - held) * rows + price.look
-    again += held * (1 if stage.static else work.timesteps) * price.hold
+    rows = _rows(stage, work.steps) * price.forward
+    once, held = rows + work.steps * price.unit, cost.held(index)
+    again = work.steps * price.unit + (1 - held) * rows + price.look
+    again += held * (1 if stage.static else work.steps) * price.hold
     corrected = work.share(work.corrected) if stage.calibrated(work) else 0
     searched = work.share(work.searched) if stage.kind == "neuron" else 0
-    again = corrected * again + searched * (work.timesteps * price.unit + price.look)
+    again = corrected * again + searched * (work.steps * price.unit + price.look)
     return work.share(work.images) * (price.forward + 2 * price.look + once) + again
 
 

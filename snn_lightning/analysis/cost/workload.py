@@ -23,6 +23,7 @@ class Work:
         budget: memory of the sweep's cache in bytes, None for no limit.
         processes: among which the images are shared out.
         spike_bits: bits of a packed spike, of a neuron and time step.
+        simulated: time steps of a window that are simulated; None for T.
         searched: images on which only the neurons run once more, counted for each candidate of a search.
         originals: images before augmentation, which each process keeps for the new copies that a distillation
             takes; 0 without augmentation.
@@ -42,6 +43,12 @@ class Work:
     spike_bits: int = 1
     searched: int = 0
     originals: int = 0
+    simulated: int | None = None
+
+    @property
+    def steps(self) -> int:
+        """Time steps of a window that are simulated."""
+        return self.simulated or self.timesteps
 
     def share(self, images: int) -> int:
         """Return the largest share of `images` that a process has."""

@@ -197,7 +197,7 @@ class NetworkLoop:
     @property
     def _at_once(self) -> int:
         """Images whose gradients are in memory at the same time."""
-        return max(1, self.context.snn.rows // self.context.snn.timesteps)
+        return max(1, self.context.snn.rows // self.context.snn.simulated_steps)
 
     def _loss_and_gradients(self, rows: Tensor) -> Iterator[tuple[Tensor, Sequence[Tensor]]]:
         parameters = [p for group in self.groups for p in group["params"]]

@@ -117,7 +117,7 @@ class NeuronSearch(Step):
             with context.held(i):
                 for row, (v_th, shift) in zip(sums, candidates, strict=False):
                     trial.v_th, trial.v_init = v_th, _shifted(neuron.v_init, shift)
-                    rate = sum(e.total for e in context.emit(i, keep=False, unit=trial)) / context.timesteps
+                    rate = sum(e.total for e in context.emit(i, keep=False, unit=trial)) / context.steps
                     _, squares, _ = kernels.error_sums(x, cast(Tensor, rate)[:inside])
                     row += squares if rows > 1 else squares.sum()
         return context.communicator.sum(sums)

@@ -111,6 +111,11 @@ class StageContext:
         return self.snn.timesteps
 
     @property
+    def steps(self) -> int:
+        """Time steps that are simulated, T or 1; see `Conversion.simulated_steps`."""
+        return self.snn.simulated_steps
+
+    @property
     def device(self) -> torch.device:
         """Where the calibration runs."""
         return self.activations[0].device
@@ -159,7 +164,7 @@ class StageContext:
             for emission in self.emit(i, hold, keep=False):
                 total = emission.total if total is None else total.add_(emission.total)
             assert total is not None
-            yield self.activations[i].get()[:inside], total.div_(self.timesteps)[:inside]
+            yield self.activations[i].get()[:inside], total.div_(self.steps)[:inside]
 
     def emit(
         self, i: int, hold: bool = False, keep: bool = True, unit: Unit | None = None
@@ -223,7 +228,7 @@ class StageContext:
         if not self.changes(key):
             return parts[0].get()
 
-        return self._once(("mean", key, i), lambda: mean_over_time(parts, self.timesteps))
+        return self._once(("mean", key, i), lambda: mean_over_time(parts, self.steps))
 
     @torch.no_grad()
     def ann_value(self, key: str, i: int) -> Tensor:
@@ -337,15 +342,15 @@ class StageContext:
         return current
 
 
-def mean_over_time(parts: Sequence[Entry | StoredSpikes], timesteps: int) -> Tensor:
+def mean_over_time(parts: Sequence[Entry | StoredSpikes], steps: int) -> Tensor:
     """Return the mean of a value over all its parts of time, `[n, ...]`."""
-    return cast(Tensor, sum(part.get().sum(0) for part in parts)) / timesteps
+    return cast(Tensor, sum(part.get().sum(0) for part in parts)) / steps
 
 
 def parts_of_time(snn: SpikingModel, images: int) -> list[int]:
     """Return how many time steps are simulated at once, one part after the other, for so many images."""
-    longest = snn.steps_at_once(images)
-    return [min(longest, snn.timesteps - t) for t in range(0, snn.timesteps, longest)]
+    longest, steps = snn.steps_at_once(images), snn.simulated_steps
+    return [min(longest, steps - t) for t in range(0, steps, longest)]
 
 
 class RelativeError:

@@ -159,7 +159,7 @@ class CalibrationLoop(Interpreter[Held]):
         """Keep the mean over time of a value for later windows, which read it instead."""
         if name in self.values and name in self.network.temporal:
             held = self.values[name]
-            means = [[self.cache.put(mean_over_time(parts, self.snn.timesteps))] for parts in held.snn]
+            means = [[self.cache.put(mean_over_time(parts, self.snn.simulated_steps))] for parts in held.snn]
             for parts in held.snn:
                 for part in parts:
                     part.free()
@@ -280,7 +280,7 @@ class CalibrationLoop(Interpreter[Held]):
             context.forget_chunk(i)
             assert total is not None
             fired[1] += total.numel()
-            error.add(context.activations[i].get(), total.div_(self.snn.timesteps))
+            error.add(context.activations[i].get(), total.div_(self.snn.simulated_steps))
             outputs.append(parts)
         for key, stored in context.exports.items():
             self.values[key] = Held(context.ann_exports[key], stored)

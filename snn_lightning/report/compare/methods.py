@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -160,10 +160,20 @@ def panels(runs: Sequence[Run], score: str | None = None) -> tuple[list[Panel], 
         if scored:
             settings, methods = _methods(scored)
             found.append(Panel(model, data, name, settings, methods))
+            notes += _latencies(found[-1])
     if not found:
         known = {name for run in runs for name in score_names(run.results)}
         raise SettingsError(unknown("score", score, known))
     return found, notes
+
+
+def _latencies(panel: Panel) -> Iterator[str]:
+    """Say which methods take more than T time steps for an inference."""
+    for method in panel.methods:
+        means = {t: method.mean("latency_steps", t) for t in method.runs}
+        late = [f"{m.mean:g} time steps at T={t}" for t, m in means.items() if m is not None and m.mean != t]
+        if late:
+            yield f"{panel.title}, {method.label}: an inference takes {', '.join(late)}, T for each window."
 
 
 def _has(run: Run, score: str) -> bool:

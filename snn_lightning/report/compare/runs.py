@@ -163,7 +163,7 @@ def _checked(path: Path, results: Results) -> Run:
 
 def _check_numbers(path: Path, results: Results, names: Sequence[str]) -> None:
     scores = [f"{network}_{name}" for name in names for network in ("ann", "uncalibrated", "snn")]
-    for key in [*scores, "energy_ratio"]:
+    for key in [*scores, "energy_ratio", "latency_steps"]:
         if not _is_number(results.get(key)):
             raise _damaged(path, f"{key} is {results.get(key)!r}")
     if not _is_number(seconds := (results.get("seconds") or {}).get("calibration")):

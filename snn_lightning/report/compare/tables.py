@@ -14,6 +14,7 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 MEASURED = {
     "uncalibrated": "uncalibrated_{score}",
     "snn": "snn_{score}",
+    "latency_steps": "latency_steps",
     "energy_ratio": "energy_ratio",
     "calibration_seconds": "seconds.calibration",
 }
@@ -38,6 +39,16 @@ def seconds(mean: Mean) -> str:
         '12.3 ± 1.0'
     """
     return _with_deviation(mean, 1, 1)
+
+
+def steps(mean: Mean) -> str:
+    """Return a number of time steps.
+
+    Example:
+        >>> steps(Mean(12.0, 0.0))
+        '12'
+    """
+    return f"{mean.mean:g}"
 
 
 def _with_deviation(mean: Mean, factor: int, digits: int) -> str:
@@ -81,6 +92,7 @@ def _long(panel: Panel) -> Table:
         "ANN": spread,
         "uncalibrated\nSNN": spread,
         "SNN": spread,
+        "latency,\nsteps": steps,
         "energy,\nof the ANN's": spread,
         "calibration,\nseconds": seconds,
     }

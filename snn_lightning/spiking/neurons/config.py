@@ -11,6 +11,7 @@ from snn_lightning.plugins import Registry
 from snn_lightning.settings import Settings, check_whole
 from snn_lightning.spiking.neurons.burst import LARGEST_BURST, BurstNeuron
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
+from snn_lightning.spiking.neurons.parallel import ParallelNeuron
 from snn_lightning.spiking.neurons.signed import SignedNeuron
 from snn_lightning.spiking.neurons.temporal_switch import SwitchNeuron
 
@@ -118,6 +119,24 @@ class Switch(Neuron):
         return SwitchNeuron()
 
 
+@register_neuron
+@dataclass(frozen=True)
+class Parallel(Neuron):
+    """T steps of input first, then as many spikes as its mean asks for; see `ParallelNeuron`.
+
+    Example:
+        >>> from snn_lightning import LCP
+        >>> LCP(timesteps=4, neuron=Parallel()).neuron.build().windowed
+        True
+    """
+
+    surrogate = True
+
+    def build(self) -> IFNeuron:
+        """Return a `ParallelNeuron`."""
+        return ParallelNeuron()
+
+
 def check_neuron(neuron: object) -> Neuron:
     """Return `neuron` if it is a registered kind of neuron.
 
@@ -138,9 +157,9 @@ def check_surrogate(neuron: Neuron, purpose: str) -> None:
     """
     if not neuron.surrogate:
         raise SettingsError(
-            f"neuron={neuron!r} has no surrogate gradient, which {purpose} needs: use IF(), Signed() or "
-            f"Burst(), or leave {purpose} out; or, if its units pass gradients as those do (see "
-            f"spiking/neurons/surrogate.py), set surrogate = True on the class {type(neuron).__name__}"
+            f"neuron={neuron!r} has no surrogate gradient, which {purpose} needs: use IF(), Signed(), "
+            f"Burst() or Parallel(), or leave {purpose} out; or, if its units pass gradients as those do "
+            f"(see spiking/neurons/surrogate.py), set surrogate = True on the class {type(neuron).__name__}"
         )
 
 

@@ -62,28 +62,21 @@ def fewest(fired: Tensor, lowest: int) -> Tensor:
     return 0 - fired.clamp(max=-lowest)
 
 
-def switch_integrate_and_fire(
-    current: Tensor, potential: Tensor, v_th: Tensor, steps: int, *, static: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Simulate neurons that integrate for T time steps and then switch on for as long as it lasts.
-
-    `v += current(1) + ... + current(T); n = clip(floor(v / v_th), 0, T); on(t) = (t <= n); v -= n * v_th`
+def first_steps(counts: Tensor, steps: int) -> Tensor:
+    """Return 1 in the first `counts` of so many time steps and else 0, `[T, N, C, ...]`.
 
     Args:
-        current: `[T, N, C, ...]`, or `[N, C, ...]` if `static`; activation units a time step.
-        potential: membrane potential before the first step, broadcastable to `[N, C, ...]`; not changed.
-        v_th: threshold, broadcastable against `potential`, activation units.
-        steps: number of time steps T.
-        static: the same current comes at every step.
+        counts: whole numbers `[N, C, ...]` from 0 to T.
+        steps: T.
 
-    Returns:
-        1 where the neuron is on and else 0, `[T, N, C, ...]` in the dtype of the currents, t = 1...T being
-        the time steps after those of the currents; and the potential after them.
+    Example:
+        >>> first_steps(torch.tensor([0.0, 2.0, 3.0]), steps=3).T
+        tensor([[0., 0., 0.],
+                [1., 1., 0.],
+                [1., 1., 1.]])
     """
-    v = potential + (current * steps if static else current.sum(0))
-    length = (v / v_th).floor().clamp(0, steps)
-    times = torch.arange(1, steps + 1, device=v.device).view(-1, *[1] * v.dim())
-    return (times <= length).to(v.dtype), v - length * v_th
+    times = torch.arange(1, steps + 1, device=counts.device).view(-1, *[1] * counts.dim())
+    return (times <= counts).to(counts.dtype)
 
 
 class _ClippedFloor(torch.autograd.Function):
@@ -93,16 +86,47 @@ class _ClippedFloor(torch.autograd.Function):
     never be moved (`Tensor.clamp` does not, since torch 2.15).
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, most: int) -> Tensor:
-        spikes = x.floor()
-        ctx.save_for_backward((spikes >= 0) & (spikes <= most))
-        return spikes.clamp_(0, most)
+    def forward(x: Tensor, most: int) -> Tensor:
+        return x.floor().clamp(0, most)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+        x, most = inputs
+        ctx.save_for_backward((x >= 0) & (x < most + 1))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (inside,) = ctx.saved_tensors
         return gradient * inside, None
+
+
+def expected_count(
+    current: Tensor, timesteps: int, v_th: Tensor, v_init: Tensor | float = 0.0, most: int = 1
+) -> Tensor:
+    """Return the number of spikes in T steps, `[N, C, ...]`, of a neuron whose mean current is `current`.
+
+    `clip(floor((T * current + v_init) / v_th), 0, most * T)`; see `expected_rate`.
+    """
+    level, parameters = timesteps * current, [x for x in (v_th, v_init) if isinstance(x, Tensor)]
+    whole = torch.broadcast_shapes(level.shape, *(x.shape for x in parameters)) == level.shape
+    if whole and untracked(level, *parameters):
+        return level.add_(v_init).div_(v_th).floor_().clamp_(0, most * timesteps)
+    counts: Tensor = _ClippedFloor.apply((level + v_init) / v_th, most * timesteps)
+    return counts
+
+
+def untracked(*inputs: Tensor) -> bool:
+    """Whether nothing is traced, transformed or differentiated, so that results may be changed in place.
+
+    Large blocks of fresh memory cost more than the arithmetic in them.
+    """
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
+    tracked = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    return not tracked and all(type(x) is Tensor for x in inputs)
 
 
 def expected_rate(
@@ -124,8 +148,7 @@ def expected_rate(
     Returns:
         Rates `[N, C, ...]` in activation units.
     """
-    spikes = _ClippedFloor.apply((timesteps * current + v_init) / v_th, most * timesteps)
-    return spikes * (v_th / timesteps)
+    return expected_count(current, timesteps, v_th, v_init, most) * (v_th / timesteps)
 
 
 def clip_floor(x: Tensor, timesteps: int, v_th: Tensor) -> Tensor:

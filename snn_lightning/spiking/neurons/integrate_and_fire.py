@@ -26,7 +26,9 @@ class IFNeuron(Unit):
     Attributes:
         v_th, v_init, bias: buffers; v_init is `[]`, `[C]` or one value a neuron, bias is `[]` or `[C]`.
         lowest, highest: fewest and most spikes in one time step; below 0 where spikes can be taken back.
-        windowed: whether they wait for all time steps of their input, and so can't be simulated in parts.
+        windowed: whether they wait for all time steps of their input, know it by its mean, and so take all
+            steps at once or one that stands for them; see `ParallelNeuron`.
+        levels: for how many time steps a single one stands where they are windowed.
 
     Example:
         >>> neuron = IFNeuron(v_th=torch.tensor(1.0), rounding="floor")
@@ -38,6 +40,7 @@ class IFNeuron(Unit):
     lowest: int = 0
     highest: int = 1
     windowed: bool = False
+    levels: int = 1
     v_th: Tensor
     v_init: Tensor
     bias: Tensor

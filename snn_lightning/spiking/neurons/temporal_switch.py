@@ -7,16 +7,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from snn_lightning.errors import SettingsError
-from snn_lightning.spiking.neurons.dynamics import switch_integrate_and_fire
-from snn_lightning.spiking.neurons.staircase import GradedNeuron
+from snn_lightning.spiking.neurons.parallel import ParallelNeuron
 from snn_lightning.spiking.units import Emission, State
 
 TOLERANCE = 1e-4
 """Of a gate's sums, over a spike."""
 
 
-class SwitchNeuron(GradedNeuron):
+class SwitchNeuron(ParallelNeuron):
     """Neurons that say a number by how long they are switched on, with two spikes at most (Han and Roy 2020).
 
     `v = v_init + sum over T steps of (current + bias); n = clip(floor(v / v_th), 0, T)`: in the T time steps
@@ -25,8 +23,9 @@ class SwitchNeuron(GradedNeuron):
     - 1) + σ(t)`, so that in all a spike counts for the time that is left after it:
     `sum_t on(t) = sum_t σ(t) (T + 1 - t)` = n.
 
-    The neuron's output here is `v_th on(t)`, and every layer's time starts anew with its own T steps: an
-    inference takes T steps for every layer, one after the other.
+    The neuron's output here is `v_th on(t)`, which are the spikes of a `ParallelNeuron`. As there, every
+    layer's time starts anew with its own T steps: an inference takes T steps for every layer, one after the
+    other.
 
     Example:
         >>> neuron = SwitchNeuron(rounding="floor")
@@ -34,19 +33,10 @@ class SwitchNeuron(GradedNeuron):
         tensor(2.)
     """
 
-    windowed = True
-
-    def fire(self, current: Tensor, state: State, steps: int, static: bool) -> tuple[Tensor, Tensor]:
-        """See `GradedNeuron.fire`; all time steps come at once."""
-        if state is not None:
-            raise SettingsError("a SwitchNeuron takes all time steps of an inference at once")
-        start, v_th, _ = self._shaped(current if static else current[0])
-        return switch_integrate_and_fire(current, start, v_th, steps, static=static)
-
     def emit(
         self, current: Tensor, state: State, steps: int, static: bool = False, keep: bool = True
     ) -> Emission:
-        """Return what `GradedNeuron.emit` does, but for the number of spikes: two where the neuron is on."""
+        """Return what `ParallelNeuron.emit` does, but for the spikes: two where the neuron is on."""
         emission = super().emit(current, state, steps, static, keep)
         return replace(emission, counts=2 * emission.total.sign())
 

@@ -133,3 +133,9 @@ def test_errors_of_sites() -> None:
         "relu": Mean(0.2, deviation),
         "head": Mean(0.3, None),
     }
+
+
+def test_what_takes_more_than_t_steps_is_said(tmp_path) -> None:
+    save(tmp_path, results(latency_steps=4), results("acp", latency_steps=80), results("best"))
+    _, notes = panels(find_runs([tmp_path])[0])
+    assert notes == ["resnet20 on digits, acp: an inference takes 80 time steps at T=4, T for each window."]

@@ -65,16 +65,16 @@ def test_plain_numbers_of_all_panels() -> None:
     ]
     table = all_numbers(panels_of(*rows)).csv
     heading, *lines = csv.reader(table.splitlines())
-    keys = ["ann", "uncalibrated", "snn", "energy_ratio", "calibration_seconds"]
+    keys = ["ann", "uncalibrated", "snn", "latency_steps", "energy_ratio", "calibration_seconds"]
     assert heading == [
         *("model", "data", "pipeline", "data.calibration_images", "T", "seeds", "score"),
         *(f"{key}{part}" for key in keys for part in ("", "_deviation")),
     ]
     assert lines[0][:7] == ["resnet20", "digits", "lcp", "64", "4", "2", "accuracy"]
     assert lines[0][7:13] == ["0.9", "0.0", "", "", "0.625", "0.1767766952966369"]
-    assert lines[0][13:] == ["0.25", "", "", ""]
+    assert lines[0][13:] == ["", "", "0.25", "", "", ""]
     assert lines[1][3:6] == ["128", "4", "1"]
-    assert lines[2] == ["vgg16", "digits", "lcp", "", "4", "1", "map", *[""] * 4, "0.125", *[""] * 5]
+    assert lines[2] == ["vgg16", "digits", "lcp", "", "4", "1", "map", *[""] * 4, "0.125", *[""] * 7]
 
 
 def test_the_summary() -> None:
@@ -83,6 +83,7 @@ def test_the_summary() -> None:
         **{"model": "resnet20", "data": "digits", "pipeline": "lcp", "settings": {}, "score": "accuracy"},
         **{"seeds": {4: 1}, "ann": [0.9, None], "snn": {4: [0.7, None]}, "runs": ["0/results.json"]},
         **{"uncalibrated": {4: None}, "energy_ratio": {4: None}, "calibration_seconds": {4: None}},
+        "latency_steps": {4: None},
     }
     assert acp["snn"] == {4: [pytest.approx(0.83), pytest.approx(0.0264575, abs=1e-7)], 8: [0.9, None]}
 
@@ -128,3 +129,9 @@ def test_what_means_something_in_markdown_and_latex_is_escaped() -> None:
 
 def test_names_are_no_formulas_and_no_entities_in_markdown() -> None:
     assert markdown("$x$ &lt;", Table({"a": str}, [])).startswith("**\\$x\\$ \\&lt;**")
+
+
+def test_the_latency_has_a_column_where_it_is_known() -> None:
+    _, cells = shown(results(latency_steps=4), results("acp", latency_steps=80), layout="long")
+    column = cells[0].index("latency,\nsteps")
+    assert [row[column] for row in cells[1:]] == ["4", "80"]
