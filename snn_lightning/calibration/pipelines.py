@@ -55,7 +55,7 @@ class Pipeline(Conversion):
 
     threshold: Threshold = field(default_factory=MMSE)
     calibrate_readout: bool = True
-    held_out: float = 0.25
+    held_out: float = 0.125
     cache_budget_gb: float | None = None
     cache_place: str = "device"
     seed: int = 0
@@ -143,7 +143,9 @@ class Pipeline(Conversion):
         if not any(step.holds_out for step in self._all_steps.values()):
             return 0
         batch = max((getattr(step, "batch_size", 1) for step in self._all_steps.values()), default=1)
-        return max(0, min(MOST_HELD_OUT, round(self.held_out * total), total - batch))
+        # Of an augmented set the copies count, of which the held-out images have their share.
+        spare = total - -(-batch * total // self.augmented(total))
+        return max(0, min(MOST_HELD_OUT, round(self.held_out * total), spare))
 
     def work(self, images: int, processes: int = 1) -> Work:
         """Return what it does, as the plain numbers of the cost model.
