@@ -51,7 +51,7 @@ class Augmentation(Settings):
 
     Example:
         >>> Augmentation(flip=False, shift=0.1).count(32)
-        512
+        256
     """
 
     flip: bool = True
@@ -59,7 +59,7 @@ class Augmentation(Settings):
     crop: float | None = None
     mix: float = 0.0
     colour: float = 0.0
-    images: int = 512
+    images: int = 256
 
     def __post_init__(self) -> None:
         check_flag("augment.flip", self.flip)

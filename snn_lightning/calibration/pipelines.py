@@ -25,8 +25,9 @@ from snn_lightning.spiking.conversion import Conversion
 from snn_lightning.spiking.neurons.config import check_surrogate
 from snn_lightning.thresholds import MMSE, Threshold
 
-MOST_HELD_OUT = 256
-"""Images are enough to choose by."""
+FEW = 256
+"""Of fewer images a share is held out: of more, it is worth more to what is fitted."""
+HELD_OUT = 0.25
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Pipeline(Conversion):
     Args:
         threshold: how each site's firing threshold is found; see `Conversion` for its other fields.
         calibrate_readout: whether the steps also correct the readout.
-        held_out: share of the images, at most 256, that no weight is fitted to; by them weight calibration
-            and distillation choose how far they go. 0 for none.
+        held_out: share of the images that no weight is fitted to; by them weight calibration and distillation
+            choose how far they go. None for a quarter of fewer than 256 images, and for no image of more.
         cache_budget_gb: memory for the sweep's cache in GB; what is more goes to disk. None for no limit.
         cache_place: "device", "host" (the host's memory) or "disk".
         seed: of the private generators; the same seed gives the same SNN.
@@ -55,7 +56,7 @@ class Pipeline(Conversion):
 
     threshold: Threshold = field(default_factory=MMSE)
     calibrate_readout: bool = True
-    held_out: float = 0.125
+    held_out: float | None = None
     cache_budget_gb: float | None = None
     cache_place: str = "device"
     seed: int = 0
@@ -65,7 +66,8 @@ class Pipeline(Conversion):
         super().__post_init__()
         if self.threshold is None:
             raise SettingsError("threshold must be a Threshold such as MMSE(), got None")
-        check_interval("pipeline.held_out", self.held_out, "[0, 1)")
+        if self.held_out is not None:
+            check_interval("pipeline.held_out", self.held_out, "[0, 1)")
         check_positive("pipeline.cache_budget_gb", self.cache_budget_gb, optional=True)
         check_choice("cache_place", self.cache_place, PLACES)
         check_whole("pipeline.seed", self.seed, least=0)
@@ -143,9 +145,10 @@ class Pipeline(Conversion):
         if not any(step.holds_out for step in self._all_steps.values()):
             return 0
         batch = max((getattr(step, "batch_size", 1) for step in self._all_steps.values()), default=1)
+        share = (HELD_OUT if total < FEW else 0.0) if self.held_out is None else self.held_out
         # Of an augmented set the copies count, of which the held-out images have their share.
         spare = total - -(-batch * total // self.augmented(total))
-        return max(0, min(MOST_HELD_OUT, round(self.held_out * total), spare))
+        return max(0, min(round(share * total), spare))
 
     def work(self, images: int, processes: int = 1) -> Work:
         """Return what it does, as the plain numbers of the cost model.
@@ -221,6 +224,8 @@ class LCP(Pipeline):
 class ACP(Pipeline):
     """The advanced calibration pipeline: thresholds, weights, and what is left into initial potentials.
 
+    Few images are augmented by default (`augment`), and some held out (`held_out`); see `Pipeline`.
+
     Args:
         weights: settings of the step, `Weights` (SGD) or `LeastSquares`; None leaves it out.
         search: `NeuronSearch()` chooses thresholds and initial potentials by simulation then; None does not.
@@ -231,6 +236,7 @@ class ACP(Pipeline):
         ['LeastSquares', 'Potential']
     """
 
+    augment: Augmentation | str | None = "auto"
     weights: Weights | LeastSquares | None = field(default_factory=Weights)
     search: NeuronSearch | None = None
     potential: Potential | None = field(default_factory=Potential)

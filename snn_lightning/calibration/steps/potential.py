@@ -15,6 +15,8 @@ from snn_lightning.settings import check_choice, check_whole
 from snn_lightning.spiking.neurons.dynamics import per_channel
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 
+FEW = 256
+
 
 @register_step
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class Potential(Step):
     Args:
         images: how many calibration images it uses; None for all (the paper: 128).
         granularity: "neuron" or "channel". Where the input size varies it is "channel" by itself (PC B.4).
-        shrink: draw each neuron's mean error to its channel's, as far as it is no more than the chance of so
-            few images. The paper doesn't.
+        shrink: of fewer than 256 images, draw each neuron's mean error to its channel's, as far as it is no
+            more than the chance of so few. The paper doesn't.
 
     Example:
         >>> from snn_lightning import ACP, calibrate
@@ -61,15 +63,16 @@ class Potential(Step):
         squares = torch.zeros((), dtype=torch.float64)
         # Held-out images must not be fitted to here either: what comes later would seem to make them worse.
         images = min(context.count(self.images), context.fitted)
+        # Copies of an image are no more than the image.
+        independent = len(set(context.origins[:images]))
+        shrinks = self.shrink and not channelwise and independent < FEW
         for x, rate in context.simulate(images, hold=True):
             part = error.add(x, rate)
             total = total + (part if channelwise else (x - rate).sum(0, dtype=torch.float64))
-            if self.shrink and not channelwise:
+            if shrinks:
                 squares = squares + (x - rate).double().square().sum(0)
         mean = context.communicator.sum(total) / images
-        if self.shrink and not channelwise:
-            # Copies of an image are no more than the image.
-            independent = len(set(context.origins[:images]))
+        if shrinks:
             mean = shrunk(mean, context.communicator.sum(squares) / images, independent)
         shift = (context.timesteps * mean).to(neuron.v_init.dtype)
         neuron.v_init = per_channel(neuron.v_init, shift[None]) + shift

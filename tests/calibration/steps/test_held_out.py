@@ -6,7 +6,8 @@ from importlib import import_module
 import pytest
 import torch
 
-from snn_lightning import ACP, Best, Distillation, LeastSquares, Max, Weights
+from snn_lightning import ACP, LCP, Augmentation, Best, Distillation, LeastSquares, Max, Weights
+from snn_lightning.calibration.images import held_out_last
 from snn_lightning.calibration.steps.held_out import SHARES, go_back
 from snn_lightning.calibration.steps.ridge import RIDGE, RIDGES, RidgeProblem
 from snn_lightning.calibration.walk.communicator import Communicator
@@ -14,6 +15,9 @@ from snn_lightning.errors import SettingsError
 from snn_lightning.graph import normalise, prepare
 from tests.calibration.support import largest_difference, make_loop, parameters, same_bits
 from tests.toys import PlainConv, Residual, inputs, toy
+
+HELD = torch.stack(held_out_last([torch.arange(40)], 10)[30:])
+"""The numbers of the images that are held out of 40."""
 
 STEPS = {"leastsquares": "least_squares"}
 FITS = {
@@ -49,7 +53,7 @@ def test_where_nothing_is_held_out_it_is_the_whole_way_or_none(unfitted: float, 
 
 @pytest.mark.parametrize("fit", FITS)
 def test_a_fit_doesnt_see_what_is_held_out(fit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Held-out images of no height or twice those that are fitted: the fit is the same, its error isn't."""
+    """Held-out images are black, or are those beside them: the fit is the same, its error isn't."""
     module = import_module(f"snn_lightning.calibration.steps.{STEPS.get(fit, fit)}")
     errors: list[float] = []
 
@@ -60,10 +64,11 @@ def test_a_fit_doesnt_see_what_is_held_out(fit: str, monkeypatch: pytest.MonkeyP
         return 1.0, errors[-1]
 
     monkeypatch.setattr(module, "go_back", stay)
-    images = inputs(Residual, 40)
     loops = []
-    for held in (torch.zeros_like(images[30:]), images[:10]):
-        loop = make_loop(toy(Residual), torch.cat([images[:30], held]), FITS[fit])
+    for factor in (0, 1):
+        images = inputs(Residual, 40)
+        images[HELD] = factor * images[HELD + 1]
+        loop = make_loop(toy(Residual), images, FITS[fit])
         assert (loop.fitted, loop.total) == (30, 40)
         loop.run()
         loops.append(loop)
@@ -79,7 +84,7 @@ def test_a_fit_doesnt_see_what_is_held_out(fit: str, monkeypatch: pytest.MonkeyP
 def test_what_makes_held_out_images_worse_is_undone(fit: str) -> None:
     """They are of another kind than those that are fitted, so that no fit helps them."""
     images = inputs(Residual, 40)
-    images[30:] = 3 * torch.randn(images[30:].shape, generator=torch.Generator().manual_seed(3))
+    images[HELD] = 3 * torch.randn(images[HELD].shape, generator=torch.Generator().manual_seed(3))
     loop = make_loop(toy(Residual), images, FITS[fit])
     loop.run()
     numbers = [record["steps"][fit] for record in loop.records if fit in record["steps"]]
@@ -129,11 +134,16 @@ def test_without_held_out_images_the_ridge_is_the_usual_one() -> None:
     [
         (ACP(4, weights=LeastSquares()), 8, 2),
         (ACP(4, weights=LeastSquares()), 1, 0),
-        (ACP(4, weights=LeastSquares()), 4096, 256),
+        (ACP(4, weights=LeastSquares()), 255, 64),
+        (ACP(4, weights=LeastSquares()), 256, 0),
+        (ACP(4, weights=LeastSquares(), held_out=0.1), 4000, 400),
+        (ACP(4, weights=None), 100, 0),
+        (LCP(4), 100, 0),
+        (ACP(4, augment=Augmentation(images=128)), 8, 2),  # 96 of the copies are fitted to
         (ACP(4, weights=LeastSquares(), held_out=0), 100, 0),
-        (ACP(4), 40, 8),  # 32 must be left for a mini-batch
-        (ACP(4), 32, 0),
-        (Best(4, distillation=Distillation(batch_size=16), held_out=0.5), 40, 20),
+        (ACP(4, augment=None), 40, 8),  # 32 must be left for a mini-batch
+        (ACP(4, augment=None), 32, 0),
+        (Best(4, distillation=Distillation(batch_size=16), augment=None, held_out=0.5), 40, 20),
     ],
 )
 def test_how_many_are_held_out(pipeline: ACP, images: int, held: int) -> None:
