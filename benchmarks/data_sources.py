@@ -4,8 +4,8 @@ python benchmarks/data_sources.py --data digits fashion_mnist --sources real syn
 python benchmarks/data_sources.py --data fashion_mnist --sources real both --pipelines best --timesteps 4
 
 The ANNs are those of accuracy.py (kept in cache/benchmarks), and so are the real images. The synthetic ones
-are made once for each ANN, with the default settings but for mirrored digits, and kept beside it. Nothing is chosen on the test images. Rows that the output file already has are not
-measured again.
+are made once for each ANN, with the default settings but for mirrored digits, and kept beside it. Nothing is
+chosen on the test images. Rows that the output file already has are not measured again.
 """
 
 import argparse

@@ -7,10 +7,15 @@ mode.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+
+AS_GIVEN: dict[str, Any] = {"augment": None, "held_out": 0}
+"""Of a pipeline that is fitted to all images, and to them alone."""
 
 
 class PlainConv(nn.Module):

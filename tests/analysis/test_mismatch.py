@@ -9,6 +9,7 @@ from snn_lightning.analysis.mismatch import Parts, StageMismatch, measure_mismat
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph import normalise, prepare
 from snn_lightning.spiking import Neuron
+from tests.toys import AS_GIVEN
 
 from ..spiking.older import older_spec
 from ..toys import TOYS, MaxPooled, PlainConv, Residual, Vector, inputs, toy
@@ -124,7 +125,8 @@ def test_parts_that_have_a_product() -> None:
 
 
 @pytest.mark.parametrize(
-    "pipeline", [LCP(5, neuron=Signed()), ACP(4, rounding="bias"), ACP(4, neuron=Burst(2))]
+    "pipeline",
+    [LCP(5, neuron=Signed()), ACP(4, **AS_GIVEN, rounding="bias"), ACP(4, **AS_GIVEN, neuron=Burst(2))],
 )
 @pytest.mark.parametrize("toy_class", [Residual, MaxPooled], ids=lambda t: t.__name__)
 def test_the_shares_add_up_to_the_error_of_the_calibration(

@@ -10,7 +10,7 @@ from torch import nn
 
 from snn_lightning import ACP, LCP, Augmentation, Bias, NeuronSearch, Potential, calibrate
 from snn_lightning.calibration.api import run_calibration
-from snn_lightning.calibration.augmentation import SMALL, Copies, decide
+from snn_lightning.calibration.augmentation import FEW, SMALL, Copies, decide
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.calibration.walk.observer import Observer
 from snn_lightning.errors import CalibrationError, SettingsError
@@ -178,12 +178,14 @@ def test_a_pipeline_takes_augmentations_only(value: object) -> None:
 def test_auto_is_for_few_images_of_one_or_three_channels() -> None:
     image = torch.zeros(2, 3, 4, 4)
     for batches in ([image], [image[:, :1]], [image, image[..., :2]], []):
-        assert decide("auto", SMALL - 1, batches) == Augmentation()
-    assert decide("auto", SMALL, [image]) is None
+        assert decide("auto", FEW - 1, batches) == Augmentation()
+        # Of more images the distillation alone takes copies: the walk gets no more of them.
+        assert decide("auto", SMALL - 1, batches) == Augmentation(images=SMALL - 1)
+    assert decide("auto", FEW, SMALL, [image]) is None
     for other in (image.flatten(1), image[:, :2], image[None], image.long(), image.repeat(1, 8, 1, 1)):
         assert decide("auto", 2, [image, other]) is None
     for batches in ([image], [image[:, :2]], [image.double()]):
-        assert decide(ALL, SMALL, batches) == ALL
+        assert decide(ALL, FEW, SMALL, batches) == ALL
         assert decide(None, 2, batches) is None
 
 

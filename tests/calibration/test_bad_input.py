@@ -7,7 +7,7 @@ from torch import nn
 from snn_lightning import ACP, LCP, MMSE, Baseline, Bias, Max, Percentile, Weights, calibrate
 from snn_lightning.calibration.images import shard
 from snn_lightning.errors import CalibrationError, ConversionError, SettingsError
-from tests.toys import PlainConv, Residual, Signal, Vector, Volume, inputs, toy
+from tests.toys import AS_GIVEN, PlainConv, Residual, Signal, Vector, Volume, inputs, toy
 
 IMAGES = inputs(PlainConv, 4)
 
@@ -62,12 +62,17 @@ def test_something_else_than_a_pipeline(pipeline):
 
 def test_fewer_images_than_the_weights_batch():
     with pytest.raises(CalibrationError, match=r"4 images, fewer than its batch of 8: give more images"):
-        calibrate(toy(PlainConv), [IMAGES], ACP(4, weights=Weights(2, batch_size=8)), progress=False)
+        calibrate(
+            toy(PlainConv), [IMAGES], ACP(4, **AS_GIVEN, weights=Weights(2, batch_size=8)), progress=False
+        )
 
 
 @pytest.mark.parametrize(
     ("pipeline", "step"),
-    [(LCP(4, bias=Bias(images=5)), "bias"), (ACP(4, weights=Weights(2, batch_size=2, images=5)), "weights")],
+    [
+        (LCP(4, bias=Bias(images=5)), "bias"),
+        (ACP(4, **AS_GIVEN, weights=Weights(2, batch_size=2, images=5)), "weights"),
+    ],
 )
 def test_fewer_images_than_a_step_wants(pipeline, step):
     message = (
@@ -170,7 +175,9 @@ def test_a_scripted_network():
 
 
 @pytest.mark.parametrize("cls", [Vector, Signal, Volume])
-@pytest.mark.parametrize("pipeline", [LCP(4), ACP(4, weights=Weights(20, batch_size=16))], ids=["lcp", "acp"])
+@pytest.mark.parametrize(
+    "pipeline", [LCP(4), ACP(4, **AS_GIVEN, weights=Weights(20, batch_size=16))], ids=["lcp", "acp"]
+)
 def test_inputs_of_any_number_of_dimensions(cls, pipeline):
     ann, x = toy(cls), inputs(cls, 64)
     plain = calibrate(ann, [x], Baseline(4), progress=False)
@@ -191,7 +198,7 @@ THRESHOLDS = [Max(), MMSE(), Percentile(), Max("layer"), MMSE("layer"), Percenti
 PIPELINES = {
     "baseline": lambda threshold: Baseline(4, threshold=threshold),
     "lcp": lambda threshold: LCP(4, threshold=threshold),
-    "acp": lambda threshold: ACP(4, threshold=threshold, weights=Weights(3, batch_size=4)),
+    "acp": lambda threshold: ACP(4, **AS_GIVEN, threshold=threshold, weights=Weights(3, batch_size=4)),
 }
 
 
@@ -226,5 +233,7 @@ def test_images_that_are_all_zero():
 
 
 def test_a_single_image():
-    model = calibrate(toy(PlainConv), [IMAGES[:1]], ACP(4, weights=Weights(2, batch_size=1)), progress=False)
+    model = calibrate(
+        toy(PlainConv), [IMAGES[:1]], ACP(4, **AS_GIVEN, weights=Weights(2, batch_size=1)), progress=False
+    )
     assert torch.isfinite(model(IMAGES)).all()

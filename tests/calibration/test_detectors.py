@@ -22,6 +22,7 @@ from snn_lightning.calibration.recording import relative_error, tensors_of
 from snn_lightning.errors import SettingsError
 from tests.calibration.support import same_bits
 from tests.detectors import DETECTORS, detector, images, received, yolo
+from tests.toys import AS_GIVEN
 
 IMAGES = images(8)
 BATCHES = [IMAGES[i : i + 2] for i in range(0, 8, 2)]
@@ -29,9 +30,9 @@ BATCHES = [IMAGES[i : i + 2] for i in range(0, 8, 2)]
 
 ACP_STEPS = Weights(20, batch_size=4)
 PIPELINES = {
-    "sgd": ACP(8, weights=ACP_STEPS),
-    "least squares": ACP(8, weights=LeastSquares()),
-    "best": Best(8, distillation=Distillation(40, batch_size=4)),
+    "sgd": ACP(8, **AS_GIVEN, weights=ACP_STEPS),
+    "least squares": ACP(8, **AS_GIVEN, weights=LeastSquares()),
+    "best": Best(8, **AS_GIVEN, distillation=Distillation(40, batch_size=4)),
 }
 
 
@@ -69,7 +70,7 @@ def test_the_body_spikes_and_the_rest_reads_its_mean(name):
 @pytest.mark.parametrize("name", DETECTORS)
 def test_the_body_is_calibrated_on_images_of_two_sizes(name):
     ann, part = detector(name), part_of(name)
-    model = calibrate(ann, BATCHES, ACP(64, weights=LeastSquares()), network=part, progress=False)
+    model = calibrate(ann, BATCHES, ACP(64, **AS_GIVEN, weights=LeastSquares()), network=part, progress=False)
     assert max(errors(model, ann, part)) < 0.06
     snn = model.get_submodule(part)
     if name != "ssd":  # whose images all become squares
@@ -101,7 +102,7 @@ def test_the_whole_backbone_spikes_at_every_size():
 
 def test_the_order_of_the_sizes_changes_only_what_is_random():
     """Least squares and potentials are sums over images."""
-    ann, pipeline = detector("retinanet"), ACP(8, weights=LeastSquares(), calibrate_readout=False)
+    ann, pipeline = detector("retinanet"), ACP(8, **AS_GIVEN, weights=LeastSquares(), calibrate_readout=False)
     one, two = (
         calibrate(ann, batches, pipeline, network="backbone.body", progress=False)
         for batches in (BATCHES, [BATCHES[0], BATCHES[2], BATCHES[1], BATCHES[3]])
@@ -116,7 +117,13 @@ def test_little_memory_changes_nothing():
         calibrate(
             ann,
             BATCHES,
-            Best(4, weights=ACP_STEPS, distillation=Distillation(4, batch_size=4), cache_budget_gb=budget),
+            Best(
+                4,
+                **AS_GIVEN,
+                weights=ACP_STEPS,
+                distillation=Distillation(4, batch_size=4),
+                cache_budget_gb=budget,
+            ),
             network="backbone.body",
             progress=False,
         )

@@ -11,6 +11,7 @@ from snn_lightning.graph import StageNetwork, normalise
 from snn_lightning.graph.operators import traits_of
 from snn_lightning.spiking.model import SpikingModel
 from tests.families import FAMILIES, family, images
+from tests.toys import AS_GIVEN
 
 # At fewer time steps most of a random network's error is not the mean over images that LCP takes away, but
 # chance in each image, and fewer images leave more of that in the comparison.
@@ -18,8 +19,8 @@ TIMESTEPS, IMAGES = 8, 32
 PIPELINES = {
     "baseline": Baseline(timesteps=TIMESTEPS),
     "lcp": LCP(timesteps=TIMESTEPS),
-    "acp": ACP(timesteps=TIMESTEPS, weights=Weights(iterations=20, batch_size=8)),
-    "least_squares": ACP(timesteps=TIMESTEPS, weights=LeastSquares(), potential=None),
+    "acp": ACP(timesteps=TIMESTEPS, **AS_GIVEN, weights=Weights(iterations=20, batch_size=8)),
+    "least_squares": ACP(timesteps=TIMESTEPS, **AS_GIVEN, weights=LeastSquares(), potential=None),
 }
 RESIDUAL = ("resnet_basic", "resnet_bottleneck", "resnext", "wide_resnet", "regnet_x")
 

@@ -28,7 +28,7 @@ from snn_lightning.calibration.walk.context import StepReport
 from snn_lightning.errors import SettingsError, SNNLightningError
 from snn_lightning.thresholds import Threshold, register_threshold
 from tests.calibration.support import same_bits
-from tests.toys import MaxPooled, PlainConv, inputs, toy
+from tests.toys import AS_GIVEN, MaxPooled, PlainConv, inputs, toy
 
 
 @pytest.mark.parametrize("pipeline", [Pipeline, Baseline, LCP, ACP])
@@ -255,7 +255,9 @@ def test_a_step_can_be_left_out():
     assert ACP(4, weights=None).steps == (Potential(),)
     ann, images = toy(PlainConv), inputs(PlainConv)
     plain = calibrate(ann, [images], Baseline(4), progress=False)
-    assert same_bits(plain, calibrate(ann, [images], ACP(4, weights=None, potential=None), progress=False))
+    assert same_bits(
+        plain, calibrate(ann, [images], ACP(4, **AS_GIVEN, weights=None, potential=None), progress=False)
+    )
 
 
 def test_settings_are_frozen_values():
@@ -312,7 +314,7 @@ def test_every_setting_changes_the_result(settings):
     ann, images = toy(MaxPooled), inputs(MaxPooled, 16)
     weights = Weights(3, step_size=0.01, batch_size=8)
     models = [
-        calibrate(ann, [images], ACP(3, **{"weights": weights, **chosen}), progress=False)
+        calibrate(ann, [images], ACP(3, **AS_GIVEN, **{"weights": weights, **chosen}), progress=False)
         for chosen in ({}, settings)
     ]
     outputs = [model(images) for model in models]

@@ -19,7 +19,7 @@ from snn_lightning.errors import SettingsError
 from snn_lightning.graph import normalise, prepare
 from snn_lightning.graph.precision import PRECISIONS
 from tests.calibration.support import literal_simulation, make_loop, same_bits
-from tests.toys import Residual, Signal, Vector, inputs, toy
+from tests.toys import AS_GIVEN, Residual, Signal, Vector, inputs, toy
 from tests.versions import float32_switches
 
 FEW = Weights(4, step_size=0.05, batch_size=8)
@@ -57,9 +57,8 @@ def test_the_result_runs_in_the_pipelines_precision() -> None:
 
 
 def test_distillation_learns_through_bf16() -> None:
-    pipeline = Best(
-        4, weights=None, potential=None, distillation=Distillation(60, batch_size=16), precision="bf16"
-    )
+    settings = {"weights": None, "potential": None, "distillation": Distillation(60, batch_size=16)}
+    pipeline = Best(4, **AS_GIVEN, **settings, precision="bf16")
     model = calibrate(toy(Vector), [inputs(Vector, 48)], pipeline, progress=False)
     numbers = model.records[-1]["steps"]["distillation"]
     assert numbers["after"] < 0.8 * numbers["before"]
@@ -88,7 +87,7 @@ def test_gradients_have_the_precision_and_nothing_else_has(
     monkeypatch.setattr(RidgeProblem, "add", watched)
     before = float32_switches()
     for weights in (FEW, LeastSquares()):
-        pipeline = ACP(3, weights=weights, precision=precision)
+        pipeline = ACP(3, **AS_GIVEN, weights=weights, precision=precision)
         run_calibration(toy(Vector), [inputs(Vector, 8)], pipeline, Communicator(), observer)
     assert observer.seen == {seen}
     assert solved == {"ieee"}
@@ -98,9 +97,11 @@ def test_gradients_have_the_precision_and_nothing_else_has(
 def test_an_autocast_around_the_calibration_changes_nothing() -> None:
     ann, x = toy(Residual), inputs(Residual, 16)
     for weights in (FEW, LeastSquares()):
-        expected = calibrate(ann, [x], ACP(3, weights=weights), progress=False)
+        expected = calibrate(ann, [x], ACP(3, **AS_GIVEN, weights=weights), progress=False)
         with torch.autocast("cpu", torch.bfloat16):
-            assert same_bits(calibrate(ann, [x], ACP(3, weights=weights), progress=False), expected)
+            assert same_bits(
+                calibrate(ann, [x], ACP(3, **AS_GIVEN, weights=weights), progress=False), expected
+            )
 
 
 def test_a_partial_calibration_of_another_precision_is_not_taken_up(tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_a_partial_calibration_of_another_precision_is_not_taken_up(tmp_path: Pa
                 (tmp_path / "done").touch()
                 raise KeyboardInterrupt
 
-    pipeline = ACP(3, weights=FEW, precision="bf16")
+    pipeline = ACP(3, **AS_GIVEN, weights=FEW, precision="bf16")
     with pytest.raises(KeyboardInterrupt):
         run_calibration(ann, [x], pipeline, Communicator(), Stop(), tmp_path)
     (left,) = tmp_path.glob("*.ckpt")
@@ -134,7 +135,7 @@ def test_an_unknown_precision_is_refused(wrong: object) -> None:
 @needs_gpu
 @pytest.mark.parametrize("weights", [FEW, LeastSquares()])
 def test_a_gpu_gives_what_the_cpu_gives(weights: Weights | LeastSquares) -> None:
-    ann, x, pipeline = toy(Residual), inputs(Residual, 16), ACP(4, weights=weights)
+    ann, x, pipeline = toy(Residual), inputs(Residual, 16), ACP(4, **AS_GIVEN, weights=weights)
     on_cpu = calibrate(ann, [x], pipeline, progress=False)
     on_gpu = calibrate(ann.cuda(), [x], pipeline, progress=False)
     for stage, other in zip(on_cpu.records, on_gpu.records, strict=True):
@@ -149,7 +150,7 @@ def test_a_gpu_gives_what_the_cpu_gives(weights: Weights | LeastSquares) -> None
 def test_the_host_keeps_what_a_gpu_computes(precision: str) -> None:
     ann, x = toy(Residual).cuda(), inputs(Residual, 40)
     models = [
-        calibrate(ann, [x], ACP(4, weights=FEW, precision=precision, **settings), progress=False)
+        calibrate(ann, [x], ACP(4, **AS_GIVEN, weights=FEW, precision=precision, **settings), progress=False)
         for settings in ({}, {"cache_place": "host"}, {"cache_place": "host", "cache_budget_gb": 4e-5})
     ]
     assert same_bits(models[0], models[1])

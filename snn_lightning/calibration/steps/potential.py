@@ -11,7 +11,7 @@ from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.calibration.steps.base import Step, register_step
 from snn_lightning.calibration.steps.bias import Bias
 from snn_lightning.calibration.walk.context import RelativeError, StageContext, StepReport
-from snn_lightning.settings import check_choice, check_whole
+from snn_lightning.settings import check_choice, check_flag, check_whole
 from snn_lightning.spiking.neurons.dynamics import per_channel
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 
@@ -44,6 +44,7 @@ class Potential(Step):
     def __post_init__(self) -> None:
         check_whole("potential.images", self.images, optional=True)
         check_choice("potential.granularity", self.granularity, ("neuron", "channel"))
+        check_flag("potential.shrink", self.shrink)
 
     def add_work(self, work: Work) -> Work:
         """Count the images that it simulates."""

@@ -25,6 +25,7 @@ from tests.analysis.support import cost_of, network_of
 from tests.calibration.support import make_loop
 from tests.families import family, images
 from tests.toys import (
+    AS_GIVEN,
     INPUT_SHAPES,
     TOYS,
     Bottleneck,
@@ -213,9 +214,9 @@ def test_augmentation_keeps_the_originals_and_asks_the_ann_for_each_copy() -> No
 
 PIPELINES: dict[str, Pipeline] = {
     "lcp": LCP(4),
-    "acp": ACP(4, weights=Weights(2, batch_size=8)),
-    "least_squares": ACP(4, weights=LeastSquares()),
-    "best": Best(4, distillation=Distillation(2, batch_size=8)),
+    "acp": ACP(4, **AS_GIVEN, weights=Weights(2, batch_size=8)),
+    "least_squares": ACP(4, **AS_GIVEN, weights=LeastSquares()),
+    "best": Best(4, **AS_GIVEN, distillation=Distillation(2, batch_size=8)),
 }
 
 

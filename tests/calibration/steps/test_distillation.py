@@ -22,7 +22,7 @@ from tests.calibration.support import (
     run,
     same_bits,
 )
-from tests.toys import Bottleneck, Dense, MaxPooled, Residual, Vector, inputs, toy
+from tests.toys import AS_GIVEN, Bottleneck, Dense, MaxPooled, Residual, Vector, inputs, toy
 
 SHORT = Distillation(iterations=40, batch_size=16)
 
@@ -181,7 +181,8 @@ def test_images_of_different_sizes():
     layers = (nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     ann = nn.Sequential(*layers).eval()
     sizes = [torch.randn(20, 3, size, size) for size in (8, 10)]
-    pipeline = Best(4, held_out=0, weights=None, potential=None, distillation=Distillation(40, batch_size=16))
+    settings = {"weights": None, "potential": None, "distillation": Distillation(40, batch_size=16)}
+    pipeline = Best(4, **AS_GIVEN, **settings)
     model = calibrate(ann, sizes, pipeline, progress=False)
     numbers = model.records[-1]["steps"]["distillation"]
     assert numbers["kept"] == 1.0

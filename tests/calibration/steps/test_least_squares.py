@@ -24,7 +24,7 @@ from tests.calibration.support import (
     run,
     same_bits,
 )
-from tests.toys import Bottleneck, Dense, PlainConv, Residual, Signal, Vector, Volume, inputs, toy
+from tests.toys import AS_GIVEN, Bottleneck, Dense, PlainConv, Residual, Signal, Vector, Volume, inputs, toy
 
 SYNAPSES = {
     "plain": (nn.Conv2d(4, 6, 3), (4, 7, 6)),
@@ -212,7 +212,7 @@ def test_uses_as_many_images_as_it_is_told():
     assert torch.equal(few.network.operators[name].weight, same.network.operators[name].weight)
     with pytest.raises(CalibrationError, match="100"):
         calibrate(
-            toy(Residual), [images], ACP(4, held_out=0, weights=LeastSquares(images=100)), progress=False
+            toy(Residual), [images], ACP(4, **AS_GIVEN, weights=LeastSquares(images=100)), progress=False
         )
 
 

@@ -17,7 +17,7 @@ from snn_lightning.errors import CalibrationError, SettingsError
 from snn_lightning.spiking.kernels import Layout
 from tests.calibration.support import make_loop, parameters, same_bits
 from tests.commands import full_disk
-from tests.toys import Dense, MaxPooled, PlainConv, Residual, inputs, toy
+from tests.toys import AS_GIVEN, Dense, MaxPooled, PlainConv, Residual, inputs, toy
 
 
 def random_bits(shape, seed):
@@ -105,7 +105,7 @@ def test_spilled_spikes_leave_the_memory(tmp_path):
 @pytest.mark.parametrize("weights", [Weights(3, batch_size=8), LeastSquares()])
 def test_a_small_budget_changes_nothing(cls, weights, budget, temporary, monkeypatch):
     ann, images, files, most = toy(cls), inputs(cls, 40), [], [0]
-    pipelines = [ACP(4, weights=weights, cache_budget_gb=size) for size in (None, budget)]
+    pipelines = [ACP(4, **AS_GIVEN, weights=weights, cache_budget_gb=size) for size in (None, budget)]
     free = calibrate(ann, [images], pipelines[0], progress=False)
     put = Cache.put
 
@@ -168,7 +168,9 @@ def test_parameters_are_not_those_of_the_cache():
     """A tensor in the cache is the same object; nothing in the walk may write into it."""
     images = inputs(Residual, 12)
     before = images.clone()
-    model = calibrate(toy(Residual), [images], ACP(4, weights=Weights(2, batch_size=8)), progress=False)
+    model = calibrate(
+        toy(Residual), [images], ACP(4, **AS_GIVEN, weights=Weights(2, batch_size=8)), progress=False
+    )
     assert torch.equal(images, before)
     assert all(torch.isfinite(value).all() for value in parameters(model).values())
 
@@ -197,7 +199,7 @@ def test_a_spilled_view_takes_only_its_own_numbers_to_disk(tmp_path):
 
 @pytest.mark.parametrize("place", ["host", "disk"])
 def test_the_place_of_the_cache_changes_nothing(place):
-    pipeline = ACP(4, weights=Weights(3, batch_size=8))
+    pipeline = ACP(4, **AS_GIVEN, weights=Weights(3, batch_size=8))
     expected = calibrate(toy(Residual), [inputs(Residual, 8)], pipeline, progress=False)
     pipeline = dataclasses.replace(pipeline, cache_place=place)
     assert same_bits(calibrate(toy(Residual), [inputs(Residual, 8)], pipeline, progress=False), expected)

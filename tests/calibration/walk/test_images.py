@@ -14,9 +14,9 @@ from snn_lightning.calibration.walk.observer import Observer
 from snn_lightning.errors import CalibrationError
 from snn_lightning.graph import INPUT
 from tests.calibration.support import make_loop, same_bits
-from tests.toys import Residual, inputs, toy
+from tests.toys import AS_GIVEN, Residual, inputs, toy
 
-BEST = Best(4, potential=None, distillation=Distillation(4, batch_size=16))
+BEST = Best(4, **AS_GIVEN, potential=None, distillation=Distillation(4, batch_size=16))
 
 
 class Count(Observer):
@@ -70,7 +70,11 @@ def test_the_images_stay_for_a_step_that_reads_them_and_no_longer(pipeline, aliv
 
 def test_distillation_reads_them_where_the_budget_has_put_them():
     one, two = (
-        make_loop(toy(Residual), inputs(Residual, 48), Best(4, distillation=BEST.distillation, **settings))
+        make_loop(
+            toy(Residual),
+            inputs(Residual, 48),
+            Best(4, **AS_GIVEN, distillation=BEST.distillation, **settings),
+        )
         for settings in ({}, {"cache_budget_gb": 1e-9})
     )
     assert all(entry.tensor is None for entry in two.values[INPUT].ann)
