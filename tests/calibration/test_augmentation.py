@@ -181,11 +181,11 @@ def test_auto_is_for_few_images_of_one_or_three_channels() -> None:
         assert decide("auto", FEW - 1, batches) == Augmentation()
         # Of more images the distillation alone takes copies: the walk gets no more of them.
         assert decide("auto", SMALL - 1, batches) == Augmentation(images=SMALL - 1)
-    assert decide("auto", FEW, SMALL, [image]) is None
+    assert decide("auto", SMALL, [image]) is None
     for other in (image.flatten(1), image[:, :2], image[None], image.long(), image.repeat(1, 8, 1, 1)):
         assert decide("auto", 2, [image, other]) is None
     for batches in ([image], [image[:, :2]], [image.double()]):
-        assert decide(ALL, FEW, SMALL, batches) == ALL
+        assert decide(ALL, SMALL, batches) == ALL
         assert decide(None, 2, batches) is None
 
 
