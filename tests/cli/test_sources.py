@@ -98,7 +98,10 @@ def test_a_dry_run_makes_no_images(anns: Path, tmp_path: Path) -> None:
         ("data_source=synthetic synthesis.iterations=0", "synthesis.iterations must be a whole number"),
         ("data_source=synthetic model=resnet20 model.batch_norm=false", "has no batch norm"),
         ("data_source=synthetic synthesis.statistics=none.pt", "There is no checkpoint 'none.pt'"),
-        ("data_source=noise pipeline=acp data.calibration_images=8", "fewer than its batch of 32"),
+        (
+            "data_source=noise pipeline=acp augment=null data.calibration_images=8",
+            "fewer than its batch of 32",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_trained(

@@ -139,7 +139,9 @@ class CalibrationLoop(Interpreter[Held]):
             # Nothing but final steps is left: no stage has to fire again.
             return
         started = time.perf_counter()
-        self.record = StageRecord(index, stage.name, stage.kind, self._path(stage), images=self.total)
+        self.record = StageRecord(
+            index, stage.name, stage.kind, self._path(stage), images=len(set(self.origins))
+        )
         super().stage(stage, instructions)
         self.record.seconds = time.perf_counter() - started
         if index >= self.finished:
@@ -179,7 +181,7 @@ class CalibrationLoop(Interpreter[Held]):
         """Run a step on the whole network."""
         self.observer.stage_started(index, self.total_steps, name, False)
         started = time.perf_counter()
-        record = StageRecord(index, name, "network", path="", images=self.total)
+        record = StageRecord(index, name, "network", path="", images=len(set(self.origins)))
         context = NetworkContext(
             ann=self.ann,
             snn=self.snn,
