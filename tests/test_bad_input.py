@@ -62,11 +62,11 @@ def assert_refused(done: Finished, *parts: str) -> None:
         (["data.calibration_images=0"], ["Error: data.calibration_images must be", "at least 1, got 0"]),
         (["data.calibration_images=100000"], ["Error: data.calibration_images=100000, but there are only"]),
         (
-            ["data.calibration_images=8"],
+            ["augment=null", "data.calibration_images=8"],
             ["Error: The step 'weights' has 8 images, fewer than its batch of 16", "weights.batch_size to 8"],
         ),
         (
-            ["pipeline.potential.images=64"],
+            ["augment=null", "pipeline.potential.images=64"],
             ["Error: The step 'potential' wants 64 images and the calibration set has 32"],
         ),
         (["data=fashion_mnist", "data.root=/nonexistent"], ["Error: data.root", "dataset-fashion-mnist"]),

@@ -52,6 +52,8 @@ def config(folder: Path, *overrides: str) -> DictConfig:
 
 PAPER_WEIGHTS = Weights(iterations=5000, learning_rate=1e-5, momentum=0.9, images=1024)
 PAPER = {"rounding": "bias", "calibrate_readout": False}
+PAPER_ACP = {**PAPER, "augment": None, "held_out": 0}
+PAPER_POTENTIAL = Potential(images=128, shrink=False)
 
 
 @pytest.mark.parametrize(
@@ -62,9 +64,9 @@ PAPER = {"rounding": "bias", "calibrate_readout": False}
         ("acp", ACP(16), 256),
         ("baseline_paper", Baseline(16, **PAPER), 1024),
         ("lcp_paper", LCP(16, **PAPER, bias=Bias(images=128)), 1024),
-        ("acp_paper", ACP(16, **PAPER, weights=PAPER_WEIGHTS, potential=Potential(images=128)), 1024),
-        ("potential_paper", ACP(16, **PAPER, weights=None, potential=Potential(images=128)), 1024),
-        ("weights_paper", ACP(16, **PAPER, weights=PAPER_WEIGHTS, potential=None), 1024),
+        ("acp_paper", ACP(16, **PAPER_ACP, weights=PAPER_WEIGHTS, potential=PAPER_POTENTIAL), 1024),
+        ("potential_paper", ACP(16, **PAPER_ACP, weights=None, potential=PAPER_POTENTIAL), 1024),
+        ("weights_paper", ACP(16, **PAPER_ACP, weights=PAPER_WEIGHTS, potential=None), 1024),
         ("least_squares", ACP(16, weights=LeastSquares()), 256),
         ("best", Best(16), 256),
         ("hybrid", SpikeNorm(16), 256),
@@ -227,8 +229,8 @@ def test_t_and_seed_reach_the_pipeline_and_the_data(hydra: Path) -> None:
 
 
 def test_augmentation_reaches_the_pipelines_that_calibrate_and_no_others(hydra: Path) -> None:
-    own = ("lcp", "acp", "least_squares", "best")
-    assert {"acp_paper", "rnl", *own} < set(group("pipeline"))
+    own = ("acp", "least_squares", "best")
+    assert {"acp_paper", "rnl", "lcp", *own} < set(group("pipeline"))
     for name in group("pipeline"):
         found = instantiate(config(hydra, f"pipeline={name}", "augment=auto").pipeline)
         assert found.augment == ("auto" if name in own else None), name
@@ -278,7 +280,7 @@ def test_table_4_is_on_128_images_and_has_potentials_of_channels(
     assert (found.timesteps, found.rounding, found.calibrate_readout) == (64, "bias", False)
     found.check_images(128)
     if pipeline == "acp_paper":
-        assert found.potential == Potential(images=128, granularity="channel")
+        assert found.potential == Potential(images=128, granularity="channel", shrink=False)
         assert found.weights.images == 128
 
 

@@ -333,7 +333,7 @@ def _check_metric(
     if plan is not None:
         names.append("max_drop")
         phases += ["ann_validation", "search"]
-    names += [f"calibration_images.{part}" for part in experiment.calibration_images.counts]
+    names += [f"calibration_images.{part}" for part in experiment.source.names]
     if "synthetic" in experiment.source.names:
         phases.append("synthesis")
     if finetune.epochs:

@@ -25,6 +25,7 @@ from snn_lightning.calibration.pipelines import Pipeline
 from snn_lightning.calibration.walk.resume import fingerprint
 from snn_lightning.graph import normalise, prepare
 from snn_lightning.spiking.units import Unit
+from tests.toys import AS_GIVEN
 
 X = torch.rand(12, 3, 6, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
@@ -153,8 +154,8 @@ def test_all_ways_to_simulate_agree(name: str) -> None:
 
 PIPELINES: dict[str, Pipeline] = {
     "lcp": LCP(4),
-    "acp": ACP(4, weights=Weights(20, step_size=0.05, batch_size=8)),
-    "least squares": ACP(4, weights=LeastSquares(), cache_budget_gb=1e-5),
+    "acp": ACP(4, **AS_GIVEN, weights=Weights(20, step_size=0.05, batch_size=8)),
+    "least squares": ACP(4, **AS_GIVEN, weights=LeastSquares(), cache_budget_gb=1e-5),
 }
 
 
@@ -174,7 +175,9 @@ def test_the_walk_fires_every_stage_on_what_a_simulation_delivers(name: str, pip
 @pytest.mark.parametrize("name", ["excited", "pooled"])
 def test_distillation_goes_through_the_windows(name: str) -> None:
     ann, x = ann_of(name).float(), X.float()
-    pipeline = Best(4, distillation=Distillation(150, batch_size=12, step_size=0.003), analog=CASES[name][1])
+    pipeline = Best(
+        4, **AS_GIVEN, distillation=Distillation(150, batch_size=12, step_size=0.003), analog=CASES[name][1]
+    )
     steps = calibrate(ann, [x], pipeline, progress=False).records[-1]["steps"]
     assert steps["distillation"]["after"] < steps["distillation"]["before"]
 
@@ -226,7 +229,7 @@ TAILED = ("norm", "own")
 def test_distillation_leaves_analog_operators_as_they_are() -> None:
     torch.manual_seed(0)
     ann, x = Tailed().eval(), torch.randn(24, 3, 2, 2)
-    pipeline = Best(2, weights=None, distillation=Distillation(100, batch_size=12), analog=TAILED)
+    pipeline = Best(2, **AS_GIVEN, weights=None, distillation=Distillation(100, batch_size=12), analog=TAILED)
     snn = calibrate(ann, [x], pipeline, progress=False)
     assert snn.records[-1]["steps"]["distillation"]["kept"] == 1
     for name, operator in snn.network.operators.items():
@@ -251,8 +254,8 @@ def test_weights_that_no_gradient_reaches_stay(pipeline: str) -> None:
             return F.relu(F.embedding(chosen, self.b.weight))
 
     settings: dict[str, Pipeline] = {
-        "acp": ACP(4, weights=Weights(3, batch_size=8), analog="auto"),
-        "best": Best(4, distillation=Distillation(3, batch_size=8), analog="auto"),
+        "acp": ACP(4, **AS_GIVEN, weights=Weights(3, batch_size=8), analog="auto"),
+        "best": Best(4, **AS_GIVEN, distillation=Distillation(3, batch_size=8), analog="auto"),
     }
     torch.manual_seed(0)
     ann = Chosen().eval()

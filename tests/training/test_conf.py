@@ -101,7 +101,7 @@ def test_the_file_of_a_folder_states_the_defaults_of_the_code(hydra: Path) -> No
     default = Folder(hydra, calibration_seed=0)
     for field in ("settings", "image_size", "in_channels", "test_fraction"):
         assert getattr(data, field) == getattr(default, field)
-    assert str(data._plain) == str(default._plain)
+    assert str(data.plain_transform()) == str(default.plain_transform())
 
 
 def test_the_files_of_coco_and_shapes_state_the_defaults_of_the_code(hydra: Path) -> None:

@@ -34,8 +34,8 @@ def go_back(
 
     Example:
         >>> weight = torch.tensor([4.0])
-        >>> go_back([weight], [torch.tensor([0.0])], lambda: abs(weight.item() - 2.5), unfitted=2.5)
-        (0.5, 0.5)
+        >>> go_back([weight], [torch.tensor([0.0])], lambda: abs(weight.item() - 2.25), unfitted=2.25)
+        (0.5, 0.25)
         >>> weight
         tensor([2.])
     """

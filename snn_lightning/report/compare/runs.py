@@ -19,6 +19,7 @@ KIND = {"model": str, "data": str, "pipeline": str, "timesteps": int}
 
 SEEDS = {"seed", "ann_seed", "calibration_seed"}
 RESULTING = {"T", "timesteps", "pipeline_name", "leave_out", "report", "figures", "figure_images"}
+SEARCH = {"max_drop", "objective", "candidates"}
 PLACES = {"cache_dir", "data_root", "default_root_dir", "logger", "optimized_metric"}
 MACHINES = {"accelerator", "devices", "num_nodes", "strategy", "num_workers", "enable_progress_bar"}
 """Keys of a config that make no other method: they are in the results by themselves, or say where and how a
@@ -57,7 +58,7 @@ class Run:
     @cached_property
     def settings(self) -> Any:
         """The config without seeds, time steps, and what only says where a run took place."""
-        return _without(self._config, SEEDS | RESULTING | PLACES | MACHINES) or {}
+        return _without(self._config, SEEDS | RESULTING | SEARCH | PLACES | MACHINES) or {}
 
     @cached_property
     def seeds(self) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ from snn_lightning.errors import SettingsError
 from snn_lightning.spiking import ParallelNeuron, Signed
 from snn_lightning.spiking.packing import SpikeTrain
 from tests.calibration.support import in_two_threads, largest_difference, parameters, run, same_bits
-from tests.toys import MaxPooled, PlainConv, Residual, Vector, inputs, toy
+from tests.toys import AS_GIVEN, MaxPooled, PlainConv, Residual, Vector, inputs, toy
 
 # Dyadic numbers: sums and differences of them are exact in float64.
 currents = st.lists(st.integers(-192, 192).map(lambda n: n / 64), min_size=1, max_size=24)
@@ -218,12 +218,14 @@ def test_nothing_runs_t_times() -> None:
         Baseline(4, neuron=Parallel()),
         LCP(4, neuron=Parallel()),
         LCP(4, neuron=Parallel(), rounding="bias", search=NeuronSearch((0.9, 1.0, 1.1), (0.5,))),
-        ACP(4, neuron=Parallel(), weights=Weights(10, batch_size=16)),
-        ACP(4, neuron=Parallel(), weights=LeastSquares(), convert_avg_pool=True),
-        Best(4, neuron=Parallel(), distillation=Distillation(iterations=30, batch_size=16)),
+        ACP(4, **AS_GIVEN, neuron=Parallel(), weights=Weights(10, batch_size=16)),
+        ACP(4, **AS_GIVEN, neuron=Parallel(), weights=LeastSquares(), convert_avg_pool=True),
+        Best(4, **AS_GIVEN, neuron=Parallel(), distillation=Distillation(iterations=30, batch_size=16)),
         LCP(4, neuron=Parallel(), precision="bf16"),
         LCP(4, neuron=Parallel(), max_pooling="keep"),
-        Best(4, neuron=Parallel(), max_pooling="keep", distillation=Distillation(20, batch_size=16)),
+        Best(
+            4, **AS_GIVEN, neuron=Parallel(), max_pooling="keep", distillation=Distillation(20, batch_size=16)
+        ),
     ],
     ids=["baseline", "lcp", "search", "acp", "least_squares", "best", "bf16", "keep", "keep and best"],
 )
@@ -259,7 +261,7 @@ def test_uneven_input_has_no_part_in_the_error_and_has_with_other_neurons() -> N
 
 def test_the_loss_of_the_weights_is_the_simulated_error() -> None:
     ann, images = toy(Residual), inputs(Residual, 32)
-    pipeline = ACP(4, neuron=Parallel(), weights=Weights(10, batch_size=16), potential=None)
+    pipeline = ACP(4, **AS_GIVEN, neuron=Parallel(), weights=Weights(10, batch_size=16), potential=None)
     for record in calibrate(ann, [images], pipeline, progress=False).records:
         assert record["steps"]["weights"]["after"] == pytest.approx(record["error"], rel=1e-5)
 
