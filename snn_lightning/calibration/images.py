@@ -11,6 +11,9 @@ from torch import Tensor
 from snn_lightning.errors import CalibrationError
 from snn_lightning.graph.threads import alone
 
+SMALL_SET = 256
+"""Of fewer images what is fitted is doubted: some are held out, and potentials shrink."""
+
 EMPTY = "The calibration set is empty: give a loader with at least one image."
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.calibration.augmentation import Augmentation, decide
-from snn_lightning.calibration.images import count_images
+from snn_lightning.calibration.images import SMALL_SET, count_images
 from snn_lightning.calibration.steps.base import STEPS, AnyStep, FinalStep, Step
 from snn_lightning.calibration.steps.bias import Bias
 from snn_lightning.calibration.steps.distillation import Distillation
@@ -25,9 +25,8 @@ from snn_lightning.spiking.conversion import Conversion
 from snn_lightning.spiking.neurons.config import check_surrogate
 from snn_lightning.thresholds import MMSE, Threshold
 
-FEW = 256
-"""Of fewer images a share is held out: of more, it is worth more to what is fitted."""
 HELD_OUT = 0.25
+"""Share of a small set that is held out by default."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,9 @@ class Pipeline(Conversion):
         cache_budget_gb: memory for the sweep's cache in GB; what is more goes to disk. None for no limit.
         cache_place: "device", "host" (the host's memory) or "disk".
         seed: of the private generators; the same seed gives the same SNN.
-        augment: an `Augmentation` of the calibration images, "auto" for the default one where there are fewer
-            than 512 images of one or three channels, or None.
+        augment: an `Augmentation` of the calibration images, "auto" for the default one, or None. "auto" is for
+            images of one or three channels: the walk gets copies of fewer than 64, a distillation of fewer
+            than 1024.
 
     Example:
         >>> @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Pipeline(Conversion):
         if not any(step.holds_out for step in self._all_steps.values()):
             return 0
         batch = max((getattr(step, "batch_size", 1) for step in self._all_steps.values()), default=1)
-        share = (HELD_OUT if total < FEW else 0.0) if self.held_out is None else self.held_out
+        share = (HELD_OUT if total < SMALL_SET else 0.0) if self.held_out is None else self.held_out
         # Of an augmented set the copies count, of which the held-out images have their share.
         spare = total - -(-batch * total // self.augmented(total))
         return max(0, min(round(share * total), spare))

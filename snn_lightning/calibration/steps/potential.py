@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from snn_lightning.analysis.cost.workload import Work
+from snn_lightning.calibration.images import SMALL_SET
 from snn_lightning.calibration.steps.base import Step, register_step
 from snn_lightning.calibration.steps.bias import Bias
 from snn_lightning.calibration.walk.context import RelativeError, StageContext, StepReport
 from snn_lightning.settings import check_choice, check_flag, check_whole
 from snn_lightning.spiking.neurons.dynamics import per_channel
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
-
-FEW = 256
 
 
 @register_step
@@ -66,7 +65,7 @@ class Potential(Step):
         images = min(context.count(self.images), context.fitted)
         # Copies of an image are no more than the image.
         independent = len(set(context.origins[:images]))
-        shrinks = self.shrink and not channelwise and independent < FEW
+        shrinks = self.shrink and not channelwise and independent < SMALL_SET
         for x, rate in context.simulate(images, hold=True):
             part = error.add(x, rate)
             total = total + (part if channelwise else (x - rate).sum(0, dtype=torch.float64))
