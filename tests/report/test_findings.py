@@ -81,8 +81,8 @@ def test_weights_that_were_put_back() -> None:
         record["error"], record["steps"] = 0.1, {"weights": {"before": 0.1, "after": 0.1, "kept": 0.0}}
     snn.records[1]["steps"]["weights"]["kept"] = 1.0
     assert found(snn) == [
-        "Trained weights were worse than those before and were put back: _1. Take smaller steps "
-        "(step_size) or more iterations."
+        "Trained weights were worse than those before and were put back: _1. Calibrate with more "
+        "images, or take smaller steps (step_size)."
     ]
 
 
@@ -103,5 +103,5 @@ def test_long_lists_are_cut() -> None:
     first["steps"] = {"weights": {"before": 0.1, "after": 0.1, "kept": 0.0}}
     snn.records = [{**copy.deepcopy(first), "name": f"site{i}", "error": 0.1} for i in range(NAMED + 2)]
     (text,) = found(snn)
-    assert "site7 and 2 more. Take" in text
+    assert "site7 and 2 more. Calibrate" in text
     assert "site8" not in text
