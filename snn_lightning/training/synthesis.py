@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
@@ -128,7 +127,9 @@ class SynthesisModule(LightningModule):
         if self._shows and not self._costs_known:
             self._costs_known = True
             cost = estimate(synthesiser, len(numbers))
-            rank_zero_info(f"Synthesis of {self.count} images in {self.total} batches: {cost}")
+            text = f"Synthesis of {self.count} images in {self.total} batches: {cost}"
+            # Printed, and not logged: Lightning's own messages may be switched off.
+            Console().print(text, highlight=False, markup=False, soft_wrap=True)
         with self._shown(numbers) as on_iteration:
             pixels = synthesiser.generate(len(numbers), batch, on_iteration)
         self.folder.write(numbers[0], pixels)
