@@ -41,9 +41,9 @@ class Pipeline(Conversion):
         cache_budget_gb: memory for the sweep's cache in GB; what is more goes to disk. None for no limit.
         cache_place: "device", "host" (the host's memory) or "disk".
         seed: of the private generators; the same seed gives the same SNN.
-        augment: an `Augmentation` of the calibration images, "auto" for the default one, or None. "auto" is for
-            images of one or three channels: the walk gets copies of fewer than 64, a distillation of fewer
-            than 1024.
+        augment: an `Augmentation` of the calibration images, "auto" for the default one, or None. "auto" is
+            for images of one or three channels: the walk gets copies of fewer than 64, a distillation of
+            fewer than 1024.
 
     Example:
         >>> @dataclass(frozen=True)

@@ -97,8 +97,8 @@ def _put_back(contents: Contents) -> Iterator[str]:
     ]
     if kept:
         yield (
-            f"Trained weights were worse than those before and were put back: {_listed(kept)}. Calibrate with "
-            "more images, or take smaller steps (step_size)."
+            f"Trained weights were worse than those before and were put back: {_listed(kept)}. Calibrate "
+            "with more images, or take smaller steps (step_size)."
         )
 
 
