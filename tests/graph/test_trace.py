@@ -163,6 +163,9 @@ def test_other_sizes_may_not_decide_otherwise() -> None:
 
 
 def test_other_sizes_are_inputs_that_the_ann_takes() -> None:
-    ann, message = net(lambda s, x: s.conv(x).relu()), r"takes inputs of \(3, .* fails on those of \(1, 9, 9\)"
+    ann, message = (
+        net(lambda s, x: s.conv(x).relu()),
+        r"takes inputs of \(3, .* fails on those of \(1, 9, 9\)",
+    )
     with pytest.raises(ConversionError, match=message):
         normalise(ann, images(), [torch.rand(1, 1, 9, 9)])
