@@ -112,7 +112,13 @@ def _run(network: StageNetwork, x: Tensor) -> Any:
 
 def _check_size(ann: nn.Module, network: StageNetwork, x: Tensor, sample: Tensor) -> None:
     """Check that the network has no constant in it that holds for the size of `sample` alone."""
-    expected = ann(x.clone())
+    try:
+        expected = ann(x.clone())
+    except RuntimeError as error:
+        raise ConversionError(
+            f"The ANN takes inputs of {tuple(sample.shape[1:])} and fails on those of {tuple(x.shape[1:])}, "
+            f"which are among them too: {error}. Leave these out, or bring all inputs to a form it takes."
+        ) from error
     try:
         _check_equal(expected, network(x), "output")
     except (ConversionError, RuntimeError) as error:

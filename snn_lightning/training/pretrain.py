@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from snn_lightning import files
 from snn_lightning.errors import CheckpointError
-from snn_lightning.files import read_checkpoint, replacing
+from snn_lightning.files import read_checkpoint, replacing, writing
 from snn_lightning.training.plain import plain
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def load_or_train(
         The path of the checkpoint (read once, so it is intact), and whether it was trained now.
 
     Raises:
-        CheckpointError: the kept checkpoint is damaged, or `train` saved none.
+        CheckpointError: the folder can't be made, the kept checkpoint is damaged, or `train` saved none.
 
     Example:
         >>> from snn_lightning.files import save_checkpoint
@@ -93,7 +93,8 @@ def load_or_train(
     """
     key = fingerprint(settings)
     path = pretrained_path(cache_dir, key)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     if not leader:
         if agree(path.is_file()):
             return _kept(path)

@@ -160,3 +160,12 @@ def test_other_sizes_may_not_decide_otherwise() -> None:
     ann = net(by_size)
     with pytest.raises(ConversionError, match="converted for inputs of"):
         normalise(ann, images(), [F.interpolate(images(), scale_factor=2)])
+
+
+def test_other_sizes_are_inputs_that_the_ann_takes() -> None:
+    ann, message = (
+        net(lambda s, x: s.conv(x).relu()),
+        r"takes inputs of \(3, .* fails on those of \(1, 9, 9\)",
+    )
+    with pytest.raises(ConversionError, match=message):
+        normalise(ann, images(), [torch.rand(1, 1, 9, 9)])

@@ -88,6 +88,12 @@ def test_a_damaged_checkpoint_is_named_with_the_remedy(tmp_path: Path) -> None:
     assert load_or_train(tmp_path, SETTINGS, save).trained
 
 
+def test_a_folder_that_cannot_be_made_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match=r"Could not write '.*file/cache.* choose another folder"):
+        load_or_train(tmp_path / "file" / "cache", SETTINGS, save)
+
+
 def test_the_other_processes_of_a_training_neither_wait_nor_keep(tmp_path: Path) -> None:
     seen: list[bool] = []
 

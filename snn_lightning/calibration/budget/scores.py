@@ -35,8 +35,8 @@ class ValidationAccuracy:
         fingerprint: tells these images and classes from others.
 
     Raises:
-        SettingsError: there are no images, outputs are no class scores `[N, classes, ...]`, or labels don't
-            fit them.
+        SettingsError: there are no images, outputs are no class scores `[N, classes, ...]` of two or more
+            classes or NaN, or labels don't fit them.
 
     Example:
         >>> ann = nn.Identity()
@@ -51,6 +51,10 @@ class ValidationAccuracy:
             with alone():
                 batches = list(batches_of(loader, seed=0))
         except CalibrationError as error:
+            if isinstance(loader, Tensor):
+                raise SettingsError(
+                    "validation is a tensor: pass a loader of batches, or [tensor]"
+                ) from error
             raise SettingsError(
                 "There are no validation images: validation must be a loader of at least one batch"
             ) from error
@@ -69,7 +73,10 @@ class ValidationAccuracy:
         return right / total
 
     def _target(self, ann: nn.Module, batch: Any) -> Tensor:
-        classes = self._classes(ann, batch)
+        scores = self._scores(ann, batch)
+        if scores.isnan().any():
+            raise SettingsError("The ANN gives NaN on the validation images: clean the data first")
+        classes = scores.argmax(1).cpu()
         labelled = isinstance(batch, list | tuple) and len(batch) > 1 and isinstance(batch[0], Tensor)
         if not labelled or self.call is not None:
             return classes
@@ -80,18 +87,28 @@ class ValidationAccuracy:
                 f"The labels of validation must be whole numbers {tuple(classes.shape)}, got {kind}: give "
                 "batches of images alone to compare with the ANN's own classes, or a metric=..."
             )
+        if ((labels < 0) | (labels >= scores.shape[1])).any():
+            raise SettingsError(
+                f"The labels of validation must be of the {scores.shape[1]} classes that the ANN has scores "
+                f"for, 0 to {scores.shape[1] - 1}, got {int(labels.min())} to {int(labels.max())}: leave "
+                "others out, or give a metric=..."
+            )
         return labels.cpu()
 
-    @torch.no_grad()
     def _classes(self, network: nn.Module, batch: Any) -> Tensor:
+        return self._scores(network, batch).argmax(1).cpu()
+
+    @torch.no_grad()
+    def _scores(self, network: nn.Module, batch: Any) -> Tensor:
         output = run_model(network, own_copy(batch), self.call)
-        if not isinstance(output, Tensor) or output.dim() < 2:
+        # Of a single class the largest score is always the same one, and no SNN would lose anything.
+        if not isinstance(output, Tensor) or output.dim() < 2 or output.shape[1] == 1:
             kind = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise SettingsError(
                 f"The network gives {kind} and no class scores [N, classes]: say how it is scored with "
                 "metric=..., a function of the network that returns a fraction"
             )
-        return output.argmax(1).cpu()
+        return output
 
 
 def _tensors(batch: Any) -> Iterable[Tensor]:

@@ -278,6 +278,15 @@ def test_progress_ends_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
             {"metric": None, "validation": [(torch.rand(2, 4), torch.rand(2, 3))]},
             r"labels of validation must be whole numbers \(2,\), got \(2, 3\)",
         ),
+        ({"metric": None, "validation": torch.rand(2, 4)}, r"validation is a tensor: .* or \[tensor\]"),
+        (
+            {"metric": None, "validation": [torch.full((2, 4), float("nan"))]},
+            "gives NaN on the validation images: clean",
+        ),
+        (
+            {"metric": None, "validation": [(torch.rand(2, 4), torch.tensor([0, 99]))]},
+            "labels of validation must be of the . classes that the ANN has .* got 0 to 99",
+        ),
         (
             {"metric": None, "validation": [(torch.rand(2, 4), "ab")]},
             r"labels of validation must be whole numbers \(2,\), got str",
@@ -325,6 +334,9 @@ def test_other_errors() -> None:
     images = batches(0)
     with pytest.raises(SettingsError, match="validation is the calibration loader"):
         calibrate_to(network(), images, 1, validation=images)
+    ann = nn.Sequential(network(), nn.AvgPool1d(3, padding=0), nn.ReLU())
+    with pytest.raises(SettingsError, match=r"The network gives \(32, 1\) and no class scores"):
+        calibrate_to(ann, images, 1, validation=batches(1))
     ann = nn.Sequential(network(), nn.Flatten(0))
     with pytest.raises(SettingsError, match=r"The network gives \(96,\) and no class scores"):
         calibrate_to(ann, images, 1, validation=batches(1))
