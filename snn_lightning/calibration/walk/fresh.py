@@ -24,8 +24,8 @@ class FreshCopies:
         self, copies: Copies, cache: Cache, device: torch.device, communicator: Communicator
     ) -> None:
         self._entries = [cache.put(image.to(device)) for image in copies.originals]
-        image = lambda i: self._entries[i].get()  # noqa: E731
-        self._copies = Copies(copies.settings, copies.shapes, image, copies.held_out)
+        shapes, held_out = copies.shapes, copies.held_out
+        self._copies = Copies(copies.settings, shapes, lambda i: self._entries[i].get(), held_out)
         self._communicator = communicator
 
     def draw(self, generator: torch.Generator) -> Tensor:
