@@ -6,14 +6,14 @@ from importlib import import_module
 import pytest
 import torch
 
-from snn_lightning import ACP, LCP, Augmentation, Best, Distillation, LeastSquares, Max, Weights
+from snn_lightning import ACP, LCP, Augmentation, Best, Distillation, LeastSquares, Max, Weights, calibrate
 from snn_lightning.calibration.images import held_out_last
 from snn_lightning.calibration.steps.held_out import SHARES, go_back
 from snn_lightning.calibration.steps.ridge import RIDGE, RIDGES, RidgeProblem
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.errors import SettingsError
 from snn_lightning.graph import normalise, prepare
-from tests.calibration.support import largest_difference, make_loop, parameters, same_bits
+from tests.calibration.support import in_two_threads, largest_difference, make_loop, parameters, same_bits
 from tests.toys import PlainConv, Residual, inputs, toy
 
 HELD = torch.stack(held_out_last([torch.arange(40)], 10)[30:])
@@ -92,6 +92,17 @@ def test_what_makes_held_out_images_worse_is_undone(fit: str) -> None:
     assert all(one["after"] <= one["before"] for one in numbers)
     assert {one["kept"] for one in numbers} <= {*SHARES, 0.0}
     assert min(one["kept"] for one in numbers) < 1
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_two_processes_hold_the_same_images_out(fit: str) -> None:
+    ann, images = toy(Residual), inputs(Residual, 40)
+    alone = calibrate(ann, [images], FITS[fit], progress=False)
+    for model in in_two_threads(ann, [images], FITS[fit]):
+        assert largest_difference(parameters(alone), parameters(model)) < 1e-3
+        for one, other in zip(alone.records, model.records, strict=True):
+            if fit in one["steps"]:
+                assert one["steps"][fit]["kept"] == other["steps"][fit]["kept"]
 
 
 def test_the_ridge_is_the_one_that_explains_the_held_out_images_best() -> None:
