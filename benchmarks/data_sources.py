@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import accuracy
 import torch
 from accuracy import RECIPES, TABLES, data_module, logits_and_labels, scores, trained
 from rich.console import Console
@@ -23,26 +24,15 @@ from rich.table import Table
 from rows import Rows
 from torch import Tensor, nn
 
-from snn_lightning import (
-    ACP,
-    LCP,
-    Best,
-    Distillation,
-    LeastSquares,
-    Pipeline,
-    Synthesis,
-    calibrate,
-    synthesise,
-)
+from snn_lightning import Best, Distillation, Pipeline, Synthesis, calibrate, synthesise
 from snn_lightning.data import Digits, FashionMNIST
 from snn_lightning.data.unlabelled import Noise
 
 KEYS = ("data", "model", "seed", "timesteps", "source", "pipeline")
 SOURCES = ("real", "synthetic", "both", "noise")
+CHEAP = ("lcp", "acp", "least_squares")
 PIPELINES: dict[str, Callable[..., Pipeline]] = {
-    "lcp": LCP,
-    "acp": ACP,
-    "least_squares": partial(ACP, weights=LeastSquares()),
+    **{name: accuracy.PIPELINES[name] for name in CHEAP},
     "best": partial(Best, distillation=Distillation(iterations=1500)),
 }
 
@@ -127,7 +117,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--models", nargs="+", choices=TABLES, default=TABLES)
     parser.add_argument("--sources", nargs="+", choices=SOURCES, default=["real", "synthetic", "noise"])
-    parser.add_argument("--pipelines", nargs="+", choices=list(PIPELINES), default=list(PIPELINES)[:3])
+    parser.add_argument("--pipelines", nargs="+", choices=list(PIPELINES), default=list(CHEAP))
     parser.add_argument("--timesteps", nargs="+", type=int, default=[4, 8, 16, 32])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--calibration-images", type=int, default=256)

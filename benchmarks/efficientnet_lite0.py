@@ -73,6 +73,7 @@ KNOWN = {"chelsea": range(281, 286), "coffee": (967, 968), "rocket": (657, 744, 
 MEAN, STD = 127 / 255, 128 / 255
 """Of the network's input, of pixels in 0…1."""
 KEYS = ("images", "timesteps", "pipeline")
+NEURONS = Potential(shrink=False)
 HELD = partial(
     ACP, weights=LeastSquares(), potential=Potential(granularity="channel"), held_out=0.2, augment=None
 )
@@ -80,8 +81,8 @@ HELD = partial(
 PIPELINES: dict[str, Callable[..., Pipeline]] = {
     "baseline": Baseline,
     "lcp": LCP,
-    "acp": ACP,
-    "least_squares": partial(ACP, weights=LeastSquares()),
+    "acp": partial(ACP, potential=NEURONS, held_out=0),
+    "least_squares": partial(ACP, weights=LeastSquares(), potential=NEURONS, held_out=0),
     "least_squares_held": HELD,
     "least_squares_held_signed": partial(HELD, neuron=Signed()),
 }

@@ -30,8 +30,8 @@ from snn_lightning.graph import normalise, prepare
 KEYS = ("model", "pipeline", "images", "timesteps")
 PIPELINES: dict[str, Pipeline] = {
     "lcp": LCP(8),
-    "acp": ACP(8),
-    "best": Best(8, distillation=Distillation(iterations=100)),
+    "acp": ACP(8, augment=None, held_out=0),
+    "best": Best(8, augment=None, held_out=0, distillation=Distillation(iterations=100)),
 }
 """Of the best one a hundred iterations, so that it takes minutes."""
 THIRD = 2

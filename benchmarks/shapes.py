@@ -34,12 +34,15 @@ from snn_lightning.training import LitDetector, LitSegmenter, TaskModule
 CHANNELS = Potential(granularity="channel")
 """Images are of several sizes."""
 
+ALL: dict[str, Any] = {"augment": None, "held_out": 0}
+"""All images are fitted to."""
+
 PIPELINES: dict[str, partial[Pipeline]] = {
     "baseline": partial(Baseline),
     "lcp": partial(LCP),
-    "acp": partial(ACP, potential=CHANNELS),
-    "least_squares": partial(ACP, weights=LeastSquares(), potential=CHANNELS),
-    "best": partial(Best, potential=CHANNELS, distillation=Distillation(iterations=30, batch_size=8)),
+    "acp": partial(ACP, potential=CHANNELS, **ALL),
+    "least_squares": partial(ACP, weights=LeastSquares(), potential=CHANNELS, **ALL),
+    "best": partial(Best, potential=CHANNELS, distillation=Distillation(iterations=30, batch_size=8), **ALL),
 }
 KEYS = ("model", "timesteps", "pipeline")
 

@@ -279,7 +279,7 @@ def profile(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     rows = []
     ann, x = build("vgg16_bn", width=0.25), images(256)
-    for pipeline in (LCP(16), ACP(16)):
+    for pipeline in (LCP(16), ACP(16, augment=None, held_out=0)):
         lcp(ann, x[:BATCH], pipeline)()
         started = time.process_time()
         with profiler(activities=[ProfilerActivity.CPU]) as profiled:

@@ -43,7 +43,7 @@ class Distillation(FinalStep):
         batch_size: images a step, over all processes.
         step_size: how far a step moves a weight, in units of its tensor's mean size; the neurons' parameters
             move a fifth of it, in thresholds.
-        images: how many calibration images it uses; None for all.
+        images: how many calibration images it uses; None for all. Held-out ones are never fitted to.
 
     Example:
         >>> from snn_lightning import Best, calibrate

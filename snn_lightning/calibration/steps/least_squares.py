@@ -84,7 +84,7 @@ class LeastSquares(Step):
             chooses it for each sum by the held-out images, and takes 0.1 where there are none.
         iterations: solutions in all; those after the first are of the clipped form. Each runs over the
             images once, and only the first makes the Gram matrix.
-        images: how many calibration images it uses; None for all.
+        images: how many calibration images it uses; None for all. Held-out ones are never fitted to.
 
     Example:
         >>> from snn_lightning import ACP, calibrate

@@ -52,6 +52,7 @@ class Potential(Step):
     def run(self, context: StageContext) -> StepReport:
         """Add T times each neuron's mean error to its potential: `v_init += T * mean (x - rate)`.
 
+        The mean is over the images that are not held out; of few it is shrunk, see `shrunk`.
         On a readout an initial potential of T e and a bias of e are the same; the bias is what changes there.
         """
         neuron = context.unit
@@ -68,9 +69,13 @@ class Potential(Step):
         shrinks = self.shrink and not channelwise and independent < SMALL_SET
         for x, rate in context.simulate(images, hold=True):
             part = error.add(x, rate)
-            total = total + (part if channelwise else (x - rate).sum(0, dtype=torch.float64))
+            if channelwise:
+                total = total + part
+                continue
+            lacking = x - rate
+            total = total + lacking.sum(0, dtype=torch.float64)
             if shrinks:
-                squares = squares + (x - rate).double().square().sum(0)
+                squares = squares + lacking.double().square().sum(0)
         mean = context.communicator.sum(total) / images
         if shrinks:
             mean = shrunk(mean, context.communicator.sum(squares) / images, independent)

@@ -37,7 +37,7 @@ class Weights(Step):
         step_size: see `learning_rate`.
         momentum: of SGD.
         batch_size: images a step, over all processes.
-        images: how many calibration images it uses; None for all.
+        images: how many calibration images it uses; None for all. Held-out ones are never fitted to.
 
     Example:
         >>> from snn_lightning import ACP, calibrate

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from snn_lightning.calibration.walk.cache import Cache, Entry, StoredSpikes
 from snn_lightning.calibration.walk.communicator import Communicator
+from snn_lightning.calibration.walk.division import Division
 from snn_lightning.calibration.walk.places import alike
 from snn_lightning.graph.ir import Stage
 from snn_lightning.graph.network import StageNetwork
@@ -57,7 +58,7 @@ class Gathered:
 
 
 @dataclass
-class StageContext:
+class StageContext(Division):
     """A stage under calibration, on this process's share of the calibration images.
 
     The images lie in chunks; chunk `i` holds the images `indices[i]` of the whole set.
@@ -127,16 +128,6 @@ class StageContext:
     def count(self, images: int | None) -> int:
         """Return how many images a step uses over all processes, given its setting; None for all."""
         return self.total if images is None else images
-
-    @property
-    def holds_out(self) -> bool:
-        """Whether some images are held out."""
-        return self.fitted < self.total
-
-    @property
-    def deciding(self) -> int:
-        """The first image of those that choose: the held-out ones, or all where none are held out."""
-        return self.fitted if self.holds_out else 0
 
     def chunks(self, images: int | None = None) -> Iterator[tuple[int, int]]:
         """Yield the chunks with some of the first `images` images of the whole set, and how many they hold.

@@ -79,6 +79,7 @@ class CalibrationLoop(Interpreter[Held]):
     Attributes:
         origins: the number of the original of each image of the whole set, which is its own without
             augmentation.
+        given: how many originals there are.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class CalibrationLoop(Interpreter[Held]):
         self.cache = Cache(pipeline.cache_budget_gb, pipeline.cache_place)
         images = [self.cache.put(chunk) for chunk in chunks]
         self.origins = range(total) if copies is None else copies.origins
+        self.given = total if copies is None else len(copies.shapes)
         # Every process keeps all originals: it makes new copies of any of them, and blends any two.
         self.fresh = None
         if copies is not None and pipeline.final_steps:
@@ -139,9 +141,7 @@ class CalibrationLoop(Interpreter[Held]):
             # Nothing but final steps is left: no stage has to fire again.
             return
         started = time.perf_counter()
-        self.record = StageRecord(
-            index, stage.name, stage.kind, self._path(stage), images=len(set(self.origins))
-        )
+        self.record = StageRecord(index, stage.name, stage.kind, self._path(stage), images=self.given)
         super().stage(stage, instructions)
         self.record.seconds = time.perf_counter() - started
         if index >= self.finished:
@@ -181,7 +181,7 @@ class CalibrationLoop(Interpreter[Held]):
         """Run a step on the whole network."""
         self.observer.stage_started(index, self.total_steps, name, False)
         started = time.perf_counter()
-        record = StageRecord(index, name, "network", path="", images=len(set(self.origins)))
+        record = StageRecord(index, name, "network", path="", images=self.given)
         context = NetworkContext(
             ann=self.ann,
             snn=self.snn,
@@ -192,7 +192,6 @@ class CalibrationLoop(Interpreter[Held]):
             communicator=self.communicator,
             seed=self._seed(index),
             iteration=self._iteration(index),
-            origins=self.origins,
             fresh=self.fresh,
         )
         report = step.run(context)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from snn_lightning.calibration.walk.cache import Entry
 from snn_lightning.calibration.walk.communicator import Communicator
+from snn_lightning.calibration.walk.division import Division
 from snn_lightning.calibration.walk.fresh import FreshCopies
 from snn_lightning.calibration.walk.places import Places, alike
 from snn_lightning.graph.network import StageNetwork
@@ -18,7 +19,7 @@ from snn_lightning.spiking.model import SpikingModel
 
 
 @dataclass
-class NetworkContext:
+class NetworkContext(Division):
     """The whole network under calibration, on this process's share of the calibration images.
 
     Args:
@@ -31,7 +32,6 @@ class NetworkContext:
         communicator: connects the processes.
         seed: for the private generator.
         iteration: called with (iteration, iterations, loss) during the loop.
-        origins: the number of the original of each image of the whole set; of an original its own.
         fresh: makes new copies of the images; None without augmentation.
     """
 
@@ -44,18 +44,7 @@ class NetworkContext:
     communicator: Communicator
     seed: int
     iteration: Callable[[int, int, float], None]
-    origins: Sequence[int]
     fresh: FreshCopies | None = None
-
-    @property
-    def holds_out(self) -> bool:
-        """Whether some images are held out."""
-        return self.fitted < self.total
-
-    @property
-    def deciding(self) -> int:
-        """The first image of those that choose: the held-out ones, or all where none are held out."""
-        return self.fitted if self.holds_out else 0
 
     def of_one_size(self, rows: Tensor) -> Iterator[Tensor]:
         """Yield parts of `rows`, numbers among this process's images, `[n]`: the images of each size."""

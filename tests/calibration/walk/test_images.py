@@ -93,7 +93,6 @@ def test_images_are_taken_by_their_numbers_in_any_order():
         "seed": 0,
         "iteration": lambda *args: None,
     }
-    rest["origins"] = range(40)
     context = NetworkContext(loop.ann, loop.snn, loop.values[INPUT].ann, loop.indices, **rest)
     for rows in ([7], [39, 0, 32, 31, 5], list(range(40))[::-1]):
         assert torch.equal(context.take(torch.tensor(rows)), images[rows])
@@ -109,7 +108,6 @@ def test_images_of_several_sizes_are_taken_by_size():
         "seed": 0,
         "iteration": lambda *args: None,
     }
-    rest["origins"] = range(20)
     context = NetworkContext(None, None, [Cache().put(chunk) for chunk in chunks], indices, **rest)
     rows = torch.tensor([9, 2, 0, 5, 1])
     parts = list(context.of_one_size(rows))
