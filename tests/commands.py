@@ -1,4 +1,4 @@
-"""Run the programs as a user does: in this process, which saves the imports, or in a new one."""
+"""Run the programs as a user does: in this process, in a new one, or in a new interpreter."""
 
 import contextlib
 import io
@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-ROOT = Path(__file__).parents[1]
+from tests.processes import ROOT, fork
+
 MODEL = ["model=vgg16_bn", "model.width=0.0625", "trainer=cpu", "trainer.max_epochs=4"]
 SMALL = [*MODEL, "data.calibration_images=32", "data.test_images=120", "T=2"]
 ACP = [*SMALL, "pipeline.weights.iterations=3", "pipeline.weights.batch_size=16"]
@@ -71,7 +72,15 @@ def in_process(script: Path, folder: Path, *arguments: str) -> Finished:
     return Finished(code, output.getvalue(), folder)
 
 
-def in_new_process(folder: Path, *arguments: str) -> Finished:
+def in_new_process(script: Path, folder: Path, *arguments: str) -> Finished:
+    """Run a Python file inside `folder`, in a process that has the imports behind it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    process = fork(script, *arguments, folder=folder)
+    output, _ = process.communicate()
+    return Finished(process.returncode, output, folder)
+
+
+def in_new_interpreter(folder: Path, *arguments: str) -> Finished:
     """Run `python ...` inside `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

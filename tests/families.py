@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torchvision.models import (
@@ -96,6 +97,13 @@ FAMILIES: dict[str, Family] = {
     "shufflenet_v2": Family(lambda: ShuffleNetV2([2, 3, 2], [8, 16, 24, 32, 64], CLASSES), gain=1.0),
     "regnet_x": Family(_regnet_x, max_pooled=False),
 }
+
+
+ALIKE = ("resnet_bottleneck", "squeezenet1_0", "vgg", "wide_resnet")
+"""Families without a structure of their own: they have other widths, fewer groups or no batch norm."""
+
+EVERY = [pytest.param(name, marks=[pytest.mark.slow] if name in ALIKE else []) for name in FAMILIES]
+"""The names as parameters of a test; what another family stands for is a slow test."""
 
 
 def family(name: str, seed: int = 0) -> nn.Module:

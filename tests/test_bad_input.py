@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from snn_lightning.cli import experiment, outputs
-from tests.commands import ACP, BASELINE, MODEL, ROOT, Finished, full_disk, in_new_process, run
+from tests.commands import ACP, BASELINE, MODEL, ROOT, Finished, full_disk, in_new_interpreter, run
 
 KEPT = {"results.json": b'{"earlier": true}', "snn.ckpt": b"earlier"}
 
@@ -88,7 +88,7 @@ def test_wrong_settings(folder: Path, overrides: list[str], parts: list[str]) ->
 
 
 def test_the_message_and_the_exit_status_of_the_program_itself(folder: Path) -> None:
-    done = in_new_process(folder, str(ROOT / "calibrate.py"), "T=0", f"hydra.run.dir={folder}")
+    done = in_new_interpreter(folder, str(ROOT / "calibrate.py"), "T=0", f"hydra.run.dir={folder}")
     assert done.output == "Error: timesteps (T) must be a whole number of at least 1, got 0\n"
     assert_refused(done, "Error: ")
 

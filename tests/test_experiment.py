@@ -11,7 +11,7 @@ from snn_lightning import load_converted
 from snn_lightning.data import Digits
 from snn_lightning.spiking.checkpoint import KEY
 from snn_lightning.training import ClassificationModule
-from tests.commands import ACP, BASELINE, MODEL, STAGES, Finished, in_new_process, run
+from tests.commands import ACP, BASELINE, MODEL, ROOT, STAGES, Finished, in_new_process, run
 
 REUSED = "Using the ANN pretrained earlier"
 
@@ -265,8 +265,8 @@ def test_a_dry_run_reports_and_does_nothing(tmp_path: Path) -> None:
 def test_two_processes_give_the_snn_of_one(calibrated: Finished, cache: Path, tmp_path: Path) -> None:
     processes = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
     overrides = [o for o in ACP if o != "trainer=cpu"] + processes
-    script = str(Path(__file__).parents[1] / "calibrate.py")
-    done = in_new_process(tmp_path, script, *overrides, f"cache_dir={cache}", f"hydra.run.dir={tmp_path}")
+    folders = [f"cache_dir={cache}", f"hydra.run.dir={tmp_path}"]
+    done = in_new_process(ROOT / "calibrate.py", tmp_path, *overrides, *folders)
     assert done.code == 0, done.output
     assert REUSED in done.output
     assert len(done.stage_lines) == STAGES  # printed by one of them

@@ -8,7 +8,7 @@ import torch
 
 from tests.commands import ACP, ROOT, STAGES, Finished, in_new_process, run
 
-KILLED = f"""
+KILLED = f"""\
 import os, runpy, signal
 from snn_lightning.callbacks.observer import LoggingObserver
 
@@ -30,7 +30,9 @@ def test_a_killed_calibration_goes_on_at_the_first_unfinished_stage(
     cache, folder = tmp_path / "cache", tmp_path / "run"
     cache.mkdir()
     shutil.copy(calibrated.results["checkpoint"], cache)
-    killed = in_new_process(folder, "-c", KILLED, *ACP, f"cache_dir={cache}", f"hydra.run.dir={folder}")
+    program = tmp_path / "killed.py"
+    program.write_text(KILLED)
+    killed = in_new_process(program, folder, *ACP, f"cache_dir={cache}", f"hydra.run.dir={folder}")
     assert killed.code == -signal.SIGKILL, killed.output
     # Pytest keeps warnings to itself; a process of its own shows what a user sees.
     assert "LeafSpec" not in killed.output

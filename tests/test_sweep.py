@@ -11,8 +11,8 @@ from hydra import compose
 from omegaconf import OmegaConf
 
 from snn_lightning.report.compare.command import main as compare
-from tests.callbacks.test_processes import finish, free_port, start
-from tests.commands import BASELINE, MODEL, ROOT, STAGES, Finished, in_new_process, run
+from tests.commands import BASELINE, MODEL, ROOT, STAGES, Finished, in_new_interpreter, in_new_process, run
+from tests.processes import finish, fork, free_port
 
 REUSED = "Using the ANN pretrained earlier"
 QUICK = ["trainer.max_epochs=1", "data.train_images=128", "data.calibration_images=32", "data.test_images=60"]
@@ -81,7 +81,7 @@ def test_one_command_compares_the_runs_of_a_sweep(
 def test_parallel_jobs_share_one_pretraining(tmp_path: Path) -> None:
     grid = ["pipeline=baseline,lcp", "T=2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     folders = [f"cache_dir={tmp_path / 'cache'}", f"hydra.sweep.dir={tmp_path}"]
-    done = in_new_process(tmp_path, str(ROOT / "calibrate.py"), "-m", *MODEL, *QUICK, *grid, *folders)
+    done = in_new_process(ROOT / "calibrate.py", tmp_path, "-m", *MODEL, *QUICK, *grid, *folders)
     assert done.code == 0, done.output
     assert {row["pipeline"] for row in results_below(tmp_path)} == {"baseline", "lcp"}
     assert len({(row["checkpoint"], row["ann_accuracy"]) for row in results_below(tmp_path)}) == 1
@@ -108,7 +108,7 @@ def test_one_sweep_on_two_processes(sweep: Finished, tmp_path: Path) -> None:
     processes = ["trainer=ddp", "trainer.accelerator=cpu", f"cache_dir={sweep.folder / 'cache'}"]
     model = [override for override in MODEL if override != "trainer=cpu"]
     grid = ["pipeline=baseline", "T=2,0,4"]
-    done = in_new_process(tmp_path, *torchrun, "-m", *model, *QUICK, *processes, *grid)
+    done = in_new_interpreter(tmp_path, *torchrun, "-m", *model, *QUICK, *processes, *grid)
     # The job that fails on both is said once, and is no reason to leave out the next one.
     assert done.code != 0
     assert done.output.count("This job failed: timesteps (T) must be a whole number") == 1
@@ -144,7 +144,7 @@ def test_processes_that_slurm_started_have_one_folder(sweep: Finished, tmp_path:
     job = [*model, *QUICK, "trainer=ddp", "trainer.accelerator=cpu", "pipeline=baseline", "T=2", *folders]
     port = str(free_port())
     processes = [
-        start(
+        fork(
             ROOT / "calibrate.py",
             *job,
             **step,
@@ -218,8 +218,7 @@ def test_submitit_starts_the_jobs_and_brings_their_metric_back(
 ) -> None:
     folders = [f"cache_dir={cache}", f"hydra.sweep.dir={tmp_path}", "hydra/launcher=submitit_local"]
     jobs = [*OPTUNA, "hydra.sweeper.n_trials=1", "T=choice(2)"]
-    script = str(ROOT / "calibrate.py")
-    done = in_new_process(tmp_path, script, "-m", *jobs, *folders)
+    done = in_new_process(ROOT / "calibrate.py", tmp_path, "-m", *jobs, *folders)
     assert done.code == 0, done.output
     (row,) = results_below(tmp_path)
     assert best(done)["best_value"] == row["snn_accuracy"]

@@ -1,4 +1,4 @@
-"""A calibration to be killed: `python -m tests.calibration.interrupted <folder> <pause at>`.
+"""A calibration to be killed: `python interrupted.py <folder> <pause at>`.
 
 It says what it does, and at stage `pause at` it waits in the middle of the SGD. With a negative number it
 runs to its end, calibrates once more without interruption, and says whether both models are the same.

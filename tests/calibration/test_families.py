@@ -10,7 +10,7 @@ from snn_lightning import ACP, LCP, Baseline, LeastSquares, Weights, calibrate
 from snn_lightning.graph import StageNetwork, normalise
 from snn_lightning.graph.operators import traits_of
 from snn_lightning.spiking.model import SpikingModel
-from tests.families import FAMILIES, family, images
+from tests.families import EVERY, family, images
 from tests.toys import AS_GIVEN
 
 # At fewer time steps most of a random network's error is not the mean over images that LCP takes away, but
@@ -19,10 +19,10 @@ TIMESTEPS, IMAGES = 8, 32
 PIPELINES = {
     "baseline": Baseline(timesteps=TIMESTEPS),
     "lcp": LCP(timesteps=TIMESTEPS),
-    "acp": ACP(timesteps=TIMESTEPS, **AS_GIVEN, weights=Weights(iterations=20, batch_size=8)),
+    "acp": ACP(timesteps=TIMESTEPS, **AS_GIVEN, weights=Weights(iterations=8, batch_size=8)),
     "least_squares": ACP(timesteps=TIMESTEPS, **AS_GIVEN, weights=LeastSquares(), potential=None),
 }
-RESIDUAL = ("resnet_basic", "resnet_bottleneck", "resnext", "wide_resnet", "regnet_x")
+RESIDUAL = ("resnet_basic", "resnext", "regnet_x")
 
 
 @functools.cache
@@ -50,13 +50,13 @@ def synapses(model: SpikingModel, operators: tuple[str, ...]) -> list[str]:
     return [key for key in operators if traits_of(model.network.operators[key]).weighted]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EVERY)
 def test_lcp_lowers_the_error_of_the_readout(name: str) -> None:
     x = images(name, IMAGES)
     assert readout_error(name, "lcp", x) < readout_error(name, "baseline", x)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EVERY)
 def test_least_squares_lower_the_error_of_the_readout(name: str) -> None:
     x = images(name, IMAGES)
     assert readout_error(name, "least_squares", x) < 0.8 * readout_error(name, "baseline", x)
@@ -64,13 +64,13 @@ def test_least_squares_lower_the_error_of_the_readout(name: str) -> None:
     assert all(numbers["leastsquares"]["left"] == 0 for numbers in steps if "leastsquares" in numbers)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EVERY)
 def test_acp_lowers_the_error_of_the_readout(name: str) -> None:
     x = images(name, IMAGES)
     assert readout_error(name, "acp", x) < readout_error(name, "baseline", x)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EVERY)
 def test_no_mean_error_is_left_at_the_readout(name: str) -> None:
     x = images(name, IMAGES)
     with torch.no_grad():
@@ -79,7 +79,7 @@ def test_no_mean_error_is_left_at_the_readout(name: str) -> None:
     assert max(means["lcp"], means["acp"]) < 1e-3 * means["baseline"]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EVERY)
 def test_all_weights_of_a_stage_are_optimised_together(name: str) -> None:
     model = calibrated(name, "acp")
     for stage, record in zip(model.network.stages, model.records, strict=True):
@@ -103,7 +103,7 @@ def test_the_downsampling_convolution_is_optimised_with_the_main_one(name: str) 
     assert any(kept)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EVERY)
 def test_bias_correction_lies_in_the_units_and_operators_stay(name: str) -> None:
     model, ann = calibrated(name, "lcp"), network(name)
     for key, operator in model.network.operators.items():

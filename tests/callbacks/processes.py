@@ -34,10 +34,8 @@ from snn_lightning.calibration.steps.base import Step, register_step
 from snn_lightning.calibration.steps.weights import LayerLoop
 from snn_lightning.calibration.walk.context import StepReport
 from tests.callbacks.modules import Classifier, make_trainer, pairs
+from tests.processes import TIMEOUT
 from tests.toys import Residual, inputs, toy
-
-TIMEOUT = 150
-"""Seconds that a test waits; processes that hang say where shortly before."""
 
 WEIGHTS = Weights(30, step_size=0.05, batch_size=16)
 PIPELINES: dict[str, tuple[Pipeline, int]] = {

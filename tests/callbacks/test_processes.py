@@ -1,69 +1,15 @@
 """World size changes nothing: two real processes on CPU against one, started in every way there is."""
 
-import os
-import random
-import signal
-import socket
-import subprocess
-import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.calibration.support import largest_difference
-from tests.callbacks.processes import PIPELINES, TIMEOUT, agree
+from tests.callbacks.processes import PIPELINES, agree
+from tests.processes import as_torchrun, finish, fork, free_port, start
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("processes.py")
-
-
-def free_port() -> int:
-    """Return a port below those that the system gives to outgoing connections, which might take it."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as listener, suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return port
-
-
-def start(*command: object, **environment: str) -> subprocess.Popen:
-    """Start a process group of its own, so that what is left of it can be ended."""
-    launched = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "GROUP_RANK")
-    inherited = {name: value for name, value in os.environ.items() if name not in launched}
-    return subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        cwd=ROOT,
-        env={**inherited, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def finish(*processes: subprocess.Popen) -> list[tuple[int, str]]:
-    """Return each process's exit status and output.
-
-    When one fails the others, which may wait for it, have a moment to end; what takes too long is killed.
-    """
-    deadline = time.monotonic() + TIMEOUT
-    with ThreadPoolExecutor(len(processes)) as readers:
-        outputs = [readers.submit(process.communicate) for process in processes]
-        while not all(output.done() for output in outputs) and time.monotonic() < deadline:
-            if any(process.poll() for process in processes):
-                deadline = min(deadline, time.monotonic() + 20)
-            time.sleep(0.05)
-        for process, output in zip(processes, outputs, strict=True):
-            if not output.done():
-                os.killpg(process.pid, signal.SIGKILL)
-        return [
-            (process.returncode, output.result()[0])
-            for process, output in zip(processes, outputs, strict=True)
-        ]
 
 
 def results(folder: Path) -> list[dict]:
@@ -121,23 +67,8 @@ def test_the_pipelines_are_not_all_the_same(one):
 
 def test_two_nodes_of_one_process(tmp_path, one):
     port = free_port()
-    nodes = [
-        start(
-            "-m",
-            "torch.distributed.run",
-            "--nnodes=2",
-            "--nproc-per-node=1",
-            f"--node-rank={rank}",
-            "--master-addr=127.0.0.1",
-            f"--master-port={port}",
-            SCRIPT,
-            "quick",
-            tmp_path,
-            NODES="2",
-        )
-        for rank in range(2)
-    ]
-    ended = finish(*nodes)
+    given = [as_torchrun(rank, nodes=2, port=port) for rank in range(2)]
+    ended = finish(*(fork(SCRIPT, "quick", tmp_path, NODES="2", **variables) for variables in given))
     assert [status for status, _ in ended] == [0, 0], "\n".join(output for _, output in ended)
     first, second = (found["models"]["acp"][0] for found in results(tmp_path))
     assert largest_difference(first, second) == 0
@@ -145,7 +76,7 @@ def test_two_nodes_of_one_process(tmp_path, one):
 
 
 def test_lightnings_own_launcher(tmp_path, one):
-    ((status, output),) = finish(start(SCRIPT, "quick", tmp_path))
+    ((status, output),) = finish(fork(SCRIPT, "quick", tmp_path))
     assert status == 0, output
     first, second = (found["models"]["acp"][0] for found in results(tmp_path))
     assert largest_difference(first, second) == 0

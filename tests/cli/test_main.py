@@ -8,7 +8,7 @@ import pytest
 
 from snn_lightning.cli.main import PACKAGE, conf_folder
 from snn_lightning.errors import SettingsError
-from tests.commands import MODEL, ROOT, in_new_process
+from tests.commands import MODEL, ROOT, in_new_interpreter
 from tests.composing import CONF
 
 QUICK = [
@@ -24,7 +24,7 @@ QUICK = [
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from this repository."""
     folder = tmp_path_factory.mktemp("dist")
-    built = in_new_process(ROOT, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder))
+    built = in_new_interpreter(ROOT, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder))
     assert built.code == 0, built.output
     (path,) = folder.iterdir()
     return path
@@ -35,7 +35,7 @@ def installed(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     """A folder with the installed wheel in it, which new processes import."""
     place = tmp_path / "site"
     command = ("-m", "pip", "install", "--no-deps", "--no-index", "--target", str(place), str(wheel))
-    done = in_new_process(tmp_path, *command)
+    done = in_new_interpreter(tmp_path, *command)
     assert done.code == 0, done.output
     monkeypatch.setenv("PYTHONPATH", str(place))
     return place
@@ -66,12 +66,12 @@ def test_an_installed_wheel_works_in_an_empty_folder(installed: Path, tmp_path: 
     empty, mine = tmp_path / "empty", tmp_path / "mine"
     (mine / "pipeline").mkdir(parents=True)
     (mine / "pipeline" / "own.yaml").write_text("defaults: [baseline]\nrounding: floor\n")
-    trained = in_new_process(empty, str(installed / "bin" / "snn-train"), *QUICK, "hydra.run.dir=train")
+    trained = in_new_interpreter(empty, str(installed / "bin" / "snn-train"), *QUICK, "hydra.run.dir=train")
     assert trained.code == 0, trained.output
     assert (empty / "train" / "train.log").exists()
     own = ["--config-dir", str(mine), "pipeline=own", "T=2"]
     script = str(installed / "bin" / "snn-calibrate")
-    done = in_new_process(empty, script, *own, *QUICK, "hydra.run.dir=.")
+    done = in_new_interpreter(empty, script, *own, *QUICK, "hydra.run.dir=.")
     assert done.code == 0, done.output
     assert "Using the ANN pretrained earlier" in done.output
     assert done.results["config"]["pipeline"]["rounding"] == "floor"
@@ -80,7 +80,7 @@ def test_an_installed_wheel_works_in_an_empty_folder(installed: Path, tmp_path: 
         "defaults: [calibrate, _self_]\nT: 3\nhydra: {searchpath: ['pkg://snn_lightning.conf']}\n"
     )
     (mine / "other.py").write_text(OTHER)
-    done = in_new_process(mine, "other.py", "--config-dir", ".", "model=resnet20")
+    done = in_new_interpreter(mine, "other.py", "--config-dir", ".", "model=resnet20")
     assert done.output.split() == [str(installed / "snn_lightning" / "__init__.py"), "resnet20", "100", "3"]
 
 

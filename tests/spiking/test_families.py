@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from snn_lightning import convert, rescale_to_unit_spikes
-from tests.families import FAMILIES, family, images
+from tests.families import ALIKE, EVERY, FAMILIES, family, images
 
 CASES = [
-    pytest.param(name, seed, marks=[pytest.mark.slow] if seed else [])
+    pytest.param(name, seed, marks=[pytest.mark.slow] if seed or name in ALIKE else [])
     for name in FAMILIES
     for seed in range(4)
 ]
@@ -42,7 +42,7 @@ def test_output_error_falls_as_one_over_t(name: str, seed: int) -> None:
     assert 1.4 < first / second < 3
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EVERY)
 def test_every_way_to_simulate_gives_the_same_spikes(name: str) -> None:
     ann, x = family(name).double(), images(name, 2).double()
     snn = convert(ann, x, 4)
@@ -67,7 +67,7 @@ def test_every_way_to_simulate_gives_the_same_spikes(name: str) -> None:
         torch.testing.assert_close(unit(x), whole, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EVERY)
 def test_chunks_of_images_and_of_time_change_nothing(name: str) -> None:
     ann, x = family(name).double(), images(name, 17).double()
     snn = convert(ann, x, 4)

@@ -13,7 +13,7 @@ from snn_lightning import Synthesis, capture_statistics, synthesise
 from snn_lightning.errors import CalibrationError, SettingsError
 from snn_lightning.synthesis import Synthesiser
 from snn_lightning.training.synthesis import SynthesisModule
-from tests.callbacks.test_processes import finish, free_port, start
+from tests.processes import as_torchrun, finish, fork, free_port
 from tests.synthesis.support import Plain, experienced, pictures
 from tests.training.synthesis_processes import COUNT, SETTINGS, make
 
@@ -80,10 +80,10 @@ def test_batches_are_shared_out_and_made_by_hand(tmp_path: Path, images: Tensor)
 
 
 def test_two_processes_make_the_same_images(tmp_path: Path, images: Tensor) -> None:
-    port = f"--master-port={free_port()}"
-    command = ("-m", "torch.distributed.run", "--nproc-per-node=2", port, SCRIPT, tmp_path)
-    ((status, output),) = finish(start(*command))
-    assert status == 0, output
+    port = free_port()
+    given = [as_torchrun(rank, port=port) for rank in range(2)]
+    for status, output in finish(*(fork(SCRIPT, tmp_path, **variables) for variables in given)):
+        assert status == 0, output
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert torch.equal(found["images"], images)

@@ -4,8 +4,7 @@ import dataclasses
 import os
 import resource
 import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,43 +19,29 @@ from snn_lightning.errors import CheckpointError
 from snn_lightning.graph import normalise, prepare
 from snn_lightning.thresholds import Threshold, register_threshold
 from tests.calibration.support import same_bits
+from tests.processes import finish, fork
 from tests.toys import PlainConv, Residual, inputs, toy
 
-ROOT = Path(__file__).parents[3]
+INTERRUPTED = Path(__file__).parents[1] / "interrupted.py"
 PIPELINE = ACP(3, weights=Weights(4, step_size=0.05, batch_size=8))
 IMAGES = inputs(Residual, 16)
 
 
-def start(folder: Path, pause_at: int) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.calibration.interrupted", str(folder), str(pause_at)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
 def test_a_killed_process_goes_on_at_the_first_unfinished_stage(tmp_path):
-    process, lines = start(tmp_path, pause_at=2), []
-    try:
-        for line in process.stdout:
-            lines.append(line.strip())
-            if line.startswith("waiting"):
-                break
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait(timeout=30)
-        process.stdout.close()
+    process = fork(INTERRUPTED, tmp_path, 2)
+    while "waiting" not in process.output() and process.poll() is None:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    lines = process.communicate()[0].splitlines()
     begun = ["started 0", "sgd 0", "finished 0", "started 1", "sgd 1", "finished 1", "started 2", "sgd 2"]
     assert lines == [*begun, "waiting 2"]
     assert process.returncode == -signal.SIGKILL
     (left,) = tmp_path.iterdir()
     assert torch.load(left, weights_only=True)["finished"] == 2
 
-    process = start(tmp_path, pause_at=-1)
-    lines = process.communicate(timeout=120)[0].splitlines()
-    assert process.returncode == 0
+    ((code, output),) = finish(fork(INTERRUPTED, tmp_path, -1))
+    lines = output.splitlines()
+    assert code == 0
     assert lines[:5] == ["resumed 0", "resumed 1", "started 2", "sgd 2", "finished 2"]
     assert lines[-3:] == ["records 0 1 2 3 4 5", "same True", "errors True"]
     assert list(tmp_path.iterdir()) == []
