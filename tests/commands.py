@@ -22,7 +22,10 @@ from tests.processes import ROOT, fork
 MODEL = ["model=vgg16_bn", "model.width=0.0625", "trainer=cpu", "trainer.max_epochs=4"]
 SMALL = [*MODEL, "data.calibration_images=32", "data.test_images=120", "T=2"]
 ACP = [*SMALL, "pipeline.weights.iterations=3", "pipeline.weights.batch_size=16"]
-BASELINE = [*SMALL, "pipeline=baseline"]
+QUIET = ["logger=none", "report=false"]
+"""Without the files that take the most time, in runs whose files are not looked at."""
+QUIET_ACP = [*ACP, *QUIET]
+BASELINE = [*SMALL, "pipeline=baseline", *QUIET]
 STAGES = 14
 """Sites of VGG-16, and the readout."""
 

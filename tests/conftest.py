@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
@@ -11,6 +12,8 @@ from tests.composing import CONF
 
 # The order of sums, and with it the last bit, does not depend on the machine's number of cores.
 torch.set_num_threads(1)
+# Hydra reads some twenty files for each config; where there is libyaml that takes a tenth of the time.
+yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ def fitted(tiny: list[str], folder: Path) -> Finished:
 @pytest.fixture(scope="module")
 def spiking(tiny: list[str], fitted: Finished, folder: Path) -> Finished:
     assert fitted.code == 0, fitted.output
-    few = [*FEW, "pipeline.potential.images=4"]
+    few = [*FEW, "pipeline.potential.images=4", "report=false"]
     return run(folder / "snn", *TABLE, *tiny, ONE, *few, cache=folder)
 
 
@@ -79,6 +79,7 @@ def test_the_checkpoint_of_the_snn_is_tested_again(spiking: Finished, tiny: list
         *tiny,
         ONE,
         f"ckpt={spiking.folder / 'snn.ckpt'}",
+        "report=false",
         cache=folder,
     )
     assert again.code == 0, again.output
@@ -116,6 +117,7 @@ def test_the_experiment_for_a_laptop(tiny: list[str], folder: Path) -> None:
         "pipeline=lcp",
         "T=2",
         "data.calibration_images=4",
+        "report=false",
     ]
     done = run(folder / "shapes", *few, *tiny[1:], cache=folder)
     assert done.code == 0, done.output

@@ -1,5 +1,6 @@
 """What the pages say of files, rooms and code is true."""
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,9 @@ def test_the_page_on_analog_operators_runs(capsys: pytest.CaptureFixture[str]) -
     assert torch.allclose(names["snn"](names["images"]).sum(1), torch.ones(32))
 
 
-def test_the_detector_of_the_page_on_analog_operators_is_calibrated() -> None:
+def test_the_detector_of_the_page_on_analog_operators_is_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = functools.partial(snn_lightning.ACP, weights=snn_lightning.Weights(4, batch_size=4))
+    monkeypatch.setattr(snn_lightning, "ACP", quick)
     code = blocks(ROOT / "docs" / "analog.md", "python")[1]
     ann, pictures = detector("retinanet"), images(32)
     names = {"detector": ann, "loader": [pictures[i : i + 2] for i in range(0, 32, 2)], "images": pictures}

@@ -11,7 +11,7 @@ from snn_lightning import load_converted
 from snn_lightning.data import Digits
 from snn_lightning.spiking.checkpoint import KEY
 from snn_lightning.training import ClassificationModule
-from tests.commands import ACP, BASELINE, MODEL, ROOT, STAGES, Finished, in_new_process, run
+from tests.commands import ACP, BASELINE, MODEL, QUIET_ACP, ROOT, STAGES, Finished, in_new_process, run
 
 REUSED = "Using the ANN pretrained earlier"
 
@@ -138,7 +138,7 @@ def test_the_checkpoint_of_an_snn_is_only_tested(calibrated: Finished, tmp_path:
 def test_the_same_command_gives_the_same_result_from_the_pretraining_on(
     calibrated: Finished, trained: Finished, tmp_path: Path
 ) -> None:
-    done = run(tmp_path / "run", *ACP, cache=tmp_path / "cache")
+    done = run(tmp_path / "run", *QUIET_ACP, cache=tmp_path / "cache")
     assert REUSED not in done.output
     assert same(done.state, calibrated.state)
     (ann,) = (tmp_path / "cache").glob("*.ckpt")
@@ -150,7 +150,7 @@ def test_the_same_command_gives_the_same_result_from_the_pretraining_on(
 
 def test_another_seed_gives_another_ann(tmp_path: Path) -> None:
     overrides = [*MODEL, "data.test_images=120", "trainer.max_epochs=1", "data.train_images=128"]
-    overrides.append("data.calibration_images=32")
+    overrides += ["data.calibration_images=32", "logger=none"]
     weights = []
     for seed in (3, 4):
         done = run(tmp_path, *overrides, f"seed={seed}", cache=tmp_path / "cache", script="train.py")
@@ -193,7 +193,7 @@ def test_an_ann_from_a_file(calibrated: Finished, tmp_path: Path, form: str) -> 
     else:
         module = ClassificationModule.load_from_checkpoint(calibrated.results["checkpoint"])
         torch.save(module.net.state_dict(), ckpt)
-    done = run(tmp_path / "run", *ACP, f"ckpt={ckpt}", cache=tmp_path / "cache")
+    done = run(tmp_path / "run", *QUIET_ACP, f"ckpt={ckpt}", cache=tmp_path / "cache")
     assert done.code == 0, done.output
     assert "Pretraining" not in done.output
     assert not list((tmp_path / "cache").glob("*.ckpt"))
@@ -264,7 +264,7 @@ def test_a_dry_run_reports_and_does_nothing(tmp_path: Path) -> None:
 
 def test_two_processes_give_the_snn_of_one(calibrated: Finished, cache: Path, tmp_path: Path) -> None:
     processes = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
-    overrides = [o for o in ACP if o != "trainer=cpu"] + processes
+    overrides = [o for o in QUIET_ACP if o != "trainer=cpu"] + processes
     folders = [f"cache_dir={cache}", f"hydra.run.dir={tmp_path}"]
     done = in_new_process(ROOT / "calibrate.py", tmp_path, *overrides, *folders)
     assert done.code == 0, done.output

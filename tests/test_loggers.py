@@ -58,7 +58,9 @@ def test_wandb_offline_has_a_run_for_each_job(
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "own"))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     try:
-        done = run(tmp_path, "-m", *SMALL, "logger=wandb", "pipeline=baseline,lcp", cache=cache)
+        done = run(
+            tmp_path, "-m", *SMALL, "report=false", "logger=wandb", "pipeline=baseline,lcp", cache=cache
+        )
         assert done.code == 0, done.output
         assert wandb.run is None
     finally:

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from tests import own_nets
-from tests.commands import Finished, run
+from tests.commands import QUIET, Finished, run
 from tests.data.files import write_image_folder
 
 NET = ["model=import", "model.target=nets_of_mine.MyNet", "+model.width=4"]
 DATA = ["data=folder", "data.root=images", "data.image_size=16", "data.num_workers=0", "data.batch_size=8"]
 SMALL = [*NET, *DATA, "data.calibration_images=8", "trainer=cpu", "trainer.max_epochs=1"]
-SNN = [*SMALL, "pipeline=baseline", "T=2"]
+SNN = [*SMALL, "pipeline=baseline", "T=2", *QUIET]
 CLASSES = ["n0000", "n0001"]
 
 

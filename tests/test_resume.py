@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from tests.commands import ACP, ROOT, STAGES, Finished, in_new_process, run
+from tests.commands import ACP, QUIET, ROOT, STAGES, Finished, in_new_process, run
 
 KILLED = f"""\
 import os, runpy, signal
@@ -43,11 +43,11 @@ def test_a_killed_calibration_goes_on_at_the_first_unfinished_stage(
     (partial,) = (cache / "partial").iterdir()
     assert torch.load(partial, weights_only=True)["finished"] == 5
 
-    other = run(tmp_path / "other", *ACP, "threshold=max", cache=cache)
+    other = run(tmp_path / "other", *ACP, *QUIET, "threshold=max", cache=cache)
     assert len(other.stage_lines) == STAGES  # another calibration has nothing to go on from
     assert list((cache / "partial").iterdir()) == [partial]
 
-    again = run(folder, *ACP, cache=cache)
+    again = run(folder, *ACP, *QUIET, cache=cache)
     assert again.code == 0, again.output
     assert f"Going on after stage 5/{STAGES}" in again.output
     assert [line[:8] for line in again.stage_lines] == [f"[{k:>3}/{STAGES}]" for k in range(6, STAGES + 1)]

@@ -32,7 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def started(folder: Path, name: str, *overrides: str, script: str = "calibrate.py") -> Finished:
-    overrides = (*SMALL, f"data_root={folder / 'data'}", *overrides)
+    quiet = ["report=false"] if script == "calibrate.py" else []
+    overrides = (*SMALL, *quiet, f"data_root={folder / 'data'}", *overrides)
     return run(folder / name, *overrides, cache=folder / "cache", script=script)
 
 

@@ -11,8 +11,18 @@ from hydra import compose
 from omegaconf import OmegaConf
 
 from snn_lightning.report.compare.command import main as compare
-from tests.commands import BASELINE, MODEL, ROOT, STAGES, Finished, in_new_interpreter, in_new_process, run
-from tests.processes import finish, fork, free_port
+from tests.commands import (
+    BASELINE,
+    MODEL,
+    QUIET,
+    ROOT,
+    STAGES,
+    Finished,
+    in_new_interpreter,
+    in_new_process,
+    run,
+)
+from tests.processes import as_torchrun, finish, fork, free_port
 
 REUSED = "Using the ANN pretrained earlier"
 QUICK = ["trainer.max_epochs=1", "data.train_images=128", "data.calibration_images=32", "data.test_images=60"]
@@ -26,7 +36,7 @@ def results_below(folder: Path) -> list[dict]:
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("sweep")
     grid = ["pipeline=baseline,lcp", "T=2,4", "seed=0,1"]
-    return run(folder, "-m", *MODEL, *QUICK, *grid, cache=folder / "cache")
+    return run(folder, "-m", *MODEL, *QUICK, *QUIET, *grid, cache=folder / "cache")
 
 
 def test_every_job_of_a_sweep_leaves_one_result(sweep: Finished) -> None:
@@ -81,7 +91,8 @@ def test_one_command_compares_the_runs_of_a_sweep(
 def test_parallel_jobs_share_one_pretraining(tmp_path: Path) -> None:
     grid = ["pipeline=baseline,lcp", "T=2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     folders = [f"cache_dir={tmp_path / 'cache'}", f"hydra.sweep.dir={tmp_path}"]
-    done = in_new_process(ROOT / "calibrate.py", tmp_path, "-m", *MODEL, *QUICK, *grid, *folders)
+    command = [str(ROOT / "calibrate.py"), "-m", *MODEL, *QUICK, *QUIET, *grid, *folders]
+    done = in_new_interpreter(tmp_path, *command)
     assert done.code == 0, done.output
     assert {row["pipeline"] for row in results_below(tmp_path)} == {"baseline", "lcp"}
     assert len({(row["checkpoint"], row["ann_accuracy"]) for row in results_below(tmp_path)}) == 1
@@ -103,20 +114,22 @@ def test_jobs_whose_processes_lightning_would_start_are_refused(
 
 def test_one_sweep_on_two_processes(sweep: Finished, tmp_path: Path) -> None:
     """Both run every job, with Hydra's plain launcher (basic): others start processes, and are refused."""
-    script = str(ROOT / "calibrate.py")
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", script]
     processes = ["trainer=ddp", "trainer.accelerator=cpu", f"cache_dir={sweep.folder / 'cache'}"]
     model = [override for override in MODEL if override != "trainer=cpu"]
     grid = ["pipeline=baseline", "T=2,0,4"]
-    done = in_new_interpreter(tmp_path, *torchrun, "-m", *model, *QUICK, *processes, *grid)
+    command = [ROOT / "calibrate.py", "-m", *model, *QUICK, *processes, *grid]
+    port = free_port()
+    given = [as_torchrun(rank, port=port) for rank in range(2)]
+    ended = finish(*(fork(*command, folder=tmp_path, **variables) for variables in given))
+    output = "".join(printed for _, printed in ended)
     # The job that fails on both is said once, and is no reason to leave out the next one.
-    assert done.code != 0
-    assert done.output.count("This job failed: timesteps (T) must be a whole number") == 1
+    assert ended[0][0] != 0, output
+    assert output.count("This job failed: timesteps (T) must be a whole number") == 1
     # One folder, whatever the time on each process; one voice.
     assert [path.name for path in tmp_path.iterdir()] == ["multirun"]
     (folder,) = tmp_path.glob("multirun/*/*")
     assert sorted(path.name for path in folder.iterdir()) == ["0", "1", "2", "multirun.yaml"]
-    assert done.output.count(REUSED) == 2
+    assert output.count(REUSED) == 2
     for job in ("0", "2"):  # T=2 and T=4 in both sweeps
         assert sorted(path.name for path in (folder / job).iterdir()) == [
             ".hydra",
@@ -141,7 +154,16 @@ def test_processes_that_slurm_started_have_one_folder(sweep: Finished, tmp_path:
     tasks = dict.fromkeys(("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"), "2")
     model = [override for override in MODEL if override != "trainer=cpu"]
     folders = [f"cache_dir={sweep.folder / 'cache'}", f"hydra.run.dir={tmp_path}/${{now:%f}}"]
-    job = [*model, *QUICK, "trainer=ddp", "trainer.accelerator=cpu", "pipeline=baseline", "T=2", *folders]
+    job = [
+        *model,
+        *QUICK,
+        *QUIET,
+        "trainer=ddp",
+        "trainer.accelerator=cpu",
+        "pipeline=baseline",
+        "T=2",
+        *folders,
+    ]
     port = str(free_port())
     processes = [
         fork(

@@ -46,7 +46,7 @@ def test_the_page_of_a_checkpoint(calibrated: Finished, cache: Path, tmp_path: P
 
 
 def test_without_the_page(calibrated: Finished, cache: Path, tmp_path: Path) -> None:
-    done = run(tmp_path, *BASELINE, "report=false", cache=cache)
+    done = run(tmp_path, *BASELINE, cache=cache)
     assert done.code == 0, done.output
     assert "Report:" not in done.output
     assert not list(tmp_path.glob("report*"))
@@ -60,7 +60,7 @@ def test_a_page_that_fails_costs_no_results(
         raise RuntimeError("no ink")
 
     monkeypatch.setattr(outputs, "write_report", fail)
-    done = run(tmp_path, *BASELINE, cache=cache)
+    done = run(tmp_path, *BASELINE, "report=true", cache=cache)
     assert done.code == 0, done.output
     assert done.results["snn_accuracy"] == done.results["accuracy_over_time"][-1]
     assert (tmp_path / "snn.ckpt").exists()
@@ -71,7 +71,7 @@ def test_a_page_that_fails_costs_no_results(
 
 
 def test_the_page_of_a_part(calibrated: Finished, cache: Path, tmp_path: Path) -> None:
-    done = run(tmp_path, *BASELINE, "T=4", "network=features", cache=cache)
+    done = run(tmp_path, *BASELINE, "report=true", "T=4", "network=features", cache=cache)
     assert done.code == 0, done.output
     assert column(tmp_path, "accuracy_over_time", "t") == done.results["times"] == [1, 2, 4]
     assert [row["stage"] for row in rows(tmp_path, "mismatch")] == [s["name"] for s in done.results["stages"]]

@@ -27,7 +27,8 @@ def accuracy(path: Path, part: str) -> float:
 @pytest.fixture(scope="module")
 def missed(calibrated: Finished, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A search for what there is not."""
-    return run(tmp_path_factory.mktemp("missed"), *BASELINE, *SEARCH, "max_drop=0", cache=cache)
+    files = ["report=true", "logger=csv"]
+    return run(tmp_path_factory.mktemp("missed"), *BASELINE, *files, *SEARCH, "max_drop=0", cache=cache)
 
 
 def test_a_budget_that_is_missed_fails_with_all_results(missed: Finished) -> None:
@@ -115,7 +116,7 @@ def test_a_part_by_energy_with_other_neurons(calibrated: Finished, cache: Path, 
 def test_a_job_of_a_sweep_that_misses_its_budget_fails_alone(
     missed: Finished, cache: Path, tmp_path: Path
 ) -> None:
-    done = run(tmp_path, "-m", *BASELINE, *SEARCH, "max_drop=0,100", "report=false", cache=cache)
+    done = run(tmp_path, "-m", *BASELINE, *SEARCH, "max_drop=0,100", cache=cache)
     assert done.code != 0
     assert "This job failed: No candidate loses 0 points or less." in done.output
     met = [json.loads(path.read_text())["met"] for path in sorted(tmp_path.glob("*/results.json"))]

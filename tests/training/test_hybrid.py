@@ -13,7 +13,7 @@ from snn_lightning import LCP, IFNeuron, SpikeNorm, calibrate
 from snn_lightning.errors import SettingsError
 from snn_lightning.spiking import Neuron, register_neuron
 from snn_lightning.training import ClassificationModule, FineTuning
-from tests.commands import SMALL, run
+from tests.commands import QUIET, SMALL, run
 from tests.toys import TOYS, inputs, toy
 
 TRAINED = ["finetune.epochs=2", "finetune.learning_rate=0.01"]
@@ -115,13 +115,13 @@ def test_bad_settings_are_named(settings: dict, message: str) -> None:
 
 
 def test_a_calibrated_network_is_trained_from_the_command_line(tmp_path: Path, cache: Path) -> None:
-    done = run(tmp_path, *SMALL, "pipeline=lcp", "T=4", *TRAINED, cache=cache)
+    done = run(tmp_path, *SMALL, *QUIET, "pipeline=lcp", "T=4", *TRAINED, cache=cache)
     assert done.code == 0, done.output
     results = done.results
     assert results["snn_accuracy"] > results["converted_accuracy"]
     assert results["accuracy_over_time"][-1] == results["snn_accuracy"]
     assert {"finetune", "finetuned_test"} <= results["seconds"].keys()
-    again = run(tmp_path / "again", *SMALL, f"ckpt={tmp_path / 'snn.ckpt'}", cache=cache)
+    again = run(tmp_path / "again", *SMALL, *QUIET, f"ckpt={tmp_path / 'snn.ckpt'}", cache=cache)
     assert again.results["snn_accuracy"] == results["snn_accuracy"]
 
 
@@ -132,7 +132,7 @@ def test_several_processes_are_refused_before_anything_is_trained(tmp_path: Path
 
 
 def test_qcfs_from_the_command_line(tmp_path: Path, cache: Path) -> None:
-    done = run(tmp_path, *SMALL, "pipeline=qcfs", "model.activation.cap=4", "T=16", cache=cache)
+    done = run(tmp_path, *SMALL, *QUIET, "pipeline=qcfs", "model.activation.cap=4", "T=16", cache=cache)
     assert done.code == 0, done.output
     thresholds = [value for key, value in done.state.items() if key.endswith(".v_th")]
     assert len(thresholds) == 13

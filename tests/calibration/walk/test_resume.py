@@ -1,6 +1,7 @@
 """A killed calibration goes on at the first unfinished stage, and ends as if nothing had happened."""
 
 import dataclasses
+import functools
 import os
 import resource
 import signal
@@ -68,6 +69,11 @@ def attempt(folder, pipeline=PIPELINE, at=-1, images=IMAGES, ann=None):
     return model, observer.resumed
 
 
+@functools.cache
+def undisturbed(pipeline=PIPELINE):
+    return attempt(None, pipeline)[0]
+
+
 def break_off(folder, at, **changes):
     with pytest.raises(KeyboardInterrupt):
         attempt(folder, at=at, **changes)
@@ -79,7 +85,7 @@ def break_off(folder, at, **changes):
 @pytest.mark.parametrize("budget", [None, 1e-9], ids=["memory", "disk"])
 def test_goes_on_wherever_it_was_broken_off(at, budget, tmp_path):
     pipeline = dataclasses.replace(PIPELINE, cache_budget_gb=budget)
-    expected, _ = attempt(None, pipeline)
+    expected = undisturbed(pipeline)
     break_off(tmp_path, at, pipeline=pipeline)
     model, resumed = attempt(tmp_path, pipeline)
     assert resumed == [index < at for index in range(6)]
@@ -93,7 +99,7 @@ def test_may_be_broken_off_more_than_once(tmp_path):
         break_off(tmp_path, at)
     model, resumed = attempt(tmp_path)
     assert resumed == [True] * 4 + [False] * 2
-    assert same_bits(model, attempt(None)[0])
+    assert same_bits(model, undisturbed())
 
 
 def test_a_complete_calibration_is_kept_until_its_model_is_safe(tmp_path):
@@ -205,7 +211,7 @@ def test_a_full_disk_leaves_the_earlier_file(tmp_path):
     assert torch.load(left, weights_only=True)["finished"] == 2
     model, resumed = attempt(tmp_path)
     assert resumed == [True, True, False, False, False, False]
-    assert same_bits(model, attempt(None)[0])
+    assert same_bits(model, undisturbed())
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
