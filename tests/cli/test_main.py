@@ -1,5 +1,6 @@
 """The console scripts, from a wheel and from the repository, and where they find their YAML files."""
 
+import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,26 +63,41 @@ main()
 """
 
 
+PROGRAMS = """
+import json, os, runpy, sys
+for folder, *command in json.loads(sys.argv[1]):
+    os.chdir(folder)
+    sys.argv = command
+    try:
+        runpy.run_path(command[0], run_name="__main__")
+    except SystemExit as error:
+        if error.code:
+            raise
+"""
+"""Runs one after the other in one interpreter, as each import of the package takes seconds."""
+
+
 def test_an_installed_wheel_works_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     empty, mine = tmp_path / "empty", tmp_path / "mine"
     (mine / "pipeline").mkdir(parents=True)
     (mine / "pipeline" / "own.yaml").write_text("defaults: [baseline]\nrounding: floor\n")
-    trained = in_new_interpreter(empty, str(installed / "bin" / "snn-train"), *QUICK, "hydra.run.dir=train")
-    assert trained.code == 0, trained.output
-    assert (empty / "train" / "train.log").exists()
-    own = ["--config-dir", str(mine), "pipeline=own", "T=2"]
-    script = str(installed / "bin" / "snn-calibrate")
-    done = in_new_interpreter(empty, script, *own, *QUICK, "hydra.run.dir=.")
-    assert done.code == 0, done.output
-    assert "Using the ANN pretrained earlier" in done.output
-    assert done.results["config"]["pipeline"]["rounding"] == "floor"
-
     (mine / "mine.yaml").write_text(
         "defaults: [calibrate, _self_]\nT: 3\nhydra: {searchpath: ['pkg://snn_lightning.conf']}\n"
     )
     (mine / "other.py").write_text(OTHER)
-    done = in_new_interpreter(mine, "other.py", "--config-dir", ".", "model=resnet20")
-    assert done.output.split() == [str(installed / "snn_lightning" / "__init__.py"), "resnet20", "100", "3"]
+    train, calibrate = (str(installed / "bin" / f"snn-{name}") for name in ("train", "calibrate"))
+    own = ["--config-dir", str(mine), "pipeline=own", "T=2"]
+    programs = [
+        [str(empty), train, *QUICK, "hydra.run.dir=train"],
+        [str(empty), calibrate, *own, *QUICK, "hydra.run.dir=."],
+        [str(mine), "other.py", "--config-dir", ".", "model=resnet20"],
+    ]
+    done = in_new_interpreter(empty, "-c", PROGRAMS, json.dumps(programs))
+    assert done.code == 0, done.output
+    assert (empty / "train" / "train.log").exists()
+    assert "Using the ANN pretrained earlier" in done.output
+    assert done.results["config"]["pipeline"]["rounding"] == "floor"
+    assert f"{installed / 'snn_lightning' / '__init__.py'} resnet20 100 3" in done.output.splitlines()
 
 
 def test_a_clone_has_its_yaml_files_at_the_top() -> None:
