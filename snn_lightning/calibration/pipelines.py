@@ -28,6 +28,9 @@ from snn_lightning.thresholds import MMSE, Threshold
 HELD_OUT = 0.25
 """Share of a small set that is held out by default."""
 
+ENOUGH = 1024
+"""Images of which `Best` solves for weights at the most: its distillation learns from all."""
+
 
 @dataclass(frozen=True)
 class Pipeline(Conversion):
@@ -247,7 +250,7 @@ class Best(ACP):
     """The pipeline for the fewest time steps: weights in closed form, potentials, then distillation.
 
     Args:
-        weights: see `ACP`.
+        weights: see `ACP`; where a distillation follows, `LeastSquares` takes 1024 of more images by itself.
         search: see `ACP`.
         potential: see `ACP`.
         distillation: settings of the last step; None leaves it out.
@@ -260,3 +263,13 @@ class Best(ACP):
 
     weights: Weights | LeastSquares | None = field(default_factory=LeastSquares)
     distillation: Distillation | None = field(default_factory=Distillation)
+
+    def decided(self, batches: Sequence[Tensor], given: int) -> Self:
+        """See `Pipeline.decided`; also says of how many images the weights are, where it is not of all."""
+        pipeline, weights = super().decided(batches, given), self.weights
+        if not isinstance(weights, LeastSquares) or weights.images or self.distillation is None:
+            return pipeline
+        # Held-out images, which choose the ridge, are the last ones.
+        if self.augmented(given) <= ENOUGH or self.count_held_out(given):
+            return pipeline
+        return replace(pipeline, weights=replace(weights, images=ENOUGH))

@@ -14,6 +14,7 @@ from snn_lightning import (
     Best,
     Bias,
     Distillation,
+    LeastSquares,
     Max,
     NeuronSearch,
     Percentile,
@@ -339,3 +340,17 @@ def test_rounding_decides_where_the_half_step_lies():
             assert torch.equal(neuron.bias, bias * neuron.v_th)
     one, two = (calibrate(ann, [images], Baseline(4), progress=False) for _ in range(2))
     assert same_bits(one, two)
+
+
+def test_of_many_images_best_solves_for_weights_on_some():
+    def images(given, **settings):
+        pipeline = Best(4, **settings).decided([torch.zeros(1, 3, 8, 8)], given)
+        return pipeline.weights.images
+
+    assert (images(1024), images(1025), images(4096)) == (None, 1024, 1024)
+    assert images(4096, weights=LeastSquares(images=2000)) == 2000
+    # Held-out images, which choose the ridge, come last; without distillation nothing else sees the rest.
+    assert images(4096, held_out=0.1) is None
+    assert images(4096, distillation=None) is None
+    assert Best(4, weights=Weights()).decided([torch.zeros(1, 3, 8, 8)], 4096).weights == Weights()
+    assert Best(4).decided([torch.zeros(1, 3, 8, 8)], 4096).work(4096).solved == 1024

@@ -176,8 +176,9 @@ class CostEstimate:
         stage, work = self.stages[index], self.work
         if stage.solved(work):
             # Each time the SNN and the product with the residual, at first the ANN and the Gram matrix, and
-            # the SNN again for the error before and after.
-            return work.images * ((2 * work.solutions + 3) * stage.macs + stage.gram_macs)
+            # the SNN again for the error of all images before and after.
+            errors = 2 * work.images * stage.macs
+            return errors + work.solved * ((2 * work.solutions + 1) * stage.macs + stage.gram_macs)
         if not stage.trained(work):
             return 0
         steps = work.iterations * work.batch_size * stage.gradient_macs

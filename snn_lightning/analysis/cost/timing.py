@@ -177,7 +177,8 @@ def _weights(cost: CostEstimate, index: int, price: Prices) -> float:
     if stage.solved(work):
         passes = cost.trained_macs(index) / (work.images * stage.macs)
         # Each solution also clips currents and targets and subtracts them.
-        return work.share(work.images) * (passes * price.forward + 2 * work.solutions * price.look)
+        looks = 2 * work.solutions * work.share(work.solved)
+        return work.share(work.images) * passes * price.forward + looks * price.look
     if not stage.trained(work):
         return 0.0
     # A power iteration is a step and one current more; the error is computed before and after.

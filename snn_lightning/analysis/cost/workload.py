@@ -18,6 +18,7 @@ class Work:
         batch_size: images an SGD step, over all processes.
         power_iterations: of the curvature estimate before the SGD; 0 with a learning rate given.
         solutions: least squares solutions a stage; 0 without weights in closed form.
+        solved: images that each solution is of.
         distilled: images that all steps of the distillation run through, one after the other; 0 without it.
         readout: whether the readout is calibrated too.
         budget: memory of the sweep's cache in bytes, None for no limit.
@@ -36,6 +37,7 @@ class Work:
     batch_size: int = 32
     power_iterations: int = 0
     solutions: int = 0
+    solved: int = 0
     distilled: int = 0
     readout: bool = True
     budget: float | None = None

@@ -107,7 +107,8 @@ class LeastSquares(Step):
 
     def add_work(self, work: Work) -> Work:
         """Count the solutions."""
-        return replace(work, solutions=work.solutions + self.iterations)
+        solved = self.images or work.images
+        return replace(work, solutions=work.solutions + self.iterations, solved=solved)
 
     @float32_products("float32")  # Of the Gram matrix; the synapses have their own.
     def run(self, context: StageContext) -> StepReport:

@@ -29,10 +29,10 @@ def gradients(output: Tensor, parameters: Sequence[Tensor], weight: Tensor | Non
 
 
 class MinibatchDescent:
-    """Steps of an optimizer with cosine decay; every process works on its share of each mini-batch.
+    """Steps of optimizers with cosine decay; every process works on its share of each mini-batch.
 
     Args:
-        optimizer: of the parameters.
+        optimizers: of the parameters, each of its own ones; their gradients come in this order.
         loss_and_gradients: divided by the whole mini-batch's size.
         name: of the loss, and of the setting that makes the steps smaller, for messages.
         communicator: connects the processes.
@@ -43,7 +43,7 @@ class MinibatchDescent:
 
     def __init__(
         self,
-        optimizer: torch.optim.Optimizer,
+        optimizers: Sequence[torch.optim.Optimizer],
         loss_and_gradients: LossAndGradients,
         name: tuple[str, str],
         communicator: Communicator,
@@ -51,21 +51,23 @@ class MinibatchDescent:
         report: Callable[[int, int, float], None],
         after: Callable[[], None] = lambda: None,
     ) -> None:
-        self.optimizer, self.loss_and_gradients, self.name = optimizer, loss_and_gradients, name
+        self.optimizers, self.loss_and_gradients, self.name = optimizers, loss_and_gradients, name
         self.communicator, self.seed, self.report, self.after = communicator, seed, report, after
-        self.parameters: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        self.parameters: list[Tensor] = [p for group in groups for p in group["params"]]
 
     def run(self, iterations: int, batch: int, count: int) -> list[tuple[int, float]]:
         """Run all iterations on the first `count` images; returns some twenty (iteration, loss) pairs."""
         generator = torch.Generator().manual_seed(self.seed)
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, iterations)
+        schedulers = [torch.optim.lr_scheduler.CosineAnnealingLR(o, iterations) for o in self.optimizers]
         losses, batches = [], mini_batches(count, batch, generator)
         failure: Exception | None = None
         every = max(1, iterations // 20)
         for iteration in range(iterations):
             loss, failed, failure = self._gradients(own_rows(next(batches), self.communicator), failure)
-            self.optimizer.step()
-            scheduler.step()
+            for optimizer, scheduler in zip(self.optimizers, schedulers, strict=True):
+                optimizer.step()
+                scheduler.step()
             self.after()
             # Only now and then, and all at the same time: looking at a number waits for the device.
             if iteration % every == 0 or iteration == iterations - 1:

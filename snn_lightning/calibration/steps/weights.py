@@ -123,7 +123,7 @@ class LayerLoop:
             optimizer = torch.optim.SGD(self.weights, lr=rate, momentum=settings.momentum)
             name = (f"weight loss of '{context.stage.name}'", "weights.learning_rate (or weights.step_size)")
             descent = MinibatchDescent(
-                optimizer,
+                [optimizer],
                 self._loss_and_gradients,
                 name,
                 context.communicator,

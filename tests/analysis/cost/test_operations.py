@@ -186,14 +186,15 @@ def test_the_gram_matrices_of_least_squares(cls: type[nn.Module]) -> None:
 
 
 def test_weights_in_closed_form_and_distillation_by_hand() -> None:
-    work = Work(100, 4, solutions=3, distilled=640, processes=2)
+    work = Work(100, 4, solutions=3, solved=60, distilled=640, processes=2)
     cost = cost_of(PlainConv, work)
     stage = cost.stages[1]
-    assert cost.trained_macs(1) == 100 * (9 * stage.macs + stage.gram_macs)
+    assert cost.trained_macs(1) == 200 * stage.macs + 60 * (7 * stage.macs + stage.gram_macs)
     assert cost.distilled_macs == 3 * 640 * cost.image_macs
     prices = [Prices(forward=1.0, unit=0.1, look=0.01, hold=0.001)] * 3
     seconds = estimate_seconds(cost, prices)
-    assert seconds.weights[1] == pytest.approx(50 * (9 + stage.gram_macs / stage.macs + 2 * 3 * 0.01))
+    passes = 100 + 30 * (7 + stage.gram_macs / stage.macs)
+    assert seconds.weights[1] == pytest.approx(passes + 30 * 2 * 3 * 0.01)
     assert seconds.distillation == pytest.approx(3 * 320 * seconds.simulation)
     assert seconds.calibration == pytest.approx(sum(seconds.stages) + seconds.distillation)
     assert "Distillation: " in str(cost)

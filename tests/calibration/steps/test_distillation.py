@@ -9,6 +9,7 @@ from torch import nn
 
 from snn_lightning import ACP, Augmentation, Best, Burst, Distillation, IFNeuron, Pipeline, Signed, calibrate
 from snn_lightning.calibration.steps.distillation import NetworkLoop
+from snn_lightning.calibration.steps.muon import Muon
 from snn_lightning.calibration.walk.cache import Cache
 from snn_lightning.calibration.walk.observer import Observer
 from snn_lightning.calibration.walk.resume import PartialCheckpoint
@@ -231,13 +232,15 @@ def test_augmentation_gives_every_mini_batch_new_copies_and_what_the_ann_gives_f
 
 def test_augmented_distillation_is_the_same_in_two_processes_and_with_images_on_disk():
     images = inputs(Residual, 19)
-    one = calibrate(toy(Residual), [images], AUGMENTED, progress=False)
-    first, second = in_two_threads(toy(Residual), [images], AUGMENTED)
+    # Of many steps rounding turns a spike at last, and what comes then differs.
+    pipeline = dataclasses.replace(AUGMENTED, distillation=Distillation(10, batch_size=16))
+    one = calibrate(toy(Residual), [images], pipeline, progress=False)
+    first, second = in_two_threads(toy(Residual), [images], pipeline)
     assert same_bits(first, second)
     assert largest_difference(parameters(one), parameters(first)) < 1e-4
     assert one.records[-1]["steps"]["distillation"]["kept"] == 1.0
     on_disk = calibrate(
-        toy(Residual), [images], dataclasses.replace(AUGMENTED, cache_budget_gb=1e-9), progress=False
+        toy(Residual), [images], dataclasses.replace(pipeline, cache_budget_gb=1e-9), progress=False
     )
     assert same_bits(one, on_disk)
 
@@ -253,7 +256,8 @@ def test_augmented_images_of_different_sizes():
     torch.manual_seed(0)
     layers = (nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     sizes = [torch.randn(9, 3, size, size) for size in (8, 10)]
-    model = calibrate(nn.Sequential(*layers).eval(), sizes, AUGMENTED, progress=False)
+    pipeline = dataclasses.replace(AUGMENTED, distillation=Distillation(100, batch_size=16))
+    model = calibrate(nn.Sequential(*layers).eval(), sizes, pipeline, progress=False)
     numbers = model.records[-1]["steps"]["distillation"]
     assert numbers["kept"] == 1.0
     assert numbers["after"] < numbers["before"]
@@ -266,6 +270,7 @@ def test_augmented_images_of_different_sizes():
         ({"batch_size": True}, "distillation.batch_size must be a whole number"),
         ({"step_size": -1}, "distillation.step_size must be a positive number"),
         ({"images": 0}, "distillation.images must be a whole number of at least 1"),
+        ({"precision": "half"}, "distillation.precision must be one of float32, tf32, bf16, got 'half'"),
     ],
 )
 def test_bad_settings(settings, message):
@@ -275,8 +280,35 @@ def test_bad_settings(settings, message):
 
 @pytest.mark.parametrize(
     ("timesteps", "iterations"),
-    [(1, 4800), (3, 1600), (4, 1200), (7, 1200), (16, 1200), (17, 1129), (48, 400), (1000, 100)],
+    [(1, 1600), (3, 533), (4, 400), (7, 400), (16, 400), (17, 376), (48, 133), (1000, 100)],
 )
 def test_very_few_time_steps_get_more_iterations(timesteps, iterations):
     assert Distillation().iterations_at(timesteps) == iterations
     assert Distillation(iterations=5).iterations_at(timesteps) == 5
+
+
+def test_precision_is_that_of_the_learning_alone(monkeypatch):
+    seen, loss = set(), NetworkLoop._loss_and_gradients
+
+    def note(loop, rows):
+        seen.add(loop.context.snn.precision)
+        return loss(loop, rows)
+
+    monkeypatch.setattr(NetworkLoop, "_loss_and_gradients", note)
+    pipeline = Best(4, held_out=0, distillation=Distillation(5, batch_size=16, precision="bf16"))
+    model = run(toy(Residual), inputs(Residual, 16), pipeline)
+    assert seen == {"bf16"}
+    assert model.precision == "float32"
+
+
+def test_muon_moves_what_leads_from_all_inputs_to_all_outputs_and_adam_the_rest(monkeypatch):
+    shapes = []
+    monkeypatch.setattr(
+        Muon, "step", lambda muon: shapes.extend(g["params"][0].shape for g in muon.param_groups)
+    )
+    ann, images = toy(Bottleneck), inputs(Bottleneck, 16)
+    model = run(ann, images, Best(4, held_out=0, distillation=Distillation(1, batch_size=16)))
+    weights = [p for p in model.network.parameters() if p.dim() > 1]
+    depthwise = (12, 1, 3, 3)
+    assert depthwise in {tuple(w.shape) for w in weights}
+    assert sorted(shapes) == sorted(w.shape for w in weights if tuple(w.shape) != depthwise)
