@@ -35,6 +35,7 @@ from snn_lightning import (
     Pipeline,
     Signed,
     SpikingModel,
+    Switch,
     calibrate,
     convert,
 )
@@ -73,7 +74,10 @@ PIPELINES: dict[str, Callable[..., Pipeline]] = {
     "lcp_signed": partial(LCP, neuron=Signed()),
     "lcp_burst": partial(LCP, neuron=Burst(2)),
     "lcp_parallel": partial(LCP, neuron=Parallel()),
+    "acp_signed": partial(ACP, neuron=Signed()),
+    "acp_burst": partial(ACP, neuron=Burst(2)),
     "acp_parallel": partial(ACP, neuron=Parallel()),
+    "acp_switch": partial(ACP, neuron=Switch()),
     "least_squares_parallel": partial(ACP, weights=LeastSquares(), neuron=Parallel()),
     "least_squares_signed": partial(ACP, weights=LeastSquares(), neuron=Signed()),
     "best_signed": partial(Best, neuron=Signed()),
@@ -176,6 +180,7 @@ def measure(args: argparse.Namespace, console: Console) -> Rows:
                         **scores(logits, expected, labels),
                         **measure_energy(snn, images).results(),
                         **iterations(key, timesteps),
+                        latency_steps=snn.latency_steps,
                     )
                     console.print(*row.values())
     return rows

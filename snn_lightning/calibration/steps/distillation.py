@@ -50,8 +50,8 @@ class Distillation(FinalStep):
         step_size: how far a step moves a weight, in units of its tensor's mean size; the neurons' parameters
             move a fifth of it, in thresholds.
         images: how many calibration images it uses; None for all. Held-out ones are never fitted to.
-        precision: of the synapses while it learns; None for the pipeline's. "bf16" saves a quarter of the
-            time where the processor multiplies in it.
+        precision: of the synapses while it learns; None for the pipeline's. "bf16" saves a fifth of the time
+            where the processor multiplies in it.
 
     Example:
         >>> from snn_lightning import Best, calibrate

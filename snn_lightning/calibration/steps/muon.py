@@ -16,11 +16,11 @@ class Muon(torch.optim.Optimizer):
     """Momentum whose matrix is made orthogonal before each step (K. Jordan, "Muon", 2024).
 
     `m <- beta m + (1 - beta) g; W <- W - lr * O / rms(O)`, with `O = orthogonal(beta m + (1 - beta) g)`: all
-    directions of a weight matrix move alike, where Adam moves as many as the gradient has large ones. The
-    rest of a tensor's dimensions is taken together, `[out, in * k * k]` of a convolution.
+    directions of a weight matrix move equally far, those of small gradients too. A convolution's weights are
+    the matrix `[out, in * k * k]`.
 
-    PyTorch's own, since 2.9, computes in bfloat16 and of matrices alone. The noise of bfloat16 grows with the
-    small directions: one process and two would no longer give the same SNN.
+    PyTorch's own, since 2.9, takes matrices alone and computes in bfloat16, which a difference in the last
+    bits of the gradients moves by percents: one process and two would no longer give the same SNN.
 
     Args:
         groups: of parameters, each with its `lr`: the root of the mean square of a step.
