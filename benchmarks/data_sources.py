@@ -12,7 +12,6 @@ import argparse
 import logging
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from rich.table import Table
 from rows import Rows
 from torch import Tensor, nn
 
-from snn_lightning import Best, Distillation, Pipeline, Synthesis, calibrate, synthesise
+from snn_lightning import Best, Pipeline, Synthesis, calibrate, synthesise
 from snn_lightning.data import Digits, FashionMNIST
 from snn_lightning.data.unlabelled import Noise
 
@@ -33,7 +32,7 @@ SOURCES = ("real", "synthetic", "both", "noise")
 CHEAP = ("lcp", "acp", "least_squares")
 PIPELINES: dict[str, Callable[..., Pipeline]] = {
     **{name: accuracy.PIPELINES[name] for name in CHEAP},
-    "best": partial(Best, distillation=Distillation(iterations=1500)),
+    "best": Best,
 }
 
 
