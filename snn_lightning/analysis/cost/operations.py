@@ -56,6 +56,7 @@ class StageCost:
         static_macs: those of them that a simulation does once, not T times.
         gradient_macs: of one image in an SGD step: forward and backward; 0 without weights.
         gram_macs: of one image in the Gram matrices of least squares; 0 without weights.
+        muon_macs: of a step of the distillation, besides its images: Muon's products of weight matrices.
         weights: numbers that the SGD changes, of the stage and not of an image.
         neurons: positions of the site; 0 at gates and readouts.
         places: positions of the unit.
@@ -70,6 +71,7 @@ class StageCost:
     static_macs: int
     gradient_macs: int
     gram_macs: int
+    muon_macs: int
     weights: int
     neurons: int
     places: int
@@ -150,9 +152,13 @@ class CostEstimate:
 
     @property
     def distilled_macs(self) -> int:
-        """MACs of the distillation: the simulation, forward and twice that backward; new copies' ANN too."""
-        targets = self.macs if self.work.originals else 0
-        return self.work.distilled * (3 * self.image_macs + targets)
+        """MACs of the distillation: the simulation, forward and twice that backward; new copies' ANN too.
+
+        And the matrix products of its steps.
+        """
+        work, targets = self.work, self.macs if self.work.originals else 0
+        steps = work.distilled_steps * sum(stage.muon_macs for stage in self.stages)
+        return work.distilled * (3 * self.image_macs + targets) + steps
 
     @property
     def peak_bytes(self) -> int:
@@ -302,7 +308,7 @@ class _Counter(ANNInterpreter):
 
     def stage(self, stage: Stage, instructions: Iterable[Instruction]) -> None:
         """Note the sizes of a stage."""
-        self.macs = self.static = self.gradient = self.gram = self.weights = 0
+        self.macs = self.static = self.gradient = self.gram = self.muon = self.weights = 0
         self.read = sum(self.values[key].numel() for key in stage.inputs)
         super().stage(stage, instructions)
 
@@ -327,6 +333,7 @@ class _Counter(ANNInterpreter):
         if isinstance(synapse, (*CONVOLUTIONS, nn.Linear)):
             groups = int(getattr(synapse, "groups", 1))
             self.gram += macs * weight[0].numel() * groups // weight.shape[0]
+            self.muon += muon_macs(weight.shape[0], weight[0].numel()) if groups == 1 else 0
         # Forward and gradient of the weight; that of the input where an earlier weight learns by it.
         self.gradient += macs * (3 if upstream else 2)
 
@@ -349,6 +356,7 @@ class _Counter(ANNInterpreter):
                 static_macs=self.static,
                 gradient_macs=self.gradient,
                 gram_macs=self.gram,
+                muon_macs=self.muon,
                 weights=self.weights,
                 neurons=places if stage.kind == "neuron" else 0,
                 places=places,
@@ -357,3 +365,17 @@ class _Counter(ANNInterpreter):
                 leaves=tuple(leaves),
             )
         )
+
+
+def muon_macs(rows: int, columns: int) -> int:
+    """Return the MACs of a step of Muon: five iterations of three matrix products.
+
+    Args:
+        rows, columns: of the weight matrix.
+
+    Example:
+        >>> muon_macs(4, 2) == muon_macs(2, 4) == 5 * (2 * 2 * 2 * 4 + 2 * 2 * 2)
+        True
+    """
+    short, long = sorted((rows, columns))
+    return 5 * short * short * (2 * long + short)

@@ -144,12 +144,15 @@ def estimate_seconds(cost: CostEstimate, prices: Sequence[Prices]) -> Seconds:
     pairs = list(zip(cost.stages, prices, strict=True))
     simulation = sum(_rows(stage, work.steps) * p.forward + work.steps * p.unit for stage, p in pairs)
     forward = sum(p.forward for p in prices)
+    # Every process steps by itself. A product of matrices takes as long as as many MACs of a forward pass.
+    products = sum(s.muon_macs * p.forward / s.macs for s, p in pairs if s.macs)
     return Seconds(
         simulate=tuple(_simulate(cost, i, p) for i, p in enumerate(prices)),
         weights=tuple(_weights(cost, i, p) for i, p in enumerate(prices)),
         forward=forward,
         simulation=simulation,
-        distillation=work.share(work.distilled) * (3 * simulation + (forward if work.originals else 0)),
+        distillation=work.share(work.distilled) * (3 * simulation + (forward if work.originals else 0))
+        + work.distilled_steps * products,
     )
 
 

@@ -20,6 +20,7 @@ class Work:
         solutions: least squares solutions a stage; 0 without weights in closed form.
         solved: images that each solution is of.
         distilled: images that all steps of the distillation run through, one after the other; 0 without it.
+        distilled_steps: how many steps these are.
         readout: whether the readout is calibrated too.
         budget: memory of the sweep's cache in bytes, None for no limit.
         processes: among which the images are shared out.
@@ -39,6 +40,7 @@ class Work:
     solutions: int = 0
     solved: int = 0
     distilled: int = 0
+    distilled_steps: int = 0
     readout: bool = True
     budget: float | None = None
     processes: int = 1

@@ -84,8 +84,10 @@ class Distillation(FinalStep):
         return self.iterations or max(100, round(max(1600 / timesteps, min(400, 6400 / timesteps))))
 
     def add_work(self, work: Work) -> Work:
-        """Count the images of all mini-batches."""
-        return replace(work, distilled=work.distilled + self.iterations_at(work.timesteps) * self.batch_size)
+        """Count the images of all mini-batches, and the steps."""
+        steps = self.iterations_at(work.timesteps)
+        images = work.distilled + steps * self.batch_size
+        return replace(work, distilled=images, distilled_steps=work.distilled_steps + steps)
 
     def run(self, context: NetworkContext) -> StepReport:
         """Minimise ||ANN - SNN||^2 / ||ANN||^2 of the outputs over all parameters.

@@ -17,7 +17,8 @@ from snn_lightning.analysis.cost.timing import (
     estimate_seconds,
 )
 from snn_lightning.analysis.cost.workload import Work
-from snn_lightning.calibration.steps.ridge import columns
+from snn_lightning.calibration.steps.muon import orthogonal
+from snn_lightning.calibration.steps.ridge import columns, groups_of
 from snn_lightning.calibration.walk.cache import Cache
 from snn_lightning.graph import INPUT
 from snn_lightning.graph.operators import traits_of
@@ -191,11 +192,16 @@ def test_weights_in_closed_form_and_distillation_by_hand() -> None:
     stage = cost.stages[1]
     assert cost.trained_macs(1) == 200 * stage.macs + 60 * (7 * stage.macs + stage.gram_macs)
     assert cost.distilled_macs == 3 * 640 * cost.image_macs
+    stepped = replace(cost, work=replace(work, distilled_steps=20))
+    products = sum(stage.muon_macs for stage in cost.stages)
+    assert stepped.distilled_macs == cost.distilled_macs + 20 * products
     prices = [Prices(forward=1.0, unit=0.1, look=0.01, hold=0.001)] * 3
     seconds = estimate_seconds(cost, prices)
     passes = 100 + 30 * (7 + stage.gram_macs / stage.macs)
     assert seconds.weights[1] == pytest.approx(passes + 30 * 2 * 3 * 0.01)
     assert seconds.distillation == pytest.approx(3 * 320 * seconds.simulation)
+    later = estimate_seconds(stepped, prices).distillation - seconds.distillation
+    assert later == pytest.approx(20 * sum(stage.muon_macs / stage.macs for stage in cost.stages))
     assert seconds.calibration == pytest.approx(sum(seconds.stages) + seconds.distillation)
     assert "Distillation: " in str(cost)
 
@@ -269,3 +275,12 @@ def test_the_table() -> None:
     assert shown[-3].startswith("total")
     assert "neuron updates" in shown[-2]
     assert shown[-1].endswith("0 B on disk")
+
+
+def test_the_products_of_muon() -> None:
+    network = network_of(toy(Bottleneck), inputs(Bottleneck))
+    expected = 0
+    for module in network.operators.values():
+        if traits_of(module).weighted and groups_of(module) == 1:
+            expected += counted(lambda weight=module.weight: orthogonal(weight.detach().flatten(1)))
+    assert sum(stage.muon_macs for stage in cost_of(Bottleneck, Work(1, 1)).stages) == expected

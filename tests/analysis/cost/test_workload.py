@@ -15,7 +15,9 @@ def test_a_pipeline_as_plain_numbers() -> None:
     assert pipeline.work(50, 4) == Work(50, 8, 30, 20, 32, budget=2e9, processes=4)
     assert ACP(8, **AS_GIVEN).work(50).power_iterations == 8
     assert LCP(8, bias=Bias(16)).work(50).corrected == 16
-    assert Best(8, **AS_GIVEN).work(50) == Work(50, 8, 50, solutions=4, solved=50, distilled=400 * 32)
+    assert Best(8, **AS_GIVEN).work(50) == Work(
+        50, 8, 50, solutions=4, solved=50, distilled=12800, distilled_steps=400
+    )
     assert Best(8, **AS_GIVEN, distillation=Distillation(7, 5)).work(50).distilled == 35
 
 
