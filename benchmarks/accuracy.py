@@ -212,7 +212,8 @@ def asked(rows: Rows, args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> Table:
     result = Table(
-        "data", "model", "T", "pipeline", "ANN %", "SNN %", "logit error", "CPU s", "spikes", "energy %"
+        *("data", "model", "T", "pipeline", "ANN %", "SNN %", "logit error", "CPU s"),
+        *("spikes", "energy %", "steps of an inference"),
     )
     keys = dict.fromkeys((r["data"], r["model"], r["timesteps"], r["pipeline"]) for r in rows)
     for key in keys:
@@ -229,7 +230,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
             spikes, energy = (
                 statistics.mean(r[column] for r in group) for column in ("spikes_per_image", "energy_ratio")
             )
-            cells += [f"{spikes / 1000:.0f} k", f"{100 * energy:.1f}"]
+            cells += [f"{spikes / 1000:.0f} k", f"{100 * energy:.1f}", str(group[0].get("latency_steps", ""))]
         result.add_row(key[0], key[1], str(key[2]), key[3], *cells)
     return result
 

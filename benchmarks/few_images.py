@@ -48,20 +48,18 @@ def measure(args: argparse.Namespace, console: Console) -> Rows:
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """A line for each model and pipeline, a column for each number of images."""
+    """Accuracy and logit error: a line for each pipeline, a column for each number of images."""
     numbers = sorted({row["images"] for row in rows})
-    result = Table("model", "T", "pipeline", *[f"{number} images" for number in numbers], "ANN")
-    for model, timesteps, pipeline in dict.fromkeys(
-        (row["model"], row["timesteps"], row["pipeline"]) for row in rows
-    ):
-        found = {
-            row["images"]: row
-            for row in rows
-            if (row["model"], row["timesteps"], row["pipeline"]) == (model, timesteps, pipeline)
-        }
-        cells = [f"{100 * found[n]['snn']:.2f}" if n in found else "" for n in numbers]
-        ann = next(iter(found.values()))["ann"]
-        result.add_row(model, str(timesteps), pipeline, *cells, f"{100 * ann:.2f}")
+    result = Table("model", "seed", "T", "pipeline", *[f"{number} images" for number in numbers], "ANN")
+    lines: dict[tuple[Any, ...], dict[int, dict[str, Any]]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in ("model", "seed", "timesteps", "pipeline"))
+        lines.setdefault(key, {})[row["images"]] = row
+    for key, line in lines.items():
+        cells = [
+            f"{100 * line[n]['snn']:.2f}, {line[n]['logit_error']:.3f}" if n in line else "" for n in numbers
+        ]
+        result.add_row(*map(str, key), *cells, f"{100 * next(iter(line.values()))['ann']:.2f}")
     return result
 
 

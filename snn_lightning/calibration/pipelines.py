@@ -28,7 +28,7 @@ from snn_lightning.thresholds import MMSE, Threshold
 HELD_OUT = 0.25
 """Share of a small set that is held out by default."""
 
-ENOUGH = 1024
+CLOSED_FORM_IMAGES = 1024
 """Images of which `Best` solves for weights at the most: its distillation learns from all."""
 
 
@@ -270,6 +270,6 @@ class Best(ACP):
         if not isinstance(weights, LeastSquares) or weights.images or self.distillation is None:
             return pipeline
         # Held-out images, which choose the ridge, are the last ones.
-        if self.augmented(given) <= ENOUGH or self.count_held_out(given):
+        if self.augmented(given) <= CLOSED_FORM_IMAGES or self.count_held_out(given):
             return pipeline
-        return replace(pipeline, weights=replace(weights, images=ENOUGH))
+        return replace(pipeline, weights=replace(weights, images=CLOSED_FORM_IMAGES))

@@ -16,7 +16,7 @@ from snn_lightning.graph.interpreter import ANNInterpreter
 from snn_lightning.graph.ir import INPUT, Instruction, Node, Stage
 from snn_lightning.graph.macs import count_macs
 from snn_lightning.graph.network import StageNetwork
-from snn_lightning.graph.operators import CONVOLUTIONS, traits_of
+from snn_lightning.graph.operators import CONVOLUTIONS, groups_of, traits_of
 from snn_lightning.tables import aligned
 
 FLOAT = 4
@@ -331,9 +331,9 @@ class _Counter(ANNInterpreter):
         weight = cast(Tensor, synapse.weight)
         self.weights += weight.numel()
         if isinstance(synapse, (*CONVOLUTIONS, nn.Linear)):
-            groups = int(getattr(synapse, "groups", 1))
-            self.gram += macs * weight[0].numel() * groups // weight.shape[0]
-            self.muon += muon_macs(weight.shape[0], weight[0].numel()) if groups == 1 else 0
+            self.gram += macs * weight[0].numel() * groups_of(synapse) // weight.shape[0]
+        if groups_of(synapse) == 1 and weight.dim() > 1:
+            self.muon += muon_macs(weight.shape[0], weight[0].numel())
         # Forward and gradient of the weight; that of the input where an earlier weight learns by it.
         self.gradient += macs * (3 if upstream else 2)
 

@@ -17,12 +17,11 @@ from snn_lightning.calibration.steps.base import FinalStep, register_step
 from snn_lightning.calibration.steps.held_out import go_back
 from snn_lightning.calibration.steps.minibatch_sgd import MinibatchDescent, gradients
 from snn_lightning.calibration.steps.muon import Muon
-from snn_lightning.calibration.steps.ridge import groups_of
 from snn_lightning.calibration.walk.context import StepReport
 from snn_lightning.calibration.walk.network_context import NetworkContext
 from snn_lightning.calibration.walk.places import alike
 from snn_lightning.graph.ir import INPUT
-from snn_lightning.graph.operators import traits_of
+from snn_lightning.graph.operators import groups_of, traits_of
 from snn_lightning.graph.precision import PRECISIONS
 from snn_lightning.settings import check_choice, check_positive, check_whole
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
@@ -47,11 +46,11 @@ class Distillation(FinalStep):
         iterations: steps; None for 400, but 1600 / T at T < 4, where more is to be learnt, and 6400 / T at
             T > 16, at least 100, so that it costs no more.
         batch_size: images a step, over all processes.
-        step_size: how far a step moves a weight, in units of its tensor's mean size; the neurons' parameters
-            move a fifth of it, in thresholds.
+        step_size: how far a step moves a weight, in units of its tensor's mean size; Muon takes 0.3 of it,
+            and the neurons' parameters move a fifth of it, in thresholds.
         images: how many calibration images it uses; None for all. Held-out ones are never fitted to.
-        precision: of the synapses while it learns; None for the pipeline's. "bf16" saves a fifth of the time
-            where the processor multiplies in it.
+        precision: of the synapses while it learns; None for the pipeline's. "bf16" is faster where the
+            processor multiplies in it.
 
     Example:
         >>> from snn_lightning import Best, calibrate

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.calibration.steps.base import Step, register_step
 from snn_lightning.calibration.steps.held_out import go_back
-from snn_lightning.calibration.steps.ridge import RidgeProblem, groups_of
+from snn_lightning.calibration.steps.ridge import RidgeProblem
 from snn_lightning.calibration.walk.context import RelativeError, StageContext, StepReport
 from snn_lightning.graph.ir import Stage, readers
 from snn_lightning.graph.network import StageNetwork
-from snn_lightning.graph.operators import CONVOLUTIONS, Add, traits_of
+from snn_lightning.graph.operators import CONVOLUTIONS, Add, groups_of, traits_of
 from snn_lightning.graph.precision import float32_products
 from snn_lightning.settings import check_positive, check_whole
 from snn_lightning.spiking.neurons.dynamics import per_channel

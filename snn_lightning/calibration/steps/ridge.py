@@ -15,7 +15,7 @@ from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
 from snn_lightning.calibration.walk.communicator import Communicator
 from snn_lightning.errors import CalibrationError
 from snn_lightning.graph.network import StageNetwork
-from snn_lightning.graph.operators import CONVOLUTIONS, traits_of
+from snn_lightning.graph.operators import CONVOLUTIONS, groups_of, traits_of
 from snn_lightning.graph.pointwise import overruns, strided
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.units import Readout
@@ -86,11 +86,6 @@ def weight_moment(synapse: nn.Module, x: Tensor, residual: Tensor) -> Tensor:
         groups=synapse.groups,
     )
     return gradient.flatten(1).unflatten(0, (synapse.groups, -1)).mT
-
-
-def groups_of(synapse: nn.Module) -> int:
-    """Return the groups of a convolution; a linear layer has one."""
-    return int(getattr(synapse, "groups", 1))
 
 
 def _padded(synapse: nn.Module, x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from snn_lightning.graph.operators.table import (
     traits_named,
     traits_of,
 )
-from snn_lightning.graph.operators.torch_modules import CONVOLUTIONS, MODULES, TRANSPOSED
+from snn_lightning.graph.operators.torch_modules import CONVOLUTIONS, MODULES, TRANSPOSED, groups_of
 from snn_lightning.graph.operators.traits import Traits
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "Sum",
     "Traits",
     "build",
+    "groups_of",
     "known_class",
     "register_operator",
     "settings_of",

@@ -56,3 +56,8 @@ MODULES: dict[type[nn.Module], Traits] = {
 
 for _module, _traits in MODULES.items():
     add_operator(_module, _traits)
+
+
+def groups_of(synapse: nn.Module) -> int:
+    """Return the groups of a convolution; a linear layer has one."""
+    return int(getattr(synapse, "groups", 1))

@@ -18,10 +18,10 @@ from snn_lightning.analysis.cost.timing import (
 )
 from snn_lightning.analysis.cost.workload import Work
 from snn_lightning.calibration.steps.muon import orthogonal
-from snn_lightning.calibration.steps.ridge import columns, groups_of
+from snn_lightning.calibration.steps.ridge import columns
 from snn_lightning.calibration.walk.cache import Cache
 from snn_lightning.graph import INPUT
-from snn_lightning.graph.operators import traits_of
+from snn_lightning.graph.operators import groups_of, traits_of
 from tests.analysis.support import cost_of, network_of
 from tests.calibration.support import make_loop
 from tests.families import family, images
