@@ -59,5 +59,10 @@ for _module, _traits in MODULES.items():
 
 
 def groups_of(synapse: nn.Module) -> int:
-    """Return the groups of a convolution; a linear layer has one."""
+    """Return the groups of a convolution; a linear layer has one.
+
+    Example:
+        >>> groups_of(nn.Conv2d(4, 4, 3, groups=2)), groups_of(nn.Linear(2, 3))
+        (2, 1)
+    """
     return int(getattr(synapse, "groups", 1))
