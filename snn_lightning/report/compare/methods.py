@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -127,6 +127,36 @@ class Panel:
     def timesteps(self) -> list[int]:
         """Every T that a method has."""
         return sorted({timesteps for method in self.methods for timesteps in method.runs})
+
+
+IMAGES = "data.calibration_images"
+
+
+def by_images(panel: Panel) -> dict[str, dict[int, Method]]:
+    """Return the methods that differ in the number of calibration images alone, each under that number.
+
+    A setting that follows the number everywhere, as `paper.images` may, tells no methods apart.
+
+    Returns:
+        By the label of what they have in common, from few to many; nothing where all have as many images.
+    """
+    images = {id(method): method.values.get(IMAGES) for method in panel.methods}
+    following = {
+        name
+        for name in panel.settings
+        if all(method.values[name] in (None, images[id(method)]) for method in panel.methods)
+    }
+    series: dict[str, dict[int, Method]] = {}
+    for method in panel.methods:
+        number = images[id(method)]
+        if number is None or not number.isdecimal():
+            continue
+        other = {name: value for name, value in method.values.items() if name != IMAGES}
+        short = {name: value for name, value in other.items() if name not in following}
+        labels = [replace(method, values=values).label for values in (short, other)]
+        label = next((text for text in labels if int(number) not in series.get(text, {})), method.label)
+        series.setdefault(label, {})[int(number)] = method
+    return {label: dict(sorted(found.items())) for label, found in series.items()}
 
 
 def panels(runs: Sequence[Run], score: str | None = None) -> tuple[list[Panel], list[str]]:
