@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from snn_lightning.analysis.format import in_bytes
 from snn_lightning.analysis.parameters import KINDS
 from snn_lightning.report.compare.methods import Mean, Method, Panel, by_images
 from snn_lightning.report.compare.tables import known, method_cells, method_columns, spread, steps_of
-from snn_lightning.report.parts import Table, Text, number, whole
+from snn_lightning.report.parts import Table, Text, whole
 
 Captioned = tuple[str, Table]
 
@@ -17,13 +18,16 @@ MEASURED = ("seconds_by_step", "parameter_bytes")
 
 
 def seconds(mean: Mean) -> str:
-    """Return mean and deviation of seconds, with three digits.
+    """Return mean and deviation of seconds, with three digits of the mean.
 
     Example:
-        >>> seconds(Mean(0.01234, 0.00096)), seconds(Mean(123.4, None))
-        ('0.0123 ± 0.00096', '123')
+        >>> seconds(Mean(0.01234, 0.00096)), seconds(Mean(123.4, None)), seconds(Mean(0.0, 0.0))
+        ('0.0123 ± 0.0010', '123', '0.00 ± 0.00')
     """
-    return number(mean.mean) + ("" if mean.deviation is None else f" ± {number(mean.deviation)}")
+    exponent = math.floor(math.log10(mean.mean)) if mean.mean > 0 else 0
+    digits = min(max(2 - exponent, 0), 4)
+    deviation = "" if mean.deviation is None else f" ± {mean.deviation:.{digits}f}"
+    return f"{mean.mean:.{digits}f}{deviation}"
 
 
 def tables(panel: Panel) -> list[Captioned]:

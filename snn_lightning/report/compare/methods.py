@@ -140,22 +140,20 @@ def by_images(panel: Panel) -> dict[str, dict[int, Method]]:
     Returns:
         By the label of what they have in common, from few to many; nothing where all have as many images.
     """
-    images = {id(method): method.values.get(IMAGES) for method in panel.methods}
+    counted = [m for m in panel.methods if (m.values.get(IMAGES) or "").isdecimal()]
     following = {
-        name
-        for name in panel.settings
-        if all(method.values[name] in (None, images[id(method)]) for method in panel.methods)
+        name for name in panel.settings if all(m.values[name] in (None, m.values[IMAGES]) for m in counted)
     }
     series: dict[str, dict[int, Method]] = {}
-    for method in panel.methods:
-        number = images[id(method)]
-        if number is None or not number.isdecimal():
-            continue
-        other = {name: value for name, value in method.values.items() if name != IMAGES}
-        short = {name: value for name, value in other.items() if name not in following}
-        labels = [replace(method, values=values).label for values in (short, other)]
-        label = next((text for text in labels if int(number) not in series.get(text, {})), method.label)
-        series.setdefault(label, {})[int(number)] = method
+    for left_out in (following, {IMAGES}):
+        series = {}
+        for method in counted:
+            values = {name: value for name, value in method.values.items() if name not in left_out}
+            label = replace(method, values=values).label
+            series.setdefault(label, {})[int(method.values[IMAGES] or 0)] = method
+        # Where one follows in some methods, and isn't set in others, it tells them apart.
+        if sum(map(len, series.values())) == len(counted):
+            break
     return {label: dict(sorted(found.items())) for label, found in series.items()}
 
 
