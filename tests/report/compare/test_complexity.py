@@ -110,7 +110,7 @@ def test_runs_of_older_versions_have_no_table_and_are_named() -> None:
         "resnet20 on digits, lcp, acp: there are results without seconds by step or bytes of parameters, as "
         "runs of older versions leave them."
     ]
-    known = {"seconds_by_step": {"fire": 1.0}, "parameter_bytes": {"thresholds": 4}}
+    known: dict[str, Any] = {"seconds_by_step": {"fire": 1.0}, "parameter_bytes": {"thresholds": 4}}
     found = panels_of(results("lcp", **known), results("acp", seed=0, **known), results("acp", seed=1))
     assert [note.partition(":")[0] for note in missing(found)] == ["resnet20 on digits, acp"]
     assert list(missing(panels_of(results("lcp", **known)))) == []
@@ -185,7 +185,7 @@ def test_runs_that_all_have_as_many_images() -> None:
 
 
 def test_numbers_for_programs() -> None:
-    known = {"seconds_by_step": {"bias": 1.5}, "parameter_bytes": {"thresholds": 80, "biases": 0}}
+    known: dict[str, Any] = {"seconds_by_step": {"bias": 1.5}, "parameter_bytes": {"thresholds": 80, "biases": 0}}
     found = panels_of(results("lcp", **known), results("acp"))
     names = list(all_numbers(found).columns)
     assert names[-6:] == [
