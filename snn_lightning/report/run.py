@@ -119,7 +119,7 @@ def _network_losses(step: str, curve: list[tuple[int, float]]) -> Chart:
 
 
 def seconds(contents: Contents) -> Section:
-    """Show how long phases of the run, and stages and steps of the calibration took, and what it changed."""
+    """Show how long the phases of the run, and the stages and steps of the calibration took."""
     title, phases = "Seconds", contents.results.get("seconds", {})
     drawn = []
     if phases:

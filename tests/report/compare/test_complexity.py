@@ -185,7 +185,10 @@ def test_runs_that_all_have_as_many_images() -> None:
 
 
 def test_numbers_for_programs() -> None:
-    known: dict[str, Any] = {"seconds_by_step": {"bias": 1.5}, "parameter_bytes": {"thresholds": 80, "biases": 0}}
+    known: dict[str, Any] = {
+        "seconds_by_step": {"bias": 1.5},
+        "parameter_bytes": {"thresholds": 80, "biases": 0},
+    }
     found = panels_of(results("lcp", **known), results("acp"))
     names = list(all_numbers(found).columns)
     assert names[-6:] == [
