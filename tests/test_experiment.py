@@ -65,6 +65,12 @@ def test_results_of_a_calibration(calibrated: Finished, trained: Finished) -> No
     assert results["spikes_per_image"] == pytest.approx(2 * count * results["firing_rate"], rel=1e-3)
     assert results["synaptic_operations"] > results["spikes_per_image"] > 0
     assert 0 < results["energy_ratio"] < 2
+    steps = ["observe", "threshold", "weights", "potential", "fire"]
+    assert list(results["seconds_by_step"]) == steps
+    for step, seconds in results["seconds_by_step"].items():
+        stages = [stage["seconds_by_step"].get(step, 0.0) for stage in results["stages"]]
+        assert seconds == pytest.approx(sum(stages), abs=1e-4)
+    assert sum(results["seconds_by_step"].values()) < results["seconds"]["calibration"]
     phases = ["pretrain", "ann_test", "uncalibrated_test", "calibration", "snn_test"]
     assert list(results["seconds"]) == phases
     assert all(seconds >= 0 for seconds in results["seconds"].values())
@@ -75,6 +81,24 @@ def test_results_of_a_calibration(calibrated: Finished, trained: Finished) -> No
         assert set(stage["steps"]) == kind
     assert results["checkpoint"] == trained.results["checkpoint"]
     assert REUSED in calibrated.output
+
+
+def test_bytes_of_a_calibration(calibrated: Finished) -> None:
+    """Against the tensors of the checkpoint."""
+    found, tensors = calibrated.results["parameter_bytes"], calibrated.state
+
+    def nbytes(*ends: str) -> list[int]:
+        return [4 * value.numel() for name, value in tensors.items() if name.endswith(ends)]
+
+    weights = nbytes(".weight")
+    kept = [stage["steps"]["weights"]["kept"] > 0 for stage in calibrated.results["stages"]]
+    assert len(weights) == len(kept) == STAGES
+    assert found == {
+        "thresholds": sum(nbytes(".v_th")),
+        "biases": 4 * 10,  # of the readout
+        "potentials": sum(nbytes(".v_init")),
+        "weights": sum(n for n, changed in zip(weights, kept, strict=True) if changed),
+    }
 
 
 def test_what_a_user_sees(calibrated: Finished) -> None:

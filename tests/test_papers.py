@@ -105,6 +105,12 @@ SWEEPS: dict[str, Jobs] = {
             seed=SEEDS,
         )
     ],
+    "pc_space": jobs(
+        model=["resnet34", "mobilenet"],
+        pipeline=[LIGHT, "potential_paper", "weights_paper"],
+        T=[64],
+        seed=[0],
+    ),
     "pc_table6": [
         {"data.calibration_images": images, **job}
         for pipeline, samples in ((LIGHT, [32, 64, 128, 256]), (ADVANCED, [128, 256, 512, 1024]))
@@ -144,6 +150,7 @@ DATA = {
     "imagenet": [
         "pc_table1",
         "pc_table2",
+        "pc_space",
         "pc_table6",
         "pc_table7",
         "pc_fig2",
@@ -162,7 +169,7 @@ EXPERIMENTS = pytest.mark.parametrize("name", list(SWEEPS))
 
 def test_every_experiment_is_here() -> None:
     recipes = ["cifar_bn", "cifar_no_bn", "imagenet"]
-    of_papers = re.compile(r"(pc|fl)_(table|fig)\d+")
+    of_papers = re.compile(r"(pc|fl)_(table\d+|fig\d+|space)")
     assert [name for name in group("experiment") if of_papers.fullmatch(name)] == sorted(SWEEPS)
     assert set(recipes) <= set(group("experiment"))
     assert sorted(name for names in DATA.values() for name in names) == sorted(SWEEPS)
@@ -207,6 +214,7 @@ def test_the_numbers_of_jobs_are_those_of_the_tables() -> None:
         "pc_table3": 6 * 2 * 5 * 5,
         "pc_table4": 2 * 3 * 4,
         "pc_table5": (12 - 2) * 5,
+        "pc_space": 2 * 3,
         "pc_table6": (4 + 4) * 5,
         "pc_table7": 2 * 4 * 5,
         "pc_fig2": 2,

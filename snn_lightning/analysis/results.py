@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from snn_lightning.files import write_atomically
 Results = dict[str, Any]
 """Plain values. A calibration of a classifier has at least `ann_accuracy`, `uncalibrated_accuracy`,
 `snn_accuracy` (fractions), `accuracy_over_time` (t = 1...T), `spikes_per_image`, `firing_rate` (spikes a
-neuron and step), `synaptic_operations` (of an image), `energy_ratio` (SNN over ANN), `timesteps` and
-`seconds` by phase. In the place of accuracy others have what `scores` names; where those are not taken at
-every step, `times` says at which."""
+neuron and step), `synaptic_operations` (of an image), `energy_ratio` (SNN over ANN), `timesteps`,
+`parameter_bytes` by kind, `seconds_by_step` of the calibration, and `seconds` by phase. In the place of
+accuracy others have what `scores` names; where those are not taken at every step, `times` says at which."""
 
 TITLES = {"map": "mAP", "map50": "mAP50", "miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
 """What people call the scores."""
@@ -112,6 +113,37 @@ def phase_label(phase: str) -> str:
         'SNN test'
     """
     return phase.replace("_", " ").replace("ann", "ANN").replace("snn", "SNN")
+
+
+def seconds_by_step(records: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the seconds of each step of a calibration over all stages, as its records have them.
+
+    Args:
+        records: see `StageRecord`; those of older versions say nothing of it, and then neither does the sum.
+
+    Example:
+        >>> one, two = {"observe": 0.25, "bias": 1.0, "fire": 0.5}, {"observe": 0.25, "threshold": 2.0}
+        >>> seconds_by_step([{"seconds_by_step": one}, {"seconds_by_step": two}])
+        {'observe': 0.5, 'threshold': 2.0, 'bias': 1.0, 'fire': 0.5}
+    """
+    parts = [record.get("seconds_by_step") for record in records]
+    if not all(parts):
+        return {}
+    names = step_order(name for part in parts for name in part or ())
+    return {name: round(sum((part or {}).get(name, 0.0) for part in parts), 4) for name in names}
+
+
+def step_order(names: Iterable[str]) -> list[str]:
+    """Return names of steps, each once, in the order of a stage: observed first, and fired last.
+
+    Example:
+        >>> step_order(["observe", "bias", "fire", "threshold", "bias", "weights"])
+        ['observe', 'threshold', 'bias', 'weights', 'fire']
+    """
+    found = dict.fromkeys(names)
+    first = [name for name in ("observe", "threshold") if name in found]
+    last = [name for name in ("fire",) if name in found]
+    return [*first, *(name for name in found if name not in (*first, *last)), *last]
 
 
 def percent(fraction: float) -> str:

@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader
 
 from snn_lightning.analysis.activity import measure_activity
 from snn_lightning.analysis.cost.report import cost_report
-from snn_lightning.analysis.results import Results
+from snn_lightning.analysis.parameters import KINDS, parameter_bytes
+from snn_lightning.analysis.results import Results, seconds_by_step
 from snn_lightning.calibration import Pipeline
 from snn_lightning.calibration.api import prepared, spiking
 from snn_lightning.calibration.budget import BudgetResult
@@ -147,7 +148,9 @@ def calibrate(config: DictConfig) -> Results | None:
         data_source=config.data_source,
         calibration_images=experiment.calibration_images.counts,
         checkpoint=str(path),
+        parameter_bytes=parameter_bytes(experiment.snn, cast(SpikingModel, experiment.uncalibrated)),
         stages=callback.records,
+        seconds_by_step=seconds_by_step(callback.records),
         **({} if found is None else results_of_search(found)),
     )
     save_results(experiment, results)
@@ -333,6 +336,7 @@ def _check_metric(
     if plan is not None:
         names.append("max_drop")
         phases += ["ann_validation", "search"]
+    names += [f"parameter_bytes.{kind}" for kind in KINDS]
     names += [f"calibration_images.{part}" for part in experiment.source.names]
     if "synthetic" in experiment.source.names:
         phases.append("synthesis")

@@ -9,7 +9,7 @@ from typing import Any
 from snn_lightning.analysis.results import Results
 from snn_lightning.errors import SettingsError
 
-LATE = ("stages", "trials")
+LATE = ("stages", "trials", "seconds_by_step")
 """Results of a finished calibration or search alone: whether they have such a number is not known before."""
 
 

@@ -4,6 +4,7 @@ from snn_lightning.report.detections import plot_detections
 from snn_lightning.report.figures import (
     plot_accuracy,
     plot_accuracy_against_energy,
+    plot_accuracy_against_images,
     plot_channel_errors,
     plot_firing_rates,
     plot_potentials,
@@ -18,6 +19,7 @@ from snn_lightning.report.page import write_report
 __all__ = [
     "plot_accuracy",
     "plot_accuracy_against_energy",
+    "plot_accuracy_against_images",
     "plot_channel_errors",
     "plot_detections",
     "plot_firing_rates",

@@ -67,7 +67,7 @@ def write_report(
         >>> write_report(snn, "run", ann=ann, images=images[:32]).name
         'report.html'
         >>> len(list(Path("run/report").glob("*.csv")))
-        7
+        8
     """
     sheet, folder = read_sheet(contact_sheet), Path(folder)
     contents = collect(snn, ann, before, images, results, activity, sheet)

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from snn_lightning.analysis.results import percent, phase_label
+from snn_lightning.analysis.format import in_bytes
+from snn_lightning.analysis.results import percent, phase_label, seconds_by_step
 from snn_lightning.report import charts
 from snn_lightning.report.collect import Contents, Score
 from snn_lightning.report.measured import NO_RECORDS
@@ -118,7 +119,7 @@ def _network_losses(step: str, curve: list[tuple[int, float]]) -> Chart:
 
 
 def seconds(contents: Contents) -> Section:
-    """Show how long the phases of the run and the stages of the calibration took."""
+    """Show how long the phases of the run, and the stages and steps of the calibration took."""
     title, phases = "Seconds", contents.results.get("seconds", {})
     drawn = []
     if phases:
@@ -127,7 +128,26 @@ def seconds(contents: Contents) -> Section:
     if records := contents.records:
         data = Table({"stage": str, "seconds": number}, [(r["name"], r["seconds"]) for r in records])
         drawn.append(_seconds_chart("seconds_by_stage", "stage", "Calibration of each stage.", data))
+        if steps := seconds_by_step(records):
+            data = Table({"step": str, "seconds": number}, list(steps.items()))
+            drawn.append(
+                _seconds_chart("seconds_by_step", "step", "Calibration by step, over all stages.", data)
+            )
     return Section("seconds", title, [] if drawn else [NO_RESULTS], drawn)
+
+
+def stored(contents: Contents) -> list[Section]:
+    """Show the bytes of what another T has other values of, where they have been counted."""
+    found = contents.results.get("parameter_bytes")
+    if not found:
+        return []
+    rows = [*found.items(), ("in all", sum(found.values()))]
+    text = (
+        "What makes the ANN's network the SNN of this T: thresholds, weights that are not the ANN's, and "
+        "potentials and biases that don't follow from thresholds and T."
+    )
+    table = {"Calibrated parameters": Table({"parameters": str, "bytes": in_bytes}, rows)}
+    return [Section("bytes", "Bytes to be stored for this T", [text], tables=table)]
 
 
 def _seconds_chart(name: str, key: str, caption: str, data: Table) -> Chart:

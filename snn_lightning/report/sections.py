@@ -11,7 +11,7 @@ from snn_lightning.report.collect import Contents
 from snn_lightning.report.images import calibration_images
 from snn_lightning.report.measured import energy, errors, firing, mismatch, sites
 from snn_lightning.report.parts import Chart, Section, Table, number, whole
-from snn_lightning.report.run import losses, over_time, repeat, seconds
+from snn_lightning.report.run import losses, over_time, repeat, seconds, stored
 from snn_lightning.report.search import searched
 
 
@@ -29,6 +29,7 @@ def sections(contents: Contents, warnings: list[str]) -> list[Section]:
         energy(contents),
         losses(contents),
         seconds(contents),
+        *stored(contents),
         Section("warnings", "Warnings", [] if warnings else ["None."], items=warnings),
         repeat(contents),
     ]

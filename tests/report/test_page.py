@@ -100,7 +100,7 @@ def test_ids_are_there_once(folder: Path) -> None:
 
 def test_every_chart_says_what_it_shows(folder: Path) -> None:
     charts = re.findall(r"<svg .*?</svg>", (folder / "report.html").read_text(), re.DOTALL)
-    assert len(charts) == len(list((folder / "report").iterdir())) == 10
+    assert len(charts) == len(list((folder / "report").iterdir())) == 11
     for chart in charts:
         root = ElementTree.fromstring(chart)
         assert root.get("role") == "img"
@@ -200,6 +200,18 @@ def test_seconds(folder: Path) -> None:
     ]
     seconds = [record["seconds"] for record in calibrated()[1].records]
     assert column(folder, "seconds_by_stage", "seconds") == seconds
+    steps = ["observe", "threshold", "weights", "potential", "fire"]
+    assert [row["step"] for row in rows(folder, "seconds_by_step")] == steps
+
+
+def test_bytes_where_they_have_been_counted(tmp_path: Path, folder: Path) -> None:
+    assert "Bytes to be stored" not in words(folder / "report.html")
+    counted = {"parameter_bytes": {"thresholds": 80, "biases": 0, "potentials": 2_000_000, "weights": 0}}
+    page = words(write_report(calibrated()[1], tmp_path, results={**RESULTS, **counted}))
+    assert "Bytes to be stored for this T" in page
+    assert re.search(
+        r"thresholds\s+80 B\s+biases\s+0 B\s+potentials\s+2.00 MB\s+weights\s+0 B\s+in all\s+2.00 MB", page
+    )
 
 
 def test_how_to_repeat_it(folder: Path) -> None:

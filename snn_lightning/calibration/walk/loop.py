@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +101,7 @@ class CalibrationLoop(Interpreter[Held]):
         ann.precision = snn.precision = pipeline.precision
         self.indices, self.total, self.fitted = indices, total, fitted
         self.communicator, self.observer, self.partial = communicator, observer, partial
+        self.device = next(snn.buffers()).device
         self.cache = Cache(pipeline.cache_budget_gb, pipeline.cache_place)
         images = [self.cache.put(chunk) for chunk in chunks]
         self.origins = range(total) if copies is None else copies.origins
@@ -152,10 +154,12 @@ class CalibrationLoop(Interpreter[Held]):
 
     def fire(self, stage: Stage) -> None:
         """Observe, calibrate and fire a stage."""
-        context = self._observe(stage)
+        with self._timed(self.record, "observe"):
+            context = self._observe(stage)
         if self.record.index >= self.finished:
             self._calibrate(context, self.record)
-        self._fire(context, self.record)
+        with self._timed(self.record, "fire"):
+            self._fire(context, self.record)
 
     def average(self, name: str) -> None:
         """Keep the mean over time of a value for later windows, which read it instead."""
@@ -194,10 +198,25 @@ class CalibrationLoop(Interpreter[Held]):
             iteration=self._iteration(index),
             fresh=self.fresh,
         )
-        report = step.run(context)
+        with self._timed(record, name):
+            report = step.run(context)
         self._note(record, name, report)
         record.error, record.seconds = report.after, time.perf_counter() - started
         self._finish(record, index + 1)
+
+    @contextmanager
+    def _timed(self, record: StageRecord, name: str) -> Iterator[None]:
+        """Add the seconds of a block to those of a step."""
+        started = self._now()
+        yield
+        spent = record.seconds_by_step
+        spent[name] = spent.get(name, 0.0) + self._now() - started
+
+    def _now(self) -> float:
+        # An accelerator still works on what the step before has ordered.
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
+        return time.perf_counter()
 
     def _seed(self, index: int) -> int:
         return self.pipeline.seed * 100_003 + index
@@ -248,14 +267,16 @@ class CalibrationLoop(Interpreter[Held]):
     def _calibrate(self, context: StageContext, record: StageRecord) -> None:
         """Run the threshold and the pipeline's steps."""
         if isinstance(context.unit, IFNeuron):
-            with torch.no_grad():
+            with self._timed(record, "threshold"), torch.no_grad():
                 report = calibrate_threshold(self.pipeline.threshold, self.pipeline.rounding, context)
             self._note(record, "threshold", report)
         elif context.stage.kind == "gate" or not self.pipeline.calibrate_readout:
             return
         steps = self.pipeline.steps
         for key, step in zip(record_keys(steps), steps, strict=True):
-            self._note(record, key, step.run(context))
+            with self._timed(record, key):
+                report = step.run(context)
+            self._note(record, key, report)
         if isinstance(context.unit, IFNeuron):
             record.threshold = (context.unit.v_th.min().item(), context.unit.v_th.max().item())
 

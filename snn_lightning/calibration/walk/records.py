@@ -21,6 +21,8 @@ class StageRecord:
         threshold: smallest and largest threshold, activation units; None where there is none.
         steps: for each step its relative error `before` and `after`, and more numbers.
         seconds: wall time.
+        seconds_by_step: what of it each step takes, and to `observe` and to `fire` the stage. What a step
+            computes and later ones read again is the time of the first.
         images: of the calibration set, over all processes.
     """
 
@@ -33,6 +35,7 @@ class StageRecord:
     threshold: tuple[float, float] | None = None
     steps: dict[str, dict[str, float]] = field(default_factory=dict)
     seconds: float = 0.0
+    seconds_by_step: dict[str, float] = field(default_factory=dict)
     images: int = 0
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,11 +13,15 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from snn_lightning.report.charts import AXIS, LETTER, RIGHT, ROW, TALL, WIDTH, label, logarithmic, placed
+from snn_lightning.report.parts import number
 from snn_lightning.report.svg import DATA, INK, MUTED, drawn, printable
 
 MARKERS, DASHES = "os^DvPX*", ("-", "--", ":", "-.")
 LINE, HANDLE = 15, 30
 """Points: the height of a line of the legend, and the room for a line's picture."""
+
+GAP = 6
+"""Points: below a group of bars."""
 
 SUBROW = 7.0
 """Points: the height of a method in the row of a site."""
@@ -98,9 +102,9 @@ def sites(
     row = max(ROW, SUBROW * len(series) + 5)
 
     def draw(axes: Axes) -> None:
-        for number, (key, values) in enumerate(series.items()):
+        for index, (key, values) in enumerate(series.items()):
             look = looks[key]
-            shift = (number - (len(series) - 1) / 2) * SUBROW / row
+            shift = (index - (len(series) - 1) / 2) * SUBROW / row
             marker = {"color": look["color"], "marker": look["marker"], "linestyle": "", "markersize": 4.5}
             for place, value in enumerate(values):
                 if value:
@@ -120,6 +124,77 @@ def sites(
     above = 14 if len(names) > TALL else 4
     legend = {key: looks[key] for key in series}
     return _with_legend(name, title, legend, draw, height=row * max(len(names), 1) + above, left=left)
+
+
+def stacks(
+    name: str,
+    title: str,
+    axis: str,
+    groups: Mapping[str, Mapping[str, Sequence[float]]],
+    looks: Looks,
+) -> Markup:
+    """Draw bars of parts, each with its sum at the end, in groups below a heading.
+
+    Args:
+        name, title: as of other charts.
+        axis: what the parts are, and their unit.
+        groups: by heading and label of a bar its parts.
+        looks: of the parts, in their order.
+    """
+    letters = int(WIDTH / LETTER)
+    headings = {heading: textwrap.wrap(printable(heading), letters) for heading in groups}
+    left = 12 + LETTER * max(len(label) for bars in groups.values() for label in bars)
+    places: dict[str, float] = {}
+    rows: list[tuple[float, str, Sequence[float]]] = []
+    height = 0.0
+    for heading, bars in groups.items():
+        places[heading] = height
+        height += LINE * len(headings[heading]) + 2
+        for text, parts in bars.items():
+            rows.append((height + ROW / 2, text, parts))
+            height += ROW
+        height += GAP
+
+    def draw(axes: Axes) -> None:
+        longest = max(sum(parts) for _, _, parts in rows) or 1.0
+        for heading, place in places.items():
+            lines = "\n".join(headings[heading])
+            axes.annotate(lines, (0, place), (-left, 0), textcoords="offset points", va="top", color=INK)
+        for place, _, parts in rows:
+            start = 0.0
+            for look, part in zip(looks.values(), parts, strict=True):
+                style = {"color": look["color"], "alpha": look["alpha"]}
+                axes.barh(place, part, 0.72 * ROW, left=start, **style)
+                start += part
+            axes.annotate(
+                number(start), (start, place), (4, 0), textcoords="offset points", va="center", color=INK
+            )
+        axes.set_xlim(0, 1.16 * longest)
+        axes.set_ylim(height, 0)
+        axes.set_yticks([place for place, _, _ in rows], [text for _, text, _ in rows])
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.spines["left"].set_visible(False)
+        axes.grid(True, axis="x")
+        axes.set_xlabel(axis)
+
+    return _with_legend(name, title, looks, draw, height=height, left=left)
+
+
+def looks_of_steps(names: Sequence[str]) -> Looks:
+    """Return the look of each calibration step: what only observes and fires is grey.
+
+    Example:
+        >>> [look["alpha"] for look in looks_of_steps(["observe", "bias", "fire"]).values()]
+        [1.0, 1.0, 0.5]
+    """
+    greys = {"observe": 1.0, "fire": 0.5}
+    steps = [name for name in names if name not in greys]
+    colors = {text: (DATA[i % len(DATA)], 1.0 if i < len(DATA) else 0.5) for i, text in enumerate(steps)}
+    colors |= {text: (MUTED, alpha) for text, alpha in greys.items()}
+    return {
+        text: {"color": colors[text][0], "alpha": colors[text][1], "marker": "s", "linestyle": ""}
+        for text in names
+    }
 
 
 def _bars(deviations: Sequence[float | None]) -> list[float] | None:

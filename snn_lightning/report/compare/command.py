@@ -11,6 +11,7 @@ from rich.console import Console
 
 from snn_lightning.errors import SNNLightningError
 from snn_lightning.files import write_atomically
+from snn_lightning.report.compare import complexity
 from snn_lightning.report.compare.formats import latex, markdown, terminal
 from snn_lightning.report.compare.methods import panels
 from snn_lightning.report.compare.page import PAGE, write_comparison
@@ -43,7 +44,8 @@ def compare(
     found, more = panels(runs, score)
     notes, folder, console = [*notes, *more], Path(output), Console()
     own = layout if layout in LAYOUTS else None
-    tables = [score_table(panel, own) for panel in found]
+    tables = [table for panel in found for table in (score_table(panel, own), *complexity.tables(panel))]
+    notes += complexity.missing(found)
     if layout in PAPERS:
         tables, left_out = paper_tables(layout, runs)
         notes += [note for note in left_out if note not in notes]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -127,6 +127,34 @@ class Panel:
     def timesteps(self) -> list[int]:
         """Every T that a method has."""
         return sorted({timesteps for method in self.methods for timesteps in method.runs})
+
+
+IMAGES = "data.calibration_images"
+
+
+def by_images(panel: Panel) -> dict[str, dict[int, Method]]:
+    """Return the methods that differ in the number of calibration images alone, each under that number.
+
+    A setting that follows the number everywhere, as `paper.images` may, tells no methods apart.
+
+    Returns:
+        By the label of what they have in common, from few to many; nothing where all have as many images.
+    """
+    counted = [m for m in panel.methods if (m.values.get(IMAGES) or "").isdecimal()]
+    following = {
+        name for name in panel.settings if all(m.values[name] in (None, m.values[IMAGES]) for m in counted)
+    }
+    series: dict[str, dict[int, Method]] = {}
+    for left_out in (following, {IMAGES}):
+        series = {}
+        for method in counted:
+            values = {name: value for name, value in method.values.items() if name not in left_out}
+            label = replace(method, values=values).label
+            series.setdefault(label, {})[int(method.values[IMAGES] or 0)] = method
+        # Where one follows in some methods, and isn't set in others, it tells them apart.
+        if sum(map(len, series.values())) == len(counted):
+            break
+    return {label: dict(sorted(found.items())) for label, found in series.items()}
 
 
 def panels(runs: Sequence[Run], score: str | None = None) -> tuple[list[Panel], list[str]]:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from snn_lightning.analysis.results import percent
-from snn_lightning.report.compare import charts
+from snn_lightning.report.compare import charts, complexity
 from snn_lightning.report.compare.charts import Looks, Point
-from snn_lightning.report.compare.methods import Mean, Panel
-from snn_lightning.report.compare.tables import Layout, known, score_table
+from snn_lightning.report.compare.methods import Mean, Panel, by_images
+from snn_lightning.report.compare.tables import Layout, known, score_table, steps_of
 from snn_lightning.report.page import write_page
 from snn_lightning.report.parts import Chart, Section, Table, Text, number, whole
 
@@ -75,6 +75,10 @@ def _sections(panel: Panel, panels: Sequence[Panel], index: int, layout: Layout 
     if by_timesteps := _by_timesteps(panel, name, looks):
         texts = ["Bars are sample standard deviations over seeds."] if several else []
         yield Section(f"{name}steps", title(f"{panel.score_title} against T"), texts, by_timesteps)
+    if images := [chart for t in panel.timesteps for chart in _by_images(panel, t, name)]:
+        texts = ["Bars are sample standard deviations over seeds."] if several else []
+        heading = f"{panel.score_title} against calibration images"
+        yield Section(f"{name}images", title(heading), texts, images)
     if energy := _energy(panel, name, looks):
         texts = ["The estimated energy of an inference, of the ANN's. Up and to the left is better."]
         yield Section(f"{name}energy", title(f"{panel.score_title} against energy"), texts, energy)
@@ -87,6 +91,19 @@ def _sections(panel: Panel, panels: Sequence[Panel], index: int, layout: Layout 
             "the stage was finished."
         ]
         yield Section(f"{name}errors", title("error by site"), texts, errors)
+    if by_steps := _by_steps(panel, name):
+        texts = [
+            "Wall time of the first process, over all stages. What a step computes and later ones read again "
+            "is the time of the first."
+        ]
+        found = dict(complexity.seconds_table(panel))
+        yield Section(f"{name}seconds", title("seconds of the calibration's steps"), texts, by_steps, found)
+    if sizes := dict(complexity.bytes_table(panel)):
+        texts = [
+            "What makes the ANN's network the SNN of a T: thresholds, weights that are not the ANN's, and "
+            "potentials and biases that don't follow from thresholds and T."
+        ]
+        yield Section(f"{name}bytes", title("bytes to be stored for a T"), texts, tables=sizes)
 
 
 def _by_timesteps(panel: Panel, name: str, looks: Looks) -> list[Chart]:
@@ -109,6 +126,56 @@ def _by_timesteps(panel: Panel, name: str, looks: Looks) -> list[Chart]:
     )
     data = known({"T": whole, "method": str, panel.score_title: percent, "deviation": percent}, rows)
     return [Chart(f"{name}score", "SNNs that were calibrated for each T.", svg, data, listed=False)]
+
+
+def _by_images(panel: Panel, timesteps: int, name: str) -> Iterator[Chart]:
+    """Draw the score against the number of calibration images, where there are several."""
+    found = complexity.scores_by_images(panel, timesteps)
+    numbers = sorted({number for means in found.values() for number in means})
+    if len(numbers) < 2:
+        return
+    svg = charts.curves(
+        f"{name}score-by-images-{timesteps}",
+        f"{panel.score_title} of SNNs of T={timesteps} against {len(numbers)} numbers of calibration images",
+        ("calibration images", f"{panel.score_title}, %"),
+        {label: [_point(n, mean) for n, mean in means.items()] for label, means in found.items()},
+        charts.looks_of(list(by_images(panel))),
+        _level(panel),
+        numbers,
+    )
+    columns: dict[str, Text] = {
+        "images": whole,
+        "method": str,
+        panel.score_title: percent,
+        "deviation": percent,
+    }
+    rows = [[n, label, *_numbers(mean)] for label, means in found.items() for n, mean in means.items()]
+    yield Chart(f"{name}images_{timesteps}", f"SNNs of T={timesteps}.", svg, known(columns, rows))
+
+
+def _by_steps(panel: Panel, name: str) -> list[Chart]:
+    """Draw the seconds of each calibration step."""
+    steps = steps_of([panel])
+    groups: dict[str, dict[str, list[float]]] = {}
+    rows = []
+    for method in panel.methods:
+        for t in method.runs:
+            means = {step: mean for step, key in steps.items() if (mean := method.mean(key, t))}
+            if means:
+                parts = [means[step].mean if step in means else 0.0 for step in steps]
+                groups.setdefault(method.label, {})[f"T={t}"] = parts
+            rows += [[method.label, t, step, *_numbers(mean)] for step, mean in means.items()]
+    if not groups:
+        return []
+    svg = charts.stacks(
+        f"{name}seconds-by-step",
+        f"Seconds of {', '.join(steps)} in calibrations by {', '.join(groups)}",
+        "seconds",
+        groups,
+        charts.looks_of_steps(list(steps)),
+    )
+    data = Table({"method": str, "T": whole, "step": str, "seconds": number, "deviation": number}, rows)
+    return [Chart(f"{name}seconds", "Seconds of each step, and of all.", svg, data, listed=False)]
 
 
 def _energy(panel: Panel, name: str, looks: Looks) -> list[Chart]:

@@ -72,6 +72,16 @@ def duration(mean: Mean) -> str:
     return f"{minutes}m{seconds:02}s" if mean.mean >= 60 else f"{mean.mean:.2f}s"
 
 
+def megabytes(mean: Mean) -> str:
+    """Return bytes as the paper writes them, whose MB are 2^20 of them.
+
+    Example:
+        >>> megabytes(Mean(38_304.0, None))
+        '0.0365MB'
+    """
+    return f"{mean.mean / 2**20:.{2 if mean.mean >= 2**20 else 4}f}MB"
+
+
 def average(mean: Mean) -> str:
     """Return a fraction in percent without its deviation.
 
@@ -149,6 +159,13 @@ def _times(run: Run) -> list[Cell]:
     return [((row,), steps.get(pipeline(run), pipeline(run)), seconds)]
 
 
+def _space(run: Run) -> list[Cell]:
+    kinds = {"lcp": "biases", "potential": "potentials", "weights": "weights"}
+    kind = kinds[pipeline(run)]
+    row = f"{network(run)} on {on(run)}"
+    return [((row,), kind.capitalize(), look_up(run.results, f"parameter_bytes.{kind}"))]
+
+
 def _samples(run: Run) -> list[Cell]:
     return [
         ((f"{network(run)} ({PIPELINES.get(pipeline(run), pipeline(run))})",), str(images(run)), score(run))
@@ -202,6 +219,15 @@ PAPERS: dict[str, tuple[Layout, ...]] = {
     "pc_table4": (Layout(_detector, ("Method",), _detections, text=average),),
     "pc_table5": (
         Layout(lambda run: f"Time of calibration, T={run.timesteps}", ("Model",), _times, text=duration),
+    ),
+    "pc_space": (
+        Layout(
+            lambda run: f"Memory of a set of parameters, T={run.timesteps}",
+            ("Model",),
+            _space,
+            lambda run: pipeline(run) in ("lcp", "potential", "weights"),
+            megabytes,
+        ),
     ),
     "pc_table6": (
         Layout(

@@ -167,6 +167,10 @@ def _check_numbers(path: Path, results: Results, names: Sequence[str]) -> None:
     for key in [*scores, "energy_ratio", "latency_steps"]:
         if not _is_number(results.get(key)):
             raise _damaged(path, f"{key} is {results.get(key)!r}")
+    for key in ("seconds_by_step", "parameter_bytes"):
+        values = results.get(key)
+        if not (values is None or (isinstance(values, dict) and all(map(_is_number, values.values())))):
+            raise _damaged(path, f"{key} has something else than numbers")
     if not _is_number(seconds := (results.get("seconds") or {}).get("calibration")):
         raise _damaged(path, f"seconds.calibration is {seconds!r}")
     for key in [*(f"{name}_over_time" for name in names), "times"]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+from snn_lightning.analysis.parameters import KINDS
+from snn_lightning.analysis.results import step_order
 from snn_lightning.report.compare.methods import Mean, Method, Panel
 from snn_lightning.report.parts import Table, Text, whole
 
@@ -18,7 +20,25 @@ MEASURED = {
     "energy_ratio": "energy_ratio",
     "calibration_seconds": "seconds.calibration",
 }
-"""What is compared at each T, and where it stands in the results."""
+"""What is compared of all runs at each T, and where it stands in the results."""
+
+
+def steps_of(panels: Sequence[Panel]) -> dict[str, str]:
+    """Return the calibration steps of all runs, and where their seconds stand in the results."""
+    runs = (
+        run for panel in panels for method in panel.methods for runs in method.runs.values() for run in runs
+    )
+    names = step_order(name for run in runs for name in run.results.get("seconds_by_step") or {})
+    return {name: f"seconds_by_step.{name}" for name in names}
+
+
+def _measured(panels: Sequence[Panel]) -> dict[str, str]:
+    """Return what is compared at each T, and where it stands in the results."""
+    found = {f"seconds_{name}": key for name, key in steps_of(panels).items()}
+    found |= {f"bytes_{kind}": f"parameter_bytes.{kind}" for kind in KINDS}
+    methods = [method for panel in panels for method in panel.methods]
+    known = {key for key in found.values() if any(m.mean(key, t) for m in methods for t in m.runs)}
+    return MEASURED | {name: key for name, key in found.items() if key in known}
 
 
 def spread(mean: Mean) -> str:
@@ -70,11 +90,11 @@ def score_table(panel: Panel, layout: Layout | None = None) -> tuple[str, Table]
 
 
 def _by_timesteps(panel: Panel) -> Table:
-    columns: dict[str, Text] = {**_method_columns(panel), "seeds": _right, "ANN": spread}
+    columns: dict[str, Text] = {**method_columns(panel), "seeds": _right, "ANN": spread}
     columns |= dict.fromkeys((f"T={timesteps}" for timesteps in panel.timesteps), spread)
     rows = [
         [
-            *_method_cells(method),
+            *method_cells(method),
             method.seeds,
             method.ann(panel.score),
             *(method.mean(f"snn_{panel.score}", timesteps) for timesteps in panel.timesteps),
@@ -86,7 +106,7 @@ def _by_timesteps(panel: Panel) -> Table:
 
 def _long(panel: Panel) -> Table:
     columns: dict[str, Text] = {
-        **_method_columns(panel),
+        **method_columns(panel),
         "T": whole,
         "seeds": whole,
         "ANN": spread,
@@ -98,7 +118,7 @@ def _long(panel: Panel) -> Table:
     }
     rows = [
         [
-            *_method_cells(method),
+            *method_cells(method),
             timesteps,
             len(runs),
             method.ann(panel.score),
@@ -113,7 +133,8 @@ def _long(panel: Panel) -> Table:
 def all_numbers(panels: Sequence[Panel]) -> Table:
     """Return one table of plain numbers with a row for each method and T of all panels."""
     names = list(dict.fromkeys(name for panel in panels for name in panel.settings))
-    keys = ["ann", *MEASURED]
+    measured = _measured(panels)
+    keys = ["ann", *measured]
     columns = ["model", "data", "pipeline", *names, "T", "seeds", "score"]
     columns += [f"{key}{part}" for key in keys for part in ("", "_deviation")]
     rows = []
@@ -131,7 +152,7 @@ def all_numbers(panels: Sequence[Panel]) -> Table:
                     panel.score,
                 ]
                 means = [method.ann(panel.score)]
-                means += [method.mean(key.format(score=panel.score), timesteps) for key in MEASURED.values()]
+                means += [method.mean(key.format(score=panel.score), timesteps) for key in measured.values()]
                 for mean in means:
                     row += [None, None] if mean is None else [mean.mean, mean.deviation]
                 rows.append(row)
@@ -140,6 +161,7 @@ def all_numbers(panels: Sequence[Panel]) -> Table:
 
 def summary(panels: Sequence[Panel]) -> list[dict[str, Any]]:
     """Return the same as plain values, an entry a method; means come with their deviations."""
+    measured = _measured(panels)
     return [
         {
             "model": panel.model,
@@ -151,7 +173,7 @@ def summary(panels: Sequence[Panel]) -> list[dict[str, Any]]:
             "ann": _pair(method.ann(panel.score)),
             **{
                 name: {t: _pair(method.mean(key.format(score=panel.score), t)) for t in method.runs}
-                for name, key in MEASURED.items()
+                for name, key in measured.items()
             },
             "runs": [str(run.path) for runs in method.runs.values() for run in runs],
         }
@@ -164,11 +186,13 @@ def _pair(mean: Mean | None) -> list[float | None] | None:
     return None if mean is None else [mean.mean, mean.deviation]
 
 
-def _method_columns(panel: Panel) -> dict[str, Text]:
+def method_columns(panel: Panel) -> dict[str, Text]:
+    """Return the columns that tell methods apart."""
     return {"pipeline": str, **dict.fromkeys(panel.settings, str)}
 
 
-def _method_cells(method: Method) -> list[str | None]:
+def method_cells(method: Method) -> list[str | None]:
+    """Return a method's cells of these columns."""
     return [method.pipeline, *method.values.values()]
 
 

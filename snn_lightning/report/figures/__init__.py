@@ -1,6 +1,10 @@
 """Figures, drawn with matplotlib's objects and never with pyplot."""
 
-from snn_lightning.report.figures.accuracy import plot_accuracy, plot_accuracy_against_energy
+from snn_lightning.report.figures.accuracy import (
+    plot_accuracy,
+    plot_accuracy_against_energy,
+    plot_accuracy_against_images,
+)
 from snn_lightning.report.figures.errors import plot_channel_errors, plot_threshold_errors
 from snn_lightning.report.figures.files import save_figure
 from snn_lightning.report.figures.rates import plot_firing_rates
@@ -10,6 +14,7 @@ from snn_lightning.report.figures.time import plot_potentials, plot_spikes
 __all__ = [
     "plot_accuracy",
     "plot_accuracy_against_energy",
+    "plot_accuracy_against_images",
     "plot_channel_errors",
     "plot_firing_rates",
     "plot_potentials",

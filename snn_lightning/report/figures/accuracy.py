@@ -1,4 +1,4 @@
-"""Figures of accuracy, or of another score: against time steps and against energy."""
+"""Figures of accuracy, or of another score: against time steps, energy and calibration images."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from snn_lightning.errors import SettingsError
+from snn_lightning.report.compare.complexity import scores_by_images
 from snn_lightning.report.compare.methods import Mean, Method, Panel
 from snn_lightning.report.style import GREY, looks, panels, styled
 
@@ -109,6 +110,67 @@ def plot_accuracy_against_energy(compared: Sequence[Panel]) -> Figure:
             axis.set_xlabel("energy of an inference (% of the ANN's)")
         _legend(figure, axes)
     return figure
+
+
+def plot_accuracy_against_images(compared: Sequence[Panel]) -> Figure:
+    """Draw the score against the number of calibration images, mean and deviation over seeds (PC Table 6).
+
+    Models and data sets whose runs all have as many images are left out.
+
+    Args:
+        compared: from `report.compare.panels`.
+
+    Raises:
+        SettingsError: nowhere do runs differ in `data.calibration_images`.
+
+    Example:
+        >>> from snn_lightning.analysis.results import write_results
+        >>> from snn_lightning.report.compare import find_runs, panels
+        >>> run = {"model": "vgg16", "data": "digits", "pipeline": "lcp", "timesteps": 4}
+        >>> for images, score in ((64, 0.8), (256, 0.9)):
+        ...     config = {"data": {"calibration_images": images}}
+        ...     write_results(f"runs/{images}/results.json", {**run, "snn_accuracy": score, "config": config})
+        >>> compared, _ = panels(find_runs(["runs"])[0])
+        >>> figure = plot_accuracy_against_images(compared)
+        >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
+        ['64', '256']
+    """
+    found = [(panel, _by_images(panel)) for panel in compared]
+    found = [(panel, lines) for panel, lines in found if len(set().union(*lines.values())) > 1]
+    if not found:
+        raise SettingsError(
+            "There are no results to draw: name folders with results of calibrations that differ in "
+            "data.calibration_images"
+        )
+    labels = dict.fromkeys(label for _, lines in found for label in lines)
+    styles = dict(zip(labels, looks(len(labels)), strict=True))
+    with styled():
+        figure, axes = panels(6.6 * len(found) + 1.8, 4.8, columns=len(found))
+        for axis, (panel, lines) in zip(axes, found, strict=True):
+            for label, scores in lines.items():
+                colour, marker = styles[label]
+                means, deviations = _percent(list(scores.values()))
+                axis.errorbar(
+                    list(scores), means, deviations, color=colour, marker=marker, capsize=4, label=label
+                )
+            _finish(axis, panel)
+            numbers = sorted(set().union(*lines.values()))
+            axis.set_xscale("log", base=2)
+            axis.set_xticks(numbers, [str(number) for number in numbers])
+            axis.minorticks_off()
+            axis.set_xlabel("calibration images")
+        _legend(figure, axes)
+    return figure
+
+
+def _by_images(panel: Panel) -> dict[str, dict[int, Mean]]:
+    """Return the scores of each method and T by the number of calibration images."""
+    several = len(panel.timesteps) > 1
+    return {
+        f"{label}, T={t}" if several else label: scores
+        for t in panel.timesteps
+        for label, scores in scores_by_images(panel, t).items()
+    }
 
 
 def _styles(compared: Sequence[Panel]) -> dict[str, tuple[str, str]]:

@@ -276,6 +276,12 @@ def test_the_model_says_what_it_is():
     assert [record["index"] for record in model.records] == [0, 1, 2]
     assert [record["path"] for record in model.records] == ["features.2", "features.6", ""]
     assert all(record["seconds"] > 0 for record in model.records)
+    assert [list(record["seconds_by_step"]) for record in model.records] == [
+        ["observe", *record["steps"], "fire"] for record in model.records
+    ]
+    for record in model.records:
+        assert min(record["seconds_by_step"].values()) > 0
+        assert sum(record["seconds_by_step"].values()) < record["seconds"]
 
 
 def test_progress_is_printed_a_line_a_stage(capsys):

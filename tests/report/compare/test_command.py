@@ -46,7 +46,8 @@ def test_the_command(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         if row["pipeline"] == "acp"
     ]
     assert acp["snn"]["4"] == pytest.approx([0.83, 0.0264575], abs=1e-6)
-    assert "1 warning" in (here / "comparison" / "compare.html").read_text()
+    # The folder without results, and that the results say nothing of steps and bytes.
+    assert "2 warnings" in (here / "comparison" / "compare.html").read_text()
 
 
 def test_output_score_and_layout(

@@ -132,3 +132,63 @@ def test_equal_runs_give_equal_pages(tmp_path: Path) -> None:
         for i in (0, 1)
     ]
     assert pages[0].read_bytes() == pages[1].read_bytes()
+
+
+STEPS = {"observe": 0.25, "threshold": 0.5, "bias": 1.0, "fire": 0.25}
+BYTES = {"thresholds": 80, "biases": 100, "potentials": 0, "weights": 0}
+
+
+def test_complexity_has_sections_and_numbers(path: Path) -> None:
+    rows = [
+        results(
+            "lcp",
+            T,
+            snn=0.25 + T / 100 + n / 1000,
+            seconds_by_step=STEPS,
+            parameter_bytes=BYTES,
+            config={"data": {"calibration_images": n}},
+        )
+        for T in (4, 8)
+        for n in (64, 128)
+    ]
+    page = write_comparison(path, panels_of(*rows), []).read_text()
+    assert headings(page) == [
+        "Accuracy",
+        "Accuracy against T",
+        "Accuracy against calibration images",
+        "Seconds of the calibration&#39;s steps",
+        "Bytes to be stored for a T",
+    ]
+    folder = path.parent / "compare"
+    assert rows_of(folder / "images_8.csv") == [
+        ["images", "method", "accuracy"],
+        ["64", "lcp", str(0.25 + 8 / 100 + 64 / 1000)],
+        ["128", "lcp", str(0.25 + 8 / 100 + 128 / 1000)],
+    ]
+    seconds = rows_of(folder / "seconds.csv")
+    assert seconds[:2] == [
+        ["method", "T", "step", "seconds", "deviation"],
+        ["lcp, calibration_images=64", "4", "observe", "0.25", ""],
+    ]
+    assert len(seconds) == 1 + 4 * 4
+    (chart,) = re.findall(r'<svg[^>]*aria-labelledby="seconds-by-step-title".*?</svg>', page, re.DOTALL)
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", chart)
+    assert {"lcp, calibration_images=64", "T=4", "T=8", *STEPS} <= set(texts)
+    assert texts.count("2") == 4  # the sums
+    assert "180 B" in page
+    assert "360 B" in page
+
+
+def test_names_of_steps_and_methods_are_escaped_in_the_bars(path: Path) -> None:
+    evil = "<script>&\x07"
+    rows = [results(evil * 20, seconds_by_step={evil: 1.0}), results("lcp", seconds_by_step={"fire": 0.0})]
+    page = write_comparison(path, panels_of(*rows), []).read_text()
+    assert "<script" not in page
+    for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+        ElementTree.fromstring(svg)
+
+
+def test_more_steps_than_colours(path: Path) -> None:
+    steps = {f"step_{i}": 1.0 for i in range(10)}
+    page = write_comparison(path, panels_of(results(seconds_by_step=steps)), []).read_text()
+    assert len(re.findall(r"<text[^>]*>step_\d</text>", page)) == 10

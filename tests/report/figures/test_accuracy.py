@@ -7,7 +7,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from snn_lightning.errors import SettingsError
-from snn_lightning.report import plot_accuracy, plot_accuracy_against_energy
+from snn_lightning.report import plot_accuracy, plot_accuracy_against_energy, plot_accuracy_against_images
 from tests.report.compare.made import panels_of
 
 
@@ -90,5 +90,41 @@ def test_bad_input() -> None:
     for draw in (plot_accuracy, plot_accuracy_against_energy):
         with pytest.raises(SettingsError, match="There are no results to draw"):
             draw([])
+    for compared in ([], panels_of(*runs()), panels_of(*of_images(64))):
+        with pytest.raises(SettingsError, match=r"that differ in data\.calibration_images"):
+            plot_accuracy_against_images(compared)
     with pytest.raises(SettingsError, match="The energy of acp at T=4 for vgg16 on digits is missing"):
         plot_accuracy_against_energy(panels_of(*({**run, "energy_ratio": None} for run in runs())))
+
+
+def of_images(*numbers: int, model: str = "vgg16", t: int = 4) -> list[dict[str, Any]]:
+    config = [{"data": {"calibration_images": n}} for n in numbers]
+    head = {"model": model, "data": "digits", "timesteps": t, "ann_accuracy": 0.9}
+    return [
+        {**head, "pipeline": pipeline, "seed": seed, "snn_accuracy": n / 1024 + seed / 10, "config": one}
+        for pipeline in ("acp", "lcp")
+        for n, one in zip(numbers, config, strict=True)
+        for seed in (0, 1)
+    ]
+
+
+def test_accuracy_against_calibration_images() -> None:
+    figure = plot_accuracy_against_images(panels_of(*of_images(512, 64), *of_images(64, model="resnet20")))
+    (axes,) = figure.axes  # of the model whose runs differ
+    line = axes.containers[0].lines[0]
+    assert list(line.get_xdata()) == [64, 512]
+    assert list(line.get_ydata()) == pytest.approx([11.25, 55])
+    (vertical,) = bars(axes, 0)
+    deviation = 10 / 2**0.5
+    np.testing.assert_allclose(vertical[1], [[512, 55 - deviation], [512, 55 + deviation]])
+    assert (axes.get_xscale(), axes.get_xlabel()) == ("log", "calibration images")
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["64", "512"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["ANN", "acp", "lcp"]
+
+
+def test_each_t_has_a_line_of_its_own() -> None:
+    figure = plot_accuracy_against_images(panels_of(*of_images(64, 128), *of_images(64, 128, t=8)))
+    (legend,) = figure.legends
+    names = ["ANN", "acp, T=4", "lcp, T=4", "acp, T=8", "lcp, T=8"]
+    assert [text.get_text() for text in legend.get_texts()] == names
