@@ -66,6 +66,7 @@ TABLES = ["resnet20", "vgg16_bn"]
 KEYS = ("data", "model", "seed", "timesteps", "pipeline")
 PIPELINES: dict[str, Callable[..., Pipeline]] = {
     "baseline": Baseline,
+    "baseline_parallel": partial(Baseline, neuron=Parallel()),
     "lcp": LCP,
     "acp": ACP,
     "least_squares": partial(ACP, weights=LeastSquares()),
@@ -82,6 +83,7 @@ PIPELINES: dict[str, Callable[..., Pipeline]] = {
     "least_squares_signed": partial(ACP, weights=LeastSquares(), neuron=Signed()),
     "best_signed": partial(Best, neuron=Signed()),
     "best_burst": partial(Best, neuron=Burst(2)),
+    "best_parallel": partial(Best, neuron=Parallel()),
 }
 ENERGY_IMAGES = 256
 """Test images whose spikes are counted."""
@@ -198,8 +200,10 @@ def converted(
 def iterations(pipeline: str, timesteps: int) -> dict[str, int]:
     """Of the distillation, which its cost and its accuracy depend on; empty for a pipeline without it."""
     make = PIPELINES.get(pipeline, Baseline)
-    settings = getattr(make(timesteps), "distillation", None)
-    return {"iterations": settings.iterations_at(timesteps)} if settings else {}
+    settings = make(timesteps)
+    if not isinstance(settings, Best) or settings.distillation is None:
+        return {}
+    return {"iterations": settings.distillation.iterations_at(timesteps, settings.simulated_steps)}
 
 
 def asked(rows: Rows, args: argparse.Namespace) -> list[dict[str, Any]]:

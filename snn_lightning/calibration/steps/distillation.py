@@ -44,7 +44,8 @@ class Distillation(FinalStep):
 
     Args:
         iterations: steps; None for 400, but 1600 / T at T < 4, where more is to be learnt, and 6400 / T at
-            T > 16, at least 100, so that it costs no more.
+            T > 16, at least 100, so that it costs no more. 1200 where one step stands for a window, which
+            costs less (`ParallelNeuron`).
         batch_size: images a step, over all processes.
         step_size: how far a step moves a weight, in units of its tensor's mean size; Muon takes 0.3 of it,
             and the neurons' parameters move a fifth of it, in thresholds.
@@ -78,13 +79,15 @@ class Distillation(FinalStep):
         if self.precision is not None:
             check_choice("distillation.precision", self.precision, PRECISIONS)
 
-    def iterations_at(self, timesteps: int) -> int:
-        """Return the number of steps at T time steps."""
+    def iterations_at(self, timesteps: int, simulated_steps: int) -> int:
+        """Return the number of steps at T time steps, of which so many are simulated."""
+        if simulated_steps < timesteps:
+            return self.iterations or 1200
         return self.iterations or max(100, round(max(1600 / timesteps, min(400, 6400 / timesteps))))
 
     def add_work(self, work: Work) -> Work:
         """Count the images of all mini-batches, and the steps."""
-        steps = self.iterations_at(work.timesteps)
+        steps = self.iterations_at(work.timesteps, work.steps)
         images = work.distilled + steps * self.batch_size
         return replace(work, distilled=images, distilled_steps=work.distilled_steps + steps)
 
@@ -143,7 +146,7 @@ class NetworkLoop:
             context.iteration,
             self._constrain,
         )
-        iterations = settings.iterations_at(context.snn.timesteps)
+        iterations = settings.iterations_at(context.snn.timesteps, context.snn.simulated_steps)
         return descent.run(iterations, settings.batch_size, min(wanted, context.fitted))
 
     @torch.no_grad()

@@ -283,8 +283,14 @@ def test_bad_settings(settings, message):
     [(1, 1600), (3, 533), (4, 400), (7, 400), (16, 400), (17, 376), (48, 133), (1000, 100)],
 )
 def test_very_few_time_steps_get_more_iterations(timesteps, iterations):
-    assert Distillation().iterations_at(timesteps) == iterations
-    assert Distillation(iterations=5).iterations_at(timesteps) == 5
+    assert Distillation().iterations_at(timesteps, timesteps) == iterations
+    assert Distillation(iterations=5).iterations_at(timesteps, timesteps) == 5
+
+
+@pytest.mark.parametrize(("timesteps", "iterations"), [(1, 1600), (2, 1200), (32, 1200)])
+def test_one_step_for_a_window_gets_more_iterations(timesteps, iterations):
+    assert Distillation().iterations_at(timesteps, 1) == iterations
+    assert Distillation(iterations=5).iterations_at(timesteps, 1) == 5
 
 
 def test_precision_is_that_of_the_learning_alone(monkeypatch):
