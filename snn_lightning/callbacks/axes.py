@@ -14,8 +14,8 @@ NAME = "calibration/name"
 class CalibrationAxes:
     """Logs numbers over stages and iterations, whatever step training has come to.
 
-    W&B gets the axis as the metric that the others are drawn over; `trainer/global_step` stays training's. All
-    other loggers get the position as their step.
+    W&B gets the axis as the metric that the others are drawn over; `trainer/global_step` stays training's.
+    All other loggers get the position as their step.
     """
 
     def __init__(self) -> None:

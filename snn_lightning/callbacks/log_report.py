@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,10 @@ Calls = Iterator[tuple[str, Callable[[], Any]]]
 
 
 @rank_zero_only
-def log_report(loggers: Logger | Iterable[Logger], folder: str | Path) -> None:
+def log_report(loggers: Logger | Sequence[Logger], folder: str | Path) -> None:
     """Give loggers the figures, the page, the results and the checkpoint in a folder; on process 0 only.
 
-    W&B gets the figures as images, and two artifacts, of types "report" and "snn". TensorBoard gets the images
+    W&B gets the figures as images, and two artifacts, of types "report" and "snn". TensorBoard gets images
     too, and as texts where the files lie. For all others, CSV among them, they lie in the folder. Where a
     logger fails, a warning says what it hasn't got.
 
@@ -40,7 +40,7 @@ def log_report(loggers: Logger | Iterable[Logger], folder: str | Path) -> None:
             `trainer.save_checkpoint`.
 
     Raises:
-        SettingsError: there is no such folder, or nothing to log in it.
+        SettingsError: these are no loggers, or there is nothing to log in the folder.
 
     Example:
         >>> import torch
@@ -52,7 +52,9 @@ def log_report(loggers: Logger | Iterable[Logger], folder: str | Path) -> None:
         >>> len(list(Path("logs").rglob("events.*")))
         1
     """
-    folder = Path(folder)
+    loggers, folder = [loggers] if isinstance(loggers, Logger) else loggers, Path(folder)
+    if not isinstance(loggers, list | tuple) or not all(isinstance(one, Logger) for one in loggers):
+        raise SettingsError(f"loggers must be those of a Trainer, trainer.loggers, got {loggers!r}")
     figures = {name.removesuffix(".png"): path for name, path in _found(folder, FIGURES).items()}
     artifacts = {kind: found for kind, names in ARTIFACTS.items() if (found := _found(folder, names))}
     if not (figures or artifacts):
@@ -60,21 +62,22 @@ def log_report(loggers: Logger | Iterable[Logger], folder: str | Path) -> None:
             f"There is nothing to log in '{folder}': name the folder of a run, or the one that "
             "write_report(snn, folder, png=True) has written to."
         )
-    for logger in [loggers] if isinstance(loggers, Logger) else loggers:
+    for logger in loggers:
         log = next((log for kind, log in _LOGS.items() if isinstance(logger, kind)), None)
+        missing: dict[str, list[str]] = {}
         for what, call in log(logger, figures, artifacts) if log else ():
             try:
                 call()
             except Exception as error:
-                logging.getLogger(__name__).warning(
-                    "%s hasn't got %s (%s: %s). The files in '%s' are as they were: "
-                    "log_report(logger, folder) logs them later.",
-                    type(logger).__name__,
-                    what,
-                    type(error).__name__,
-                    error,
-                    folder,
-                )
+                missing.setdefault(f"{type(error).__name__}: {error}", []).append(what)
+        if missing:
+            logging.getLogger(__name__).warning(
+                "%s hasn't got %s. Nothing else is lost: the files are in '%s', and "
+                "log_report(logger, folder) logs them later.",
+                type(logger).__name__,
+                "; ".join(f"{', '.join(whats)} ({reason})" for reason, whats in missing.items()),
+                folder,
+            )
 
 
 def _found(folder: Path, patterns: Iterable[str]) -> Files:

@@ -41,10 +41,6 @@ class LoggingObserver(Observer):
 
     def __exit__(self, *exception: object) -> None:
         self.display.__exit__(None, None, None)
-        self.save()
-
-    def save(self) -> None:
-        """Let the loggers write what they hold back."""
         for logger in self.trainer.loggers if self.active else ():
             logger.save()
 
@@ -52,10 +48,10 @@ class LoggingObserver(Observer):
         """Let the display know what each stage costs."""
         self.display.begin(costs)
 
-    def stages_resumed(self, records: Sequence[StageRecord]) -> None:
-        """Log what an earlier run has finished: each run's log has all stages."""
+    def stages_known(self, records: Sequence[StageRecord]) -> None:
+        """Log them without showing them, so that each run's log has all stages."""
         for record in records:
-            self.log_stage(record)
+            self._log_stage(record)
 
     def stage_started(self, index: int, total: int, name: str, resumed: bool) -> None:
         """Show which stage it is."""
@@ -70,10 +66,9 @@ class LoggingObserver(Observer):
     def stage_finished(self, record: StageRecord, total: int) -> None:
         """Log thresholds, errors before and after each step, firing rate and seconds."""
         self.display.stage_finished(record, total)
-        self.log_stage(record)
+        self._log_stage(record)
 
-    def log_stage(self, record: StageRecord) -> None:
-        """Log the numbers of a finished stage, and its name, without showing them."""
+    def _log_stage(self, record: StageRecord) -> None:
         numbers = {"error": record.error, "seconds": record.seconds}
         if record.threshold is not None:
             numbers["threshold_min"], numbers["threshold_max"] = record.threshold

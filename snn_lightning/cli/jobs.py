@@ -97,11 +97,10 @@ def _finish(wandb: Any) -> None:
         wandb.finish()
     except Exception as error:
         logging.getLogger(__name__).warning(
-            "W&B could not end its run (%s: %s): it may lack what was logged last. What this job has written "
-            "is in %s.",
+            "W&B could not end its run (%s: %s): it may lack what was logged last. All of it is in the "
+            "job's folder.",
             type(error).__name__,
             error,
-            HydraConfig.get().runtime.output_dir,
         )
 
 

@@ -21,7 +21,9 @@ from snn_lightning.calibration.budget.search import BudgetResult, check_candidat
 from snn_lightning.calibration.budget.settings import Budget, Candidate
 from snn_lightning.calibration.recording import Part
 from snn_lightning.calibration.walk.observer import RichObserver
+from snn_lightning.calibration.walk.records import StageRecord
 from snn_lightning.callbacks import CalibrationCallback
+from snn_lightning.callbacks.observer import LoggingObserver
 from snn_lightning.cli.experiment import Experiment
 from snn_lightning.cli.sources import calibration_loader
 from snn_lightning.errors import SettingsError
@@ -154,6 +156,8 @@ def search_snn(experiment: Experiment, callback: CalibrationCallback, plan: Plan
     experiment.seconds["calibration"] = round(result.best.seconds, 2)
     callback.pipeline = result.pipeline
     callback.records = cast(SpikingModel, result.snn).records
+    # Of all that was calibrated, the loggers get the best.
+    LoggingObserver(experiment.trainer).stages_known([StageRecord(**record) for record in callback.records])
     return result
 
 

@@ -91,7 +91,7 @@ def write_page(
 ) -> Path:
     """Write a page, and the numbers of its charts to the folder of the same name.
 
-    Numbers and images that an earlier page at the same place has left, and this one doesn't have, are deleted.
+    Files of charts that an earlier page at the same place has left, and this one doesn't have, are deleted.
 
     Args:
         path: of the page.

@@ -22,8 +22,8 @@ class Observer:
     def begin(self, costs: StageCosts) -> None:
         """A calibration begins, with the modelled costs of its stages."""
 
-    def stages_resumed(self, records: Sequence[StageRecord]) -> None:
-        """An earlier run was stopped after these stages; this one goes on from there."""
+    def stages_known(self, records: Sequence[StageRecord]) -> None:
+        """These stages have been finished earlier."""
 
     def stage_started(self, index: int, total: int, name: str, resumed: bool) -> None:
         """A stage begins; `resumed` if its parameters come from a partial checkpoint."""
