@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from tests.commands import BASELINE, SMALL, STAGES, Finished, run
-from tests.wandb_files import history, records
+from tests.wandb_files import history, records, written
 
 
 def test_csv_is_the_default_and_has_a_row_for_each_stage(calibrated: Finished) -> None:
@@ -125,7 +125,7 @@ def test_wandb_offline_has_a_run_for_each_job(
         wandb.teardown()
     for job in ("0", "1"):
         folder = tmp_path / job
-        (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+        path = written(folder)
         results, rows = Finished(0, "", folder).results, history(path)
         stages = [row for row in rows if "calibration/stage" in row]
         assert [(row["calibration/stage"], row["calibration/name"]) for row in stages] == [

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import wandb
 from wandb.proto.wandb_internal_pb2 import Record
 
 FILE_HEADER, BLOCK = 7, 32768
@@ -15,6 +16,13 @@ PART_HEADER = struct.Struct("<IHB")
 """Checksum, length, and whether a part is whole, the first, in the middle or the last one."""
 
 WHOLE, LAST = 1, 4
+
+
+def written(folder: Path) -> Path:
+    """End W&B's process, which writes to the last, and return the file of the one run below a folder."""
+    wandb.teardown()
+    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    return path
 
 
 def records(path: Path, kind: str) -> list[Any]:

@@ -97,7 +97,13 @@ def _png(draw: Callable[[Figure], None], size: tuple[float, float], name: str, t
     with _figure(size, LIGHT, name) as figure:
         draw(figure)
         figure.savefig(
-            buffer, format="png", dpi=DOTS, facecolor="white", bbox_inches="tight", metadata=metadata
+            buffer,
+            format="png",
+            dpi=DOTS,
+            facecolor="white",
+            bbox_inches="tight",
+            pad_inches=0.1,
+            metadata=metadata,
         )
     return buffer.getvalue()
 
