@@ -50,7 +50,7 @@ from snn_lightning.version import __version__
 
 if TYPE_CHECKING:
     from snn_lightning.analysis.sensitivity import sensitivity
-    from snn_lightning.callbacks import CalibrationCallback
+    from snn_lightning.callbacks import CalibrationCallback, log_report
     from snn_lightning.report import write_report
     from snn_lightning.synthesis import ActivationStatistics, Synthesis, capture_statistics
     from snn_lightning.training.synthesis import synthesise
@@ -101,6 +101,7 @@ __all__ = [
     "convert",
     "load_converted",
     "load_from_checkpoint",
+    "log_report",
     "rescale_to_unit_spikes",
     "save_converted",
     "sensitivity",
@@ -111,11 +112,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Lightning is imported only by those who use the callback.
-    if name == "CalibrationCallback":
-        from snn_lightning.callbacks import CalibrationCallback
+    # Lightning is imported only by those who use it.
+    if name in ("CalibrationCallback", "log_report"):
+        from snn_lightning import callbacks
 
-        return CalibrationCallback
+        return getattr(callbacks, name)
     # And matplotlib by those who draw.
     if name == "write_report":
         from snn_lightning.report import write_report

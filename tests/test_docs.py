@@ -1,5 +1,6 @@
 """What the pages say of files, rooms and code is true."""
 
+import copy
 import functools
 import re
 from pathlib import Path
@@ -7,9 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 import snn_lightning
+from tests.callbacks.modules import Classifier, Data, make_trainer, pairs
 from tests.detectors import detector, images
 from tests.report.compare.made import results, save
 
@@ -184,6 +188,21 @@ def test_the_parts_of_a_model_in_the_page_on_lightning() -> None:
     assert [box.shape for box in names["boxes"]] == [(1, 4), (1, 4)]
     assert isinstance(names["snn"], snn_lightning.SpikingModel)
     assert names["uncalibrated"].backbone["body"].status == "uncalibrated"
+
+
+def test_the_loggers_of_the_page_on_lightning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, logger = Classifier(), TensorBoardLogger(tmp_path)
+    ann, images = copy.deepcopy(model.net), next(iter(pairs()))[0]
+    trainer = make_trainer(tmp_path, snn_lightning.CalibrationCallback(snn_lightning.LCP(3)), logger=logger)
+    trainer.test(model, datamodule=Data(), verbose=False)
+    (code,) = [text for text in blocks(ROOT / "docs" / "lightning.md", "python") if "log_report" in text]
+    exec(code, {"model": model, "trainer": trainer, "ann": ann, "images": images})
+    tags = EventAccumulator(logger.log_dir).Reload().Tags()
+    charts = {f"report/{path.stem}" for path in (tmp_path / "run" / "report").glob("*.csv")}
+    assert "report/errors" in charts
+    assert set(tags["images"]) == charts
+    assert {"report/text_summary", "snn/text_summary"} < set(tags["tensors"])
 
 
 def test_the_page_on_synthesis_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ sys.modules["torchvision"] = None  # as if it were not installed
 import snn_lightning
 print("matplotlib" in sys.modules)
 for name in snn_lightning.__all__:
-    if name not in ("CalibrationCallback", "synthesise"):
+    if name not in ("CalibrationCallback", "log_report", "synthesise"):
         getattr(snn_lightning, name)
 heavy = ("lightning", "pytorch_lightning", "hydra", "omegaconf", "torchmetrics", "sklearn", "wandb")
 print(",".join(name for name in (*heavy, "matplotlib.pyplot") if name in sys.modules))

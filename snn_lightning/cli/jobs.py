@@ -24,7 +24,7 @@ from snn_lightning.analysis.results import Results, seconds_by_step
 from snn_lightning.calibration import Pipeline
 from snn_lightning.calibration.api import prepared, spiking
 from snn_lightning.calibration.budget import BudgetResult
-from snn_lightning.callbacks import CalibrationCallback
+from snn_lightning.callbacks import CalibrationCallback, log_report
 from snn_lightning.cli.experiment import Experiment
 from snn_lightning.cli.figures import check_figures, save_figures
 from snn_lightning.cli.metric import check_metric, main_score, metric
@@ -40,7 +40,7 @@ from snn_lightning.cli.search import (
 )
 from snn_lightning.cli.sources import calibration_loader, check_source, contact_sheet, synthesis_cost
 from snn_lightning.cli.sweeps import forget_job, is_left_out
-from snn_lightning.errors import CheckpointError, SettingsError, known_cause
+from snn_lightning.errors import CalibrationError, CheckpointError, SettingsError, known_cause
 from snn_lightning.files import read_checkpoint
 from snn_lightning.graph.parts import find_part
 from snn_lightning.graph.report import conversion_report
@@ -89,7 +89,20 @@ def run(task: Callable[[DictConfig], Results | None], config: DictConfig) -> flo
     finally:
         # Left open, a W&B run would swallow those of the sweep's later jobs.
         if (wandb := sys.modules.get("wandb")) is not None and wandb.run is not None:
-            wandb.finish()
+            _finish(wandb)
+
+
+def _finish(wandb: Any) -> None:
+    """End a W&B run; results that it can't take are in the job's folder."""
+    try:
+        wandb.finish()
+    except Exception as error:
+        logging.getLogger(__name__).warning(
+            "W&B could not end its run (%s: %s): it may lack what was logged last. All of it is in the "
+            "job's folder.",
+            type(error).__name__,
+            error,
+        )
 
 
 def train(config: DictConfig) -> Results:
@@ -160,6 +173,9 @@ def calibrate(config: DictConfig) -> Results | None:
     save_figures(experiment, ann)
     if found is not None:
         save_search(experiment, found)
+    log_report(experiment.trainer.loggers, experiment.folder)
+    if found is not None and not found.met:
+        raise CalibrationError(found.summary)
     return results
 
 
@@ -325,6 +341,7 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
     )
     save_results(experiment, results)
     save_page(experiment, results, activity, images)
+    log_report(experiment.trainer.loggers, experiment.folder)
     return results
 
 

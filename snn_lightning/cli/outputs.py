@@ -66,6 +66,7 @@ def save_page(
             results=results,
             activity=activity,
             contact_sheet=contact_sheet,
+            png=True,
         )
     except Exception as error:
         logging.getLogger(__name__).warning(

@@ -21,10 +21,12 @@ from snn_lightning.calibration.budget.search import BudgetResult, check_candidat
 from snn_lightning.calibration.budget.settings import Budget, Candidate
 from snn_lightning.calibration.recording import Part
 from snn_lightning.calibration.walk.observer import RichObserver
+from snn_lightning.calibration.walk.records import StageRecord
 from snn_lightning.callbacks import CalibrationCallback
+from snn_lightning.callbacks.observer import LoggingObserver
 from snn_lightning.cli.experiment import Experiment
 from snn_lightning.cli.sources import calibration_loader
-from snn_lightning.errors import CalibrationError, SettingsError
+from snn_lightning.errors import SettingsError
 from snn_lightning.files import write_atomically
 from snn_lightning.report.figures import plot_search, save_figure
 from snn_lightning.spiking.model import SpikingModel
@@ -154,6 +156,8 @@ def search_snn(experiment: Experiment, callback: CalibrationCallback, plan: Plan
     experiment.seconds["calibration"] = round(result.best.seconds, 2)
     callback.pipeline = result.pipeline
     callback.records = cast(SpikingModel, result.snn).records
+    # Of all that was calibrated, the loggers get the best.
+    LoggingObserver(experiment.trainer).stages_known([StageRecord(**record) for record in callback.records])
     return result
 
 
@@ -170,12 +174,6 @@ def results_of_search(result: BudgetResult) -> dict[str, Any]:
 
 
 def save_search(experiment: Experiment, result: BudgetResult) -> None:
-    """Write the trials as CSV, and the curve.
-
-    Raises:
-        CalibrationError: no candidate is within the budget; it says so when all results are written.
-    """
+    """Write the trials as CSV, and the curve."""
     write_atomically(experiment.folder / "search.csv", trials_csv(result.trials).encode())
     save_figure(plot_search(result.trials, result.budget.max_drop), experiment.folder / "search")
-    if not result.met:
-        raise CalibrationError(result.summary)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from snn_lightning.report.svg import DATA, INK, MUTED, drawn, printable
+from snn_lightning.report.svg import DATA, INK, MUTED, Drawing, drawn, printable
 
 WIDTH = 360
 """Points: on a phone a point is about a pixel."""
@@ -44,7 +43,7 @@ def label(text: str) -> str:
 
 def dumbbells(
     name: str, title: str, axis: str, labels: Sequence[str], series: Mapping[str, Numbers]
-) -> Markup:
+) -> Drawing:
     """Draw the values of two series as dots, joined by a line in each row, on a logarithmic axis."""
 
     def draw(axes: Axes) -> None:
@@ -60,7 +59,7 @@ def dumbbells(
     return _rows(name, title, axis, labels, draw, len(series))
 
 
-def bars(name: str, title: str, axis: str, labels: Sequence[str], series: Mapping[str, Numbers]) -> Markup:
+def bars(name: str, title: str, axis: str, labels: Sequence[str], series: Mapping[str, Numbers]) -> Drawing:
     """Draw a bar for each series in each row, one below the other."""
 
     def draw(axes: Axes) -> None:
@@ -72,7 +71,7 @@ def bars(name: str, title: str, axis: str, labels: Sequence[str], series: Mappin
     return _rows(name, title, axis, labels, draw, len(series))
 
 
-def stacked(name: str, title: str, axis: str, labels: Sequence[str], parts: Mapping[str, Numbers]) -> Markup:
+def stacked(name: str, title: str, axis: str, labels: Sequence[str], parts: Mapping[str, Numbers]) -> Drawing:
     """Draw the parts of each row in one bar: positive ones right of zero, negative ones left."""
 
     def draw(axes: Axes) -> None:
@@ -95,7 +94,7 @@ def ranges(
     labels: Sequence[str],
     spans: Sequence[tuple[float, float, float]],
     log: bool = False,
-) -> Markup:
+) -> Drawing:
     """Draw the smallest, the middle and the largest value of each row."""
 
     def draw(axes: Axes) -> None:
@@ -112,7 +111,7 @@ def ranges(
 
 def sparklines(
     name: str, title: str, axis: str, labels: Sequence[str], curves: Sequence[Sequence[tuple[int, float]]]
-) -> Markup:
+) -> Drawing:
     """Draw a small curve in each row, relative to its first value, and by how much it fell or rose."""
 
     def draw(axes: Axes) -> None:
@@ -141,7 +140,7 @@ def lines(
     series: Mapping[str, Sequence[float]],
     levels: Mapping[str, float] | None = None,
     marks: Mapping[str, tuple[float, float]] | None = None,
-) -> Markup:
+) -> Drawing:
     """Draw curves over x, horizontal lines at `levels` and single points, `marks`."""
 
     several = len(series) + len(levels or ()) + len(marks or ()) > 1
@@ -174,7 +173,7 @@ def _rows(
     draw: Callable[[Axes], None],
     series: int,
     row: float = ROW,
-) -> Markup:
+) -> Drawing:
     names = [label(text) for text in labels]
     tall = len(names) > TALL
     top = (LEGEND if series > 1 else 4) + (14 if tall else 4)

@@ -33,6 +33,7 @@ def write_report(
     results: Mapping[str, Any] | None = None,
     activity: Activity | None = None,
     contact_sheet: str | Path | None = None,
+    png: bool = False,
 ) -> Path:
     """Write `report.html`, a page about a spiking network, and the numbers of its charts, `report/*.csv`.
 
@@ -49,6 +50,7 @@ def write_report(
         results: of a run, as in `results.json`: accuracies, seconds, settings, command.
         activity: firing rates and energy, where they have been measured already.
         contact_sheet: a PNG file with images that were made from the ANN to calibrate on.
+        png: write the charts as images too, `report/*.png`: `log_report` gives them to loggers.
 
     Returns:
         The path of the page.
@@ -73,7 +75,7 @@ def write_report(
     contents = collect(snn, ann, before, images, results, activity, sheet)
     warnings = findings(contents)
     parts = sections(contents, warnings)
-    return write_page(folder / PAGE, parts, warnings, stats=stats(contents), **_head(contents))
+    return write_page(folder / PAGE, parts, warnings, stats=stats(contents), png=png, **_head(contents))
 
 
 def write_page(
@@ -85,10 +87,11 @@ def write_page(
     heading: str,
     line: str,
     stats: Sequence[tuple[str, str]] = (),
+    png: bool = False,
 ) -> Path:
     """Write a page, and the numbers of its charts to the folder of the same name.
 
-    Numbers that an earlier page at the same place has left, and this one doesn't have, are deleted.
+    Files of charts that an earlier page at the same place has left, and this one doesn't have, are deleted.
 
     Args:
         path: of the page.
@@ -98,6 +101,7 @@ def write_page(
         heading: of the page.
         line: below the heading.
         stats: the numbers of the head, each with what it is.
+        png: write the charts to that folder as well.
 
     Returns:
         The path.
@@ -107,9 +111,12 @@ def write_page(
     """
     folder = path.with_suffix("")
     earlier = _linked(path, folder.name)
-    written = {f"{chart.name}.csv": chart.data.csv for section in sections for chart in section.charts}
-    for name, numbers in written.items():
-        write_atomically(folder / name, numbers.encode())
+    drawn = [chart for section in sections for chart in section.charts]
+    written = {f"{chart.name}.csv": chart.data.csv.encode() for chart in drawn}
+    if png:
+        written |= {f"{chart.name}.png": chart.svg.png() for chart in drawn}
+    for name, content in written.items():
+        write_atomically(folder / name, content)
     head = {"title": title, "heading": heading, "line": line, "stats": stats, "warnings": warnings}
     page = _environment().get_template("page.html.j2")
     write_atomically(path, page.render(**head, sections=sections, folder=folder.name).encode())
@@ -120,11 +127,12 @@ def write_page(
 
 
 def _linked(path: Path, folder: str) -> set[str]:
-    """Return the files with numbers that an earlier page at `path` has written; none of someone else."""
+    """Return the files that an earlier page at `path` has written for its charts; none of someone else."""
     try:
-        return set(re.findall(rf'href="{re.escape(folder)}/(\w[\w.-]*\.csv)"', path.read_text()))
+        names = re.findall(rf'href="{re.escape(folder)}/(\w[\w.-]*)\.csv"', path.read_text())
     except (OSError, ValueError):
         return set()
+    return {f"{name}.{kind}" for name in names for kind in ("csv", "png")}
 
 
 def _head(contents: Contents) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from markupsafe import Markup
+from snn_lightning.report.svg import Drawing
 
 Text = Callable[[Any], str]
 
@@ -68,14 +68,14 @@ class Chart:
     Args:
         name: of the file with the numbers, without ".csv".
         caption: what it shows.
-        svg: the drawing.
+        svg: the drawing, which can give a PNG too.
         data: the numbers.
         listed: whether the page has them as a table as well.
     """
 
     name: str
     caption: str
-    svg: Markup
+    svg: Drawing
     data: Table
     listed: bool = True
 

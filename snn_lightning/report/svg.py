@@ -1,11 +1,13 @@
-"""Drawings of matplotlib as SVG for a page: its fonts and colours are those of the page's style sheet."""
+"""Drawings of matplotlib: as SVG in the fonts and colours of a page's style sheet, and as PNG."""
 
 from __future__ import annotations
 
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from xml.etree import ElementTree
 
@@ -13,14 +15,26 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 
-INK, MUTED, GRID = "#000101", "#000202", "#000303"
-DATA = ("#010001", "#020002", "#030003", "#040004")
+DATA = ("C0", "C1", "C2", "C3")
+INK, MUTED, GRID = "C4", "C5", "C6"
+"""Colours by their place in matplotlib's cycle, which is another for SVG and for PNG."""
+
+_PROPERTIES = {
+    "#010001": "--data-1",
+    "#020002": "--data-2",
+    "#030003": "--data-3",
+    "#040004": "--data-4",
+    "#000101": "--ink",
+    "#000202": "--muted",
+    "#000303": "--grid",
+}
 """Colours that no one sees: each stands for a property of the style sheet, which light and dark pages set."""
 
-_PROPERTIES = {INK: "--ink", MUTED: "--muted", GRID: "--grid"} | {
-    color: f"--data-{number}" for number, color in enumerate(DATA, 1)
-}
+LIGHT = ("#0072b2", "#d55e00", "#00805f", "#a8528a", "#1c2024", "#5b646e", "#d9dde2")
+"""Those of the light page, on white."""
+
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -47,11 +61,18 @@ _STYLE: dict[Any, Any] = {
     "path.simplify": False,
 }
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-POINTS = 72
+POINTS, DOTS = 72, 160
+"""An inch."""
 
 
-def drawn(draw: Callable[[Figure], None], size: tuple[float, float], name: str, title: str) -> Markup:
-    """Return a drawing as an `<svg>` element that is as wide as there is room for.
+class Drawing(Markup):
+    """An `<svg>` element that is as wide as there is room for; `png` draws the same in pixels, on white."""
+
+    png: Callable[[], bytes]
+
+
+def drawn(draw: Callable[[Figure], None], size: tuple[float, float], name: str, title: str) -> Drawing:
+    """Return a drawing.
 
     Equal drawings give equal text. matplotlib's own settings are as before afterwards.
 
@@ -61,15 +82,40 @@ def drawn(draw: Callable[[Figure], None], size: tuple[float, float], name: str, 
         name: tells the drawing from others on the page; letters, digits and hyphens.
         title: says what is seen, for those who don't see it.
     """
-    settings = {**_STYLE, "svg.hashsalt": name}
     buffer = io.StringIO()
+    with _figure(size, tuple(_PROPERTIES), name) as figure:
+        draw(figure)
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    drawing = Drawing(_for_page(buffer.getvalue(), name, title))
+    drawing.png = partial(_png, draw, size, name, title)
+    return drawing
+
+
+def _png(draw: Callable[[Figure], None], size: tuple[float, float], name: str, title: str) -> bytes:
+    buffer = io.BytesIO()
+    metadata = {"Software": None, "Title": printable(title)}
+    with _figure(size, LIGHT, name) as figure:
+        draw(figure)
+        figure.savefig(
+            buffer,
+            format="png",
+            dpi=DOTS,
+            facecolor="white",
+            bbox_inches="tight",
+            pad_inches=0.1,
+            metadata=metadata,
+        )
+    return buffer.getvalue()
+
+
+@contextmanager
+def _figure(size: tuple[float, float], colors: Sequence[str], salt: str) -> Iterator[Figure]:
+    """Give an empty figure, to be drawn and written inside the context."""
+    settings = {**_STYLE, "axes.prop_cycle": cycler(color=colors), "svg.hashsalt": salt}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         # The browser has the letters that matplotlib's font lacks.
         warnings.filterwarnings("ignore", message="Glyph")
-        figure = Figure(figsize=(size[0] / POINTS, size[1] / POINTS), facecolor="none")
-        draw(figure)
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-    return Markup(_for_page(buffer.getvalue(), name, title))
+        yield Figure(figsize=(size[0] / POINTS, size[1] / POINTS), facecolor="none")
 
 
 def printable(text: str) -> str:

@@ -57,9 +57,12 @@ def test_what_is_scored_where(missed: Finished) -> None:
     assert results["seconds"]["calibration"] == pytest.approx(best["seconds"], abs=0.01)
     assert missed.output.count("Testing the SNN, T=") == 1
     assert 0 < results["uncalibrated_accuracy"] < results["ann_accuracy"]
-    # The search logs nothing: three rows of test scores, of the ANN and two SNNs.
+    # The search logs the stages of the best, and nothing else: test scores are those of the ANN and two SNNs.
     (log,) = missed.folder.rglob("metrics.csv")
-    assert sum(bool(row.get("test/acc")) for row in csv.DictReader(log.open())) == 3
+    logged = list(csv.DictReader(log.open()))
+    assert sum(bool(row.get("test/acc")) for row in logged) == 3
+    names = [row["calibration/name"] for row in logged if row["calibration/stage"]]
+    assert names == [stage["name"] for stage in results["stages"]]
 
 
 def test_the_files_of_a_search(missed: Finished) -> None:

@@ -386,6 +386,21 @@ def test_what_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_charts_as_images(tmp_path: Path) -> None:
+    ann, snn, x = distilled()
+    page = write_report(snn, tmp_path, ann=ann, images=x, results=RESULTS, png=True)
+    numbers = re.findall(r'href="report/([^"]*)[.]csv"', page.read_text())
+    written = sorted(path.name for path in (tmp_path / "report").iterdir())
+    assert written == sorted(f"{name}.{kind}" for name in numbers for kind in ("csv", "png"))
+    with Image.open(tmp_path / "report" / "errors.png") as image:
+        assert image.info["Title"] == "Relative error of 2 stages before and after their calibration"
+    text = page.read_text()
+    # They would be those of another network.
+    write_report(snn, tmp_path, ann=ann, images=x, results=RESULTS)
+    assert page.read_text() == text
+    assert sorted(path.stem for path in (tmp_path / "report").iterdir()) == sorted(numbers)
+
+
 def test_numbers_that_an_earlier_page_has_left_are_deleted(tmp_path: Path) -> None:
     ann, snn, x = distilled()
     write_report(snn, tmp_path, ann=ann, images=x, results=RESULTS)

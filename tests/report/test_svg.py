@@ -1,7 +1,9 @@
 """Drawings are text that takes the page's fonts and colours, and is the same each time."""
 
+import io
 import re
 from collections.abc import Callable
+from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib
@@ -9,10 +11,12 @@ import pytest
 from markupsafe import Markup
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
+from snn_lightning import report
 from snn_lightning.report import charts
 from snn_lightning.report.charts import LONGEST, label
-from snn_lightning.report.svg import DATA, INK, drawn, printable
+from snn_lightning.report.svg import DATA, INK, LIGHT, drawn, printable
 
 SVG = "{http://www.w3.org/2000/svg}"
 NAMES = ["one", "a_long.name.of_a.module.in_it", "<b>&\"'", "$x^2$", "名前"]
@@ -50,6 +54,28 @@ def test_settings_of_the_user_don_t_matter_and_stay() -> None:
     with matplotlib.rc_context({"svg.fonttype": "path", "font.size": 30, "axes.facecolor": "red"}):
         assert drawn(draw, (300, 200), "name", "title") == expected
         assert matplotlib.rcParams["font.size"] == 30
+
+
+def test_the_same_in_pixels() -> None:
+    before = dict(matplotlib.rcParams)
+    drawing = drawn(draw, (300, 200), "name", "What <it> shows, ‖x‖²")
+    png = drawing.png()
+    assert dict(matplotlib.rcParams) == before
+    with Image.open(io.BytesIO(png)) as image:
+        assert image.info["Title"] == "What <it> shows, ‖x‖²"
+        colors = {"#{:02x}{:02x}{:02x}{:02x}".format(*pixel) for _, pixel in image.getcolors(10**6)}
+    assert {"#ffffffff", f"{LIGHT[1]}ff", f"{LIGHT[4]}ff"} <= colors  # the paper, the line, the text
+    assert f"{LIGHT[0]}ff" not in colors
+    with matplotlib.rc_context({"savefig.transparent": True, "font.size": 30, "savefig.pad_inches": 3}):
+        assert drawing.png() == png
+
+
+def test_the_colours_of_pixels_are_those_of_the_light_page() -> None:
+    css = (Path(report.__file__).parent / "template" / "style.css").read_text()
+    light = dict(re.findall(r"(--[\w-]+): (#\w{6});", css.split("@media")[0]))
+    properties = ("data-1", "data-2", "data-3", "data-4", "ink", "muted", "grid")
+    assert tuple(light[f"--{name}"] for name in properties) == LIGHT
+    assert light["--paper"] == "#ffffff"
 
 
 @pytest.mark.parametrize(

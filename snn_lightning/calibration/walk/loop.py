@@ -335,6 +335,7 @@ class CalibrationLoop(Interpreter[Held]):
             return 0
         self.snn.load_state_dict(left["state_dict"])
         self.records = left["records"]
+        self.observer.stages_known([StageRecord(**record) for record in self.records])
         return int(left["finished"])
 
     def _path(self, stage: Stage) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from types import TracebackType
 
@@ -21,6 +21,9 @@ class Observer:
 
     def begin(self, costs: StageCosts) -> None:
         """A calibration begins, with the modelled costs of its stages."""
+
+    def stages_known(self, records: Sequence[StageRecord]) -> None:
+        """These stages have been finished earlier."""
 
     def stage_started(self, index: int, total: int, name: str, resumed: bool) -> None:
         """A stage begins; `resumed` if its parameters come from a partial checkpoint."""

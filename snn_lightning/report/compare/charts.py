@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from snn_lightning.report.charts import AXIS, LETTER, RIGHT, ROW, TALL, WIDTH, label, logarithmic, placed
 from snn_lightning.report.parts import number
-from snn_lightning.report.svg import DATA, INK, MUTED, drawn, printable
+from snn_lightning.report.svg import DATA, INK, MUTED, Drawing, drawn, printable
 
 MARKERS, DASHES = "os^DvPX*", ("-", "--", ":", "-.")
 LINE, HANDLE = 15, 30
@@ -52,7 +51,7 @@ def curves(
     looks: Looks,
     level: float | None = None,
     ticks: Sequence[int] = (),
-) -> Markup:
+) -> Drawing:
     """Draw a curve for each method, and a horizontal line, the ANN's `level`.
 
     `ticks` are time steps, each of them about twice the one before, and make the axis a logarithmic one.
@@ -96,7 +95,7 @@ def sites(
     labels: Sequence[str],
     series: Mapping[str, Sequence[float | None]],
     looks: Looks,
-) -> Markup:
+) -> Drawing:
     """Draw in the row of each site a marker a method."""
     names = [label(text) for text in labels]
     row = max(ROW, SUBROW * len(series) + 5)
@@ -132,7 +131,7 @@ def stacks(
     axis: str,
     groups: Mapping[str, Mapping[str, Sequence[float]]],
     looks: Looks,
-) -> Markup:
+) -> Drawing:
     """Draw bars of parts, each with its sum at the end, in groups below a heading.
 
     Args:
@@ -226,7 +225,7 @@ def _with_legend(
     draw: Callable[[Axes], None],
     height: float,
     left: float,
-) -> Markup:
+) -> Drawing:
     """Draw below a legend that takes as many lines as it needs."""
     letters = int((WIDTH - HANDLE) / LETTER)
     texts = ["\n".join(textwrap.wrap(printable(text), letters)) for text in looks]
