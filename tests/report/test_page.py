@@ -5,6 +5,7 @@ import copy
 import re
 from html import unescape
 from pathlib import Path
+from typing import cast
 from xml.etree import ElementTree
 
 import pytest
@@ -57,12 +58,14 @@ def test_the_sections_in_their_order(folder: Path) -> None:
 
 
 def test_the_head(folder: Path) -> None:
-    snn, x = calibrated()[1:]
-    ratio = measure_energy(snn, x[:20]).ratio
+    ann, snn, x = calibrated()
+    energy = measure_energy(snn, x[:20], ann=ann)
+    skipping = cast(float, energy.skipping_ratio)
     assert words(folder / "report.html").startswith(
         "resnet20 on digits pipeline acp, T=2, 5 sites are IF() neurons, calibrated accuracy, ANN 99.72 % "
         "accuracy, uncalibrated SNN 41.00 % accuracy, calibrated SNN 98.89 % "
-        f"energy, of the ANN's {100 * ratio:.2f} %"
+        f"energy, of the ANN's {100 * energy.ratio:.2f} % "
+        f"energy, of a zero-skipping ANN's {100 * skipping:.2f} %"
     )
 
 
@@ -179,10 +182,14 @@ def test_firing_rates(folder: Path) -> None:
 
 
 def test_energy(folder: Path) -> None:
-    snn, x = calibrated()[1:]
-    report = measure_energy(snn, x[:20])
-    assert column(folder, "energy", "SNN, µJ") == [1e-6 * stage.energy for stage in report.stages]
-    assert column(folder, "energy", "ANN, µJ") == [1e-6 * stage.ann_energy for stage in report.stages]
+    ann, snn, x = calibrated()
+    report = measure_energy(snn, x[:20], ann=ann)
+    model, stages = report.model, report.stages
+    assert column(folder, "energy", "SNN, µJ") == [1e-6 * model.snn(stage) for stage in stages]
+    assert column(folder, "energy", "ANN, µJ") == [1e-6 * model.ann(stage) for stage in stages]
+    skipping = [1e-6 * model.skipping(stage) for stage in stages]
+    assert column(folder, "energy", "zero-skipping ANN, µJ") == skipping
+    assert sum(skipping) < 0.9 * sum(column(folder, "energy", "ANN, µJ"))
     assert column(folder, "energy", "additions") == [stage.accumulates for stage in report.stages]
 
 

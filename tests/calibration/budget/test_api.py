@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_lightning import ACP, LCP, Baseline, SpikingModel, Weights, calibrate, calibrate_to, load_converted
-from snn_lightning.analysis.energy import measure_energy
+from snn_lightning.analysis.energy import EnergyModel, measure_energy
 from snn_lightning.calibration.budget import search as search_module
 from snn_lightning.calibration.budget import start as start_module
 from snn_lightning.calibration.budget.search import BudgetResult
@@ -151,7 +151,7 @@ def test_the_least_energy(monkeypatch: pytest.MonkeyPatch) -> None:
     class Energy:
         ann_energy = 1.0
 
-        def __init__(self, snn: SpikingModel, images: Tensor) -> None:
+        def __init__(self, snn: SpikingModel, images: Tensor, model: EnergyModel) -> None:
             self.ratio = snn.timesteps * (0.1 if snn.conversion.rounding == "potential" else 0.04)
 
     monkeypatch.setattr(search_module, "measure_energy", Energy)

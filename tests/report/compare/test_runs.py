@@ -41,6 +41,10 @@ def test_what_has_no_results_is_named(tmp_path: Path) -> None:
     ]
 
 
+ENERGY = {"_target_": "snn_lightning.EnergyModel", "mac": 4.6, "ac": 0.9, "spike": 0.0, "weight": 0.0}
+"""The prices of runs that name none."""
+
+
 def test_settings_have_no_seeds_places_and_machines() -> None:
     config = {
         "seed": 3,
@@ -55,6 +59,7 @@ def test_settings_have_no_seeds_places_and_machines() -> None:
     }
     run = Run(Path("results.json"), results(seed=3, config=config), 0.0)
     assert run.settings == {
+        "energy": ENERGY,
         "data": {"calibration_images": 64},
         "trainer": {"max_epochs": 4},
         "pipeline": {"weights": {"iterations": 10}},
@@ -68,14 +73,15 @@ def test_settings_have_no_sources_where_there_is_but_one() -> None:
 
     synthesis = {"_target_": "snn_lightning.Synthesis", "iterations": 400, "seed": 3}
     real = run(data_source="real", path=None, skip_unreadable=False, synthesis=synthesis)
-    assert (real.settings, real.seeds) == (run().settings, run().seeds) == ({}, ("0", "3"))
+    assert (real.settings, real.seeds) == (run().settings, run().seeds) == ({"energy": ENERGY}, ("0", "3"))
     assert run(data_source="folder", path="photos", synthesis=synthesis).settings == {
+        "energy": ENERGY,
         "data_source": "folder",
         "path": "photos",
     }
     made = run(data_source="noise+synthetic", synthesis=synthesis)
     kept = {"_target_": "snn_lightning.Synthesis", "iterations": 400}
-    assert made.settings == {"data_source": "noise+synthetic", "synthesis": kept}
+    assert made.settings == {"energy": ENERGY, "data_source": "noise+synthetic", "synthesis": kept}
     assert made.seeds == ("0", "3", "3")
 
 
