@@ -17,7 +17,7 @@ from torch import nn
 import snn_lightning
 from snn_lightning import ACP, SpikingModel, Weights, calibrate, convert, load_converted, save_converted
 from snn_lightning.analysis.activity import measure_activity
-from snn_lightning.analysis.energy import measure_energy
+from snn_lightning.analysis.energy import EnergyModel, measure_energy
 from snn_lightning.analysis.firing import measure_firing
 from snn_lightning.analysis.mismatch import PARTS, measure_mismatch
 from snn_lightning.analysis.sensitivity import analog_setting, sensitivity
@@ -349,6 +349,23 @@ def test_activity_that_has_been_measured_is_not_measured_again(
     monkeypatch.setattr(SpikingModel, "forward", lambda *_: pytest.fail("simulated again"))
     write_report(snn, tmp_path, activity=activity)
     assert column(tmp_path, "firing_rates", "rate") == [site.rate for site in activity.firing.sites]
+
+
+def test_energy_at_other_prices(tmp_path: Path) -> None:
+    ann, snn, x = calibrated()
+    dear = EnergyModel(mac=100.0, ac=50.0, weight=10.0, spike=1.0)
+    report = measure_energy(snn, x[:3], ann=ann, model=dear)
+    measurements = {"measured": {"activity": measure_activity(snn, x[:3], ann=ann)}, "not": {"ann": ann}}
+    for name, given in measurements.items():
+        write_report(snn, tmp_path / name, images=x[:3], energy=dear, **given)
+        spent = column(tmp_path / name, "energy", "SNN, µJ")
+        assert spent == [1e-6 * dear.snn(stage) for stage in report.stages]
+        page = words(tmp_path / name / "report.html")
+        assert f"energy, of the ANN's {100 * report.ratio:.2f} %" in page
+        paid = "Prices: 50 pJ an accumulate, 100 pJ a MAC, 1 pJ a spike or activation, 10 pJ a weight."
+        assert f"{paid} Not counted: neurons." in page
+    with pytest.raises(SettingsError, match="energy must be an EnergyModel"):
+        write_report(snn, tmp_path, energy=0.9)  # type: ignore[arg-type]
 
 
 def test_a_network_without_synapses_takes_no_energy(tmp_path: Path) -> None:

@@ -77,15 +77,11 @@ class EnergyModel:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
+            name, value = field.name, getattr(self, field.name)
             if not is_number(value) or value < 0:
-                raise SettingsError(
-                    f"energy.{field.name} must be a number of pJ of at least 0, got {value!r}"
-                )
+                raise SettingsError(f"energy.{name} must be a number of pJ of at least 0, got {value!r}")
         if self.mac == 0:
-            raise SettingsError(
-                "energy.mac must be more than 0 pJ: an ANN that costs nothing is no comparison"
-            )
+            raise SettingsError("energy.mac must be more than 0 pJ: the ANN would cost nothing")
 
     def snn(self, stage: StageEnergy) -> float:
         """Return what a stage costs in the SNN, pJ."""

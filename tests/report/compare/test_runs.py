@@ -67,6 +67,21 @@ def test_settings_have_no_seeds_places_and_machines() -> None:
     assert run.seeds == ("3", "3", "5", "3", "4")
 
 
+def test_runs_at_other_prices_of_energy_are_another_method() -> None:
+    dear = {"energy": {**ENERGY, "weight": 5.0}}
+    old, new = (
+        results(seed=seed, energy_ratio=0.25, config=given)
+        for seed, given in ((0, {}), (1, {"energy": ENERGY}))
+    )
+    other = results(seed=2, energy_ratio=0.5, config=dear)
+    (panel,) = panels_of(old, new, other)
+    assert panel.settings == ["energy.weight"]
+    assert [(m.label, m.seeds, m.mean("energy_ratio", 4).mean) for m in panel.methods] == [
+        ("lcp, weight=0.0", "2", 0.25),
+        ("lcp, weight=5.0", "1", 0.5),
+    ]
+
+
 def test_settings_have_no_sources_where_there_is_but_one() -> None:
     def run(**config: Any) -> Run:
         return Run(Path("results.json"), results(config={"T": 4, "seed": 3, **config}), 0.0)
