@@ -6,7 +6,7 @@ import pytest
 from snn_lightning.analysis.results import write_results
 from snn_lightning.errors import CheckpointError, SettingsError
 from snn_lightning.report.compare.runs import Run, find_runs
-from tests.report.compare.made import ROWS, results, save, stage
+from tests.report.compare.made import ROWS, panels_of, results, save, stage
 
 
 def test_runs_are_found_at_any_depth_in_the_order_of_the_jobs(tmp_path: Path) -> None:
