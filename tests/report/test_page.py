@@ -380,6 +380,13 @@ def test_a_network_without_synapses_takes_no_energy(tmp_path: Path) -> None:
     ]
 
 
+def test_a_network_without_synapses_may_pay_for_memory(tmp_path: Path) -> None:
+    snn = convert(nn.ReLU(), torch.ones(1, 2), 2)
+    write_report(snn, tmp_path, images=torch.ones(1, 2), energy=EnergyModel(spike=1000.0))
+    # Both neurons fire at both steps; the ANN has two activations.
+    assert [column(tmp_path, "energy", f"{of}, nJ") for of in ("SNN", "ANN")] == [[4], [2]]
+
+
 def test_what_is_refused(tmp_path: Path) -> None:
     ann, snn, x = calibrated()
     with pytest.raises(

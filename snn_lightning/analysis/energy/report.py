@@ -75,7 +75,7 @@ class EnergyReport:
     @property
     def analog(self) -> float:
         """The share of the ANN's multiply-accumulates that stays analog."""
-        return self.total.analog / self.total.ann
+        return self.total.analog / max(self.total.ann, 1)
 
     @property
     def ratio(self) -> float:
