@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from snn_lightning.analysis.energy import EnergyModel
 from snn_lightning.calibration import (
     ACP,
     LCP,
@@ -75,6 +76,7 @@ __all__ = [
     "CalibrationCallback",
     "Cap",
     "Distillation",
+    "EnergyModel",
     "IFNeuron",
     "LeastSquares",
     "Max",

@@ -35,6 +35,7 @@ from snn_lightning import (
     SpikeNorm,
     Switch,
 )
+from snn_lightning.analysis.energy import EnergyModel
 from snn_lightning.calibration import Balance, Best, Bias, LeastSquares, NeuronSearch, Potential, Weights
 from snn_lightning.cli.experiment import Experiment
 from snn_lightning.errors import SettingsError
@@ -208,6 +209,25 @@ def test_a_burst_takes_another_number(hydra: Path) -> None:
     assert instantiate(settings.pipeline).neuron == Burst(5)
     with pytest.raises(InstantiationException, match=r"neuron\.spikes must be a whole number from 1 to 127"):
         instantiate(config(hydra, "neuron=burst", "neuron.spikes=0").pipeline)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("float32", EnergyModel()), ("float16", EnergyModel(1.5, 0.4)), ("int8", EnergyModel(0.3, 0.1))],
+)
+def test_prices_of_energy(hydra: Path, name: str, expected: EnergyModel) -> None:
+    assert group("energy") == ["float16", "float32", "int8"]
+    assert instantiate(config(hydra, f"energy={name}").energy) == expected
+    dear = instantiate(config(hydra, f"energy={name}", "energy.mac=3.7", "energy.weight=5").energy)
+    assert dear == EnergyModel(mac=3.7, ac=expected.ac, weight=5)
+
+
+def test_prices_that_make_no_sense(hydra: Path) -> None:
+    assert instantiate(config(hydra).energy) == EnergyModel()
+    with pytest.raises(InstantiationException, match=r"energy\.spike must be a number of pJ .*, got -1"):
+        instantiate(config(hydra, "energy.spike=-1").energy)
+    with pytest.raises(ConfigCompositionException, match=r"energy\.memory"):
+        config(hydra, "energy.memory=1")
 
 
 def test_repeats_and_the_search_of_thresholds_and_potentials(hydra: Path) -> None:

@@ -64,7 +64,7 @@ def test_results_of_a_calibration(calibrated: Finished, trained: Finished) -> No
     # Values of the file are rounded.
     assert results["spikes_per_image"] == pytest.approx(2 * count * results["firing_rate"], rel=1e-3)
     assert results["synaptic_operations"] > results["spikes_per_image"] > 0
-    assert 0 < results["energy_ratio"] < 2
+    assert 0 < results["energy_ratio"] < results["energy_ratio_zero_skipping"] < 4
     steps = ["observe", "threshold", "weights", "potential", "fire"]
     assert list(results["seconds_by_step"]) == steps
     for step, seconds in results["seconds_by_step"].items():
@@ -116,6 +116,7 @@ def test_what_a_user_sees(calibrated: Finished) -> None:
         "spikes an image",
         "synaptic operations an image",
         "estimated energy, of the ANN's",
+        "estimated energy, of a zero-skipping ANN's",
         "SNN accuracy after t=1",
         "SNN accuracy after t=2",
         "seconds, calibration",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from snn_lightning.analysis.energy import EnergyReport, counted, measure_energy
+from snn_lightning.analysis.energy import EnergyModel, EnergyReport, counted, measure_energy
 from snn_lightning.analysis.firing import FiringReport, measure_firing
 from snn_lightning.spiking.model import SpikingModel
 
@@ -25,15 +25,19 @@ class Activity(NamedTuple):
 
 
 @torch.no_grad()
-def measure_activity(snn: SpikingModel, images: Tensor) -> Activity:
+def measure_activity(
+    snn: SpikingModel, images: Tensor, *, ann: nn.Module | None = None, model: EnergyModel | None = None
+) -> Activity:
     """Simulate `images` once; see `measure_firing` and `measure_energy`.
 
     Args:
         snn: the spiking network, in eval mode.
         images: `[N, ...]` on its device.
+        ann: the network that was converted, or its stages; see `measure_energy`.
+        model: the prices of the energy.
 
     Raises:
-        SettingsError: there is no image.
+        SettingsError: there is no image, or `snn` is no SNN of this ANN.
 
     Example:
         >>> from snn_lightning import convert
@@ -44,4 +48,5 @@ def measure_activity(snn: SpikingModel, images: Tensor) -> Activity:
         (0.5, 4.0)
     """
     spikes = counted(snn, images)
-    return Activity(measure_firing(snn, images, spikes), measure_energy(snn, images, spikes))
+    energy = measure_energy(snn, images, spikes, ann=ann, model=model)
+    return Activity(measure_firing(snn, images, spikes), energy)

@@ -16,9 +16,10 @@ from snn_lightning.files import write_atomically
 Results = dict[str, Any]
 """Plain values. A calibration of a classifier has at least `ann_accuracy`, `uncalibrated_accuracy`,
 `snn_accuracy` (fractions), `accuracy_over_time` (t = 1...T), `spikes_per_image`, `firing_rate` (spikes a
-neuron and step), `synaptic_operations` (of an image), `energy_ratio` (SNN over ANN), `timesteps`,
-`parameter_bytes` by kind, `seconds_by_step` of the calibration, and `seconds` by phase. In the place of
-accuracy others have what `scores` names; where those are not taken at every step, `times` says at which."""
+neuron and step), `synaptic_operations` (of an image), `energy_ratio` (SNN over ANN),
+`energy_ratio_zero_skipping` (SNN over an ANN that skips zeros), `timesteps`, `parameter_bytes` by kind,
+`seconds_by_step` of the calibration, and `seconds` by phase. In the place of accuracy others have what
+`scores` names; where those are not taken at every step, `times` says at which."""
 
 TITLES = {"map": "mAP", "map50": "mAP50", "miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
 """What people call the scores."""
@@ -94,6 +95,8 @@ def results_table(results: Results) -> Table:
         table.add_row("spikes an image", si(results["spikes_per_image"]))
         table.add_row("synaptic operations an image", si(results["synaptic_operations"]))
         table.add_row("estimated energy, of the ANN's", percent(results["energy_ratio"]))
+    if (skipping := results.get("energy_ratio_zero_skipping")) is not None:
+        table.add_row("estimated energy, of a zero-skipping ANN's", percent(skipping))
     over_time = results.get(f"{names[0]}_over_time")
     if over_time:
         table.add_section()

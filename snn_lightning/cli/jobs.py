@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from snn_lightning.analysis.activity import measure_activity
 from snn_lightning.analysis.cost.report import cost_report
+from snn_lightning.analysis.energy import EnergyModel
 from snn_lightning.analysis.parameters import KINDS, parameter_bytes
 from snn_lightning.analysis.results import Results, seconds_by_step
 from snn_lightning.calibration import Pipeline
@@ -60,7 +61,8 @@ SAMPLE = 8
 """Images on which a conversion is checked."""
 
 ENERGY_IMAGES = 64
-ENERGY = ["spikes_per_image", "firing_rate", "synaptic_operations", "energy_ratio"]
+RATIOS = ["energy_ratio", "energy_ratio_zero_skipping"]
+ENERGY = ["spikes_per_image", "firing_rate", "synaptic_operations", *RATIOS]
 
 
 def run(task: Callable[[DictConfig], Results | None], config: DictConfig) -> float | None:
@@ -120,7 +122,8 @@ def calibrate(config: DictConfig) -> Results | None:
     """Pretrain or load an ANN, convert, calibrate, test and save; with an SNN's checkpoint only test it."""
     pipeline = cast(Pipeline, instantiate(config.pipeline))
     finetune = cast(FineTuning, instantiate(config.finetune))
-    plan = plan_of(config)
+    prices = cast(EnergyModel, instantiate(config.energy))
+    plan = plan_of(config, prices)
     saved = _spiking_checkpoint(config)
     if plan is not None and saved is not None:
         raise SettingsError(
@@ -142,14 +145,16 @@ def calibrate(config: DictConfig) -> Results | None:
         _dry_run(experiment, pipeline)
         return None
     if saved is not None:
-        return _test_only(experiment, saved)
+        return _test_only(experiment, saved, prices)
     _check(experiment, pipeline, finetune, plan)
     path, ann = experiment.pretrain(), experiment.network
     scores, found = _scores(experiment, callback, config, finetune, plan)
     experiment.save(experiment.folder / "snn.ckpt")
     callback.remove_partial(experiment.trainer)
     images = experiment.test_images(ENERGY_IMAGES)
-    activity = measure_activity(experiment.snn, images)
+    # Its stages have the ANN's weights; those of rescaled ones can't be compared.
+    before = None if config.unit_spikes else cast(SpikingModel, experiment.uncalibrated).network
+    activity = measure_activity(experiment.snn, images, ann=before, model=prices)
     results = results_of(
         experiment,
         **scores,
@@ -304,12 +309,13 @@ def _spiking_checkpoint(config: DictConfig) -> dict[str, Any] | None:
     return saved
 
 
-def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
+def _test_only(experiment: Experiment, saved: dict[str, Any], prices: EnergyModel) -> Results:
     """Test the SNN of a checkpoint.
 
     Args:
         experiment: the run.
         saved: the settings of the module that the checkpoint was written from.
+        prices: of the energy.
     """
     path, module = experiment.config["ckpt"], experiment.module
     for key in ("in_channels", "num_classes", "class_names"):
@@ -328,7 +334,7 @@ def _test_only(experiment: Experiment, saved: dict[str, Any]) -> Results:
     check_metric(experiment.config, names, ["snn_test"], _over_time(experiment, timesteps))
     scores = _test(experiment, "snn_test", f"Testing the SNN of {path}, T={timesteps}")
     images = experiment.test_images(ENERGY_IMAGES)
-    activity = measure_activity(experiment.snn, images)
+    activity = measure_activity(experiment.snn, images, model=prices)
     results = results_of(
         experiment,
         model=model["name"],

@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from snn_lightning.analysis.energy import EnergyModel
 from snn_lightning.analysis.trials import trials_csv, trials_table
 from snn_lightning.calibration import Pipeline
 from snn_lightning.calibration.budget.kept import Kept
@@ -50,15 +51,19 @@ class Plan:
     candidates: tuple[Candidate, ...]
 
 
-def plan_of(config: DictConfig) -> Plan | None:
+def plan_of(config: DictConfig, prices: EnergyModel) -> Plan | None:
     """Return what the config's `max_drop` asks for; None without it.
+
+    Args:
+        config: of the run.
+        prices: of the energy.
 
     Raises:
         SettingsError: a setting makes no sense, or the candidates start from different ANNs.
     """
     if config.max_drop is None:
         return None
-    budget = Budget(config.max_drop, config.objective)
+    budget = Budget(config.max_drop, config.objective, energy=prices)
     plan = Plan(budget, tuple(_candidates(config)))
     check_candidates(plan.candidates)
     return plan

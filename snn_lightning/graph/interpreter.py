@@ -39,6 +39,14 @@ class Interpreter(Generic[Value]):
         for region in self.network.schedule.regions:
             self.region(region)
 
+    def tail(self) -> None:
+        """Run the operators behind the last units, on what those have given."""
+        schedule = self.network.schedule
+        self.values = {leaf: self.outputs[unit] for leaf, unit in schedule.outputs.items()}
+        for name in schedule.tail:
+            node = self.network.nodes[name]
+            self.values[name] = self.operator(node, *(self.values[key] for key in node.inputs))
+
     def region(self, region: Region) -> None:
         """Carry out the instructions of a window."""
         for part in region.parts:

@@ -70,12 +70,8 @@ class _Counter(ANNInterpreter):
 
     def finish(self) -> None:
         """Count the operations behind the last unit."""
-        schedule = self.network.schedule
         self.spikes.clear()
-        self.values = {leaf: self.outputs[unit] for leaf, unit in schedule.outputs.items()}
-        for name in schedule.tail:
-            node = self.network.nodes[name]
-            self.values[name] = self.operator(node, *(self.values[key] for key in node.inputs))
+        self.tail()
 
     def operator(self, node: Node, *inputs: Tensor) -> Tensor:
         """Run an operator, and count what it multiplies."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from snn_lightning.analysis.activity import Activity, measure_activity
-from snn_lightning.analysis.energy import EnergyReport
+from snn_lightning.analysis.energy import EnergyModel, EnergyReport, prices
 from snn_lightning.analysis.firing import FiringReport
 from snn_lightning.analysis.mismatch import MismatchReport, measure_mismatch, normalised
 from snn_lightning.analysis.results import TITLES, Results, score_names
@@ -114,6 +114,7 @@ def collect(
     images: Tensor | None = None,
     results: Mapping[str, Any] | None = None,
     activity: Activity | None = None,
+    energy: EnergyModel | None = None,
     contact_sheet: bytes | None = None,
 ) -> Contents:
     """Measure what the page shows; see `write_report` for the arguments and what is raised."""
@@ -129,19 +130,21 @@ def collect(
         )
     if images is not None and (not isinstance(images, Tensor) or len(images) == 0):
         raise SettingsError("images must be a tensor [N, ...] of what the spiking network receives, N > 0")
-    results = known(results or {})
-    mismatch = earlier = ranking = None
+    results, model = known(results or {}), prices(energy)
+    mismatch = earlier = ranking = network = None
     if images is not None:
         device = next((tensor.device for tensor in snn.state_dict().values()), images.device)
         images = images.to(device)
         with torch.inference_mode(False):
-            activity = activity or measure_activity(snn, images)
             if ann is not None:
                 ann = _on(ann, device)
                 network = normalised(ann, snn, images)
                 mismatch = measure_mismatch(network, snn, images)
                 earlier = None if before is None else measure_mismatch(network, before, images)
                 ranking = rank_sites(ann, network, snn, images)
+            activity = activity or measure_activity(snn, images, ann=network)
+    if activity is not None and energy is not None:
+        activity = activity._replace(energy=replace(activity.energy, model=model))
     return Contents(
         model=str(results.get("model", "Spiking network" if ann is None else type(ann).__name__)),
         report=snn.report,

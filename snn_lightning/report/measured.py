@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from snn_lightning.analysis.energy import AC, MAC
+from snn_lightning.analysis.energy import EnergyModel
 from snn_lightning.analysis.format import si
 from snn_lightning.analysis.mismatch import PARTS
 from snn_lightning.analysis.results import percent
@@ -140,35 +140,46 @@ def firing(contents: Contents) -> Section:
 
 
 def energy(contents: Contents) -> Section:
-    """Show the energy of the stages, the SNN's and the ANN's."""
+    """Show the energy of the stages: the SNN's, the dense ANN's, and that of an ANN that skips zeros."""
     title, report = "Energy by stage", contents.energy
     if report is None:
         return Section("energy", title, [NO_IMAGES])
-    unit, scale = ("µJ", 1e-6) if max(s.ann_energy for s in report.stages) >= 1e5 else ("nJ", 1e-3)
+    model, stages = report.model, report.stages
+    unit, scale = ("µJ", 1e-6) if max(map(model.ann, stages)) >= 1e5 else ("nJ", 1e-3)
+    networks = {"SNN": model.snn, "ANN": model.ann, "zero-skipping ANN": model.skipping}
+    energies = {key: [scale * price(stage) for stage in stages] for key, price in networks.items()}
+    columns = {f"{key}, {unit}": number for key in networks}
+    counted = {"spikes": si, "additions": si, "multiply-adds": si}
     data = Table(
-        {
-            "stage": str,
-            f"SNN, {unit}": number,
-            f"ANN, {unit}": number,
-            "spikes": si,
-            "additions": si,
-            "multiply-adds": si,
-        },
+        {"stage": str, **columns, **counted},
         [
-            (s.name, scale * s.energy, scale * s.ann_energy, s.spikes, s.accumulates, s.multiplications)
-            for s in report.stages
+            (s.name, *costs, s.spikes, s.accumulates, s.multiplications)
+            for s, *costs in zip(stages, *energies.values(), strict=True)
         ],
     )
     svg = charts.bars(
         "energy",
-        f"Estimated energy of {len(report.stages)} stages of the SNN beside the ANN's",
+        f"Estimated energy of {len(stages)} stages of the SNN beside the ANN's, with and without zeros",
         f"energy of one image, {unit}",
         data.column("stage"),
-        {"SNN": data.column(f"SNN, {unit}"), "ANN": data.column(f"ANN, {unit}")},
+        energies,
     )
+    skipping, beside = report.skipping_ratio, ""
+    if skipping is not None:
+        beside = (
+            f" An ANN that skips what is multiplied by zero, of the image too, takes "
+            f"{number(scale * report.skipping_energy)} {unit}; the SNN {percent(skipping)} of that."
+        )
     texts = [
         f"One image takes {number(scale * report.energy)} {unit} in the SNN, {percent(report.ratio)} of the "
-        f"ANN's {number(scale * report.ann_energy)} {unit}: {AC} pJ an addition, {MAC} pJ a multiply-add; a "
-        f"mean over {report.images} images. Neurons and memory are not counted."
+        f"ANN's {number(scale * report.ann_energy)} {unit}; a mean over {report.images} images.{beside}",
+        f"Prices: {model}. {_free(model)}",
     ]
     return Section("energy", title, texts, [Chart("energy", "Energy of one image.", svg, data)])
+
+
+def _free(model: EnergyModel) -> str:
+    """Say what costs nothing."""
+    free = {"memory of spikes": model.spike, "memory of weights": model.weight}
+    unpaid = ["neurons", *(what for what, price in free.items() if not price)]
+    return f"Not counted: {', '.join(unpaid)}."

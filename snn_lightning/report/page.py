@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor, nn
 
 from snn_lightning.analysis.activity import Activity
+from snn_lightning.analysis.energy import EnergyModel
 from snn_lightning.files import write_atomically
 from snn_lightning.report.collect import Contents, collect
 from snn_lightning.report.findings import findings
@@ -32,6 +33,7 @@ def write_report(
     images: Tensor | None = None,
     results: Mapping[str, Any] | None = None,
     activity: Activity | None = None,
+    energy: EnergyModel | None = None,
     contact_sheet: str | Path | None = None,
     png: bool = False,
 ) -> Path:
@@ -49,6 +51,7 @@ def write_report(
         images: a few tens of inputs `[N, ...]` of the spiking network, for firing rates and energy.
         results: of a run, as in `results.json`: accuracies, seconds, settings, command.
         activity: firing rates and energy, where they have been measured already.
+        energy: the prices; those of `activity`, or else `EnergyModel()`, by default.
         contact_sheet: a PNG file with images that were made from the ANN to calibrate on.
         png: write the charts as images too, `report/*.png`: `log_report` gives them to loggers.
 
@@ -72,7 +75,7 @@ def write_report(
         8
     """
     sheet, folder = read_sheet(contact_sheet), Path(folder)
-    contents = collect(snn, ann, before, images, results, activity, sheet)
+    contents = collect(snn, ann, before, images, results, activity, energy, sheet)
     warnings = findings(contents)
     parts = sections(contents, warnings)
     return write_page(folder / PAGE, parts, warnings, stats=stats(contents), png=png, **_head(contents))

@@ -42,9 +42,14 @@ def stats(contents: Contents) -> list[tuple[str, str]]:
     for score in contents.scores:
         values = (("ANN", score.ann), ("uncalibrated SNN", score.uncalibrated), (calibrated, score.snn))
         found += [(f"{score.title}, {of}", percent(value)) for of, value in values if value is not None]
-    ratio = contents.energy.ratio if contents.energy else contents.results.get("energy_ratio")
-    if ratio is not None:
-        found.append(("energy, of the ANN's", percent(ratio)))
+    energy, results = contents.energy, contents.results
+    ratios = {
+        "energy, of the ANN's": energy.ratio if energy else results.get("energy_ratio"),
+        "energy, of a zero-skipping ANN's": energy.skipping_ratio
+        if energy
+        else results.get("energy_ratio_zero_skipping"),
+    }
+    found += [(title, percent(ratio)) for title, ratio in ratios.items() if ratio is not None]
     return found
 
 

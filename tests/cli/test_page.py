@@ -41,8 +41,33 @@ def test_the_page_of_a_checkpoint(calibrated: Finished, cache: Path, tmp_path: P
     )
     assert "checkpoints don't keep it" in page
     assert "Not measured: it takes the ANN and images" in page
-    for name in ("firing_rates", "energy"):
-        assert rows(tmp_path, name) == rows(calibrated.folder, name)
+    assert rows(tmp_path, "firing_rates") == rows(calibrated.folder, "firing_rates")
+    # Where the ANN's activations were zero only the calibration knew.
+    skipping = "zero-skipping ANN, µJ"
+    found, known = (rows(folder, "energy") for folder in (tmp_path, calibrated.folder))
+    assert [row | {skipping: ""} for row in found] == [row | {skipping: ""} for row in known]
+
+
+def test_the_prices_of_energy(calibrated: Finished, cache: Path, tmp_path: Path) -> None:
+    ckpt, old = calibrated.folder / "snn.ckpt", calibrated.results
+    prices = ["energy.mac=9.2", "energy.ac=1.8", "energy.weight=5"]
+    given = ["trainer=cpu", "data.test_images=120", f"ckpt={ckpt}", *prices]
+    done = run(tmp_path, *given, cache=cache)
+    assert done.code == 0, done.output
+    kept = {"_target_": "snn_lightning.EnergyModel", "mac": 9.2, "ac": 1.8, "spike": 0.0, "weight": 5}
+    assert done.results["config"]["energy"] == kept
+    # The ANN's energy at the default prices, from which that at these ones follows.
+    added = done.results["synaptic_operations"]
+    assert added == old["synaptic_operations"]
+    snn, ann = (sum(column(calibrated.folder, "energy", f"{of}, µJ")) for of in ("SNN", "ANN"))
+    multiplied = (1e6 * snn - 0.9 * added) / 4.6
+    ratio = (6.8 * added + 14.2 * multiplied) / (14.2 * 1e6 * ann / 4.6)
+    assert done.results["energy_ratio"] == pytest.approx(ratio, rel=1e-3)
+    page = words(tmp_path / "report.html")
+    assert "Prices: 1.8 pJ an accumulate, 9.2 pJ a MAC, 5 pJ a weight." in page
+    assert "energy.weight 5" in page
+    wrong = run(tmp_path / "wrong", *given, "energy.spike=-1", cache=cache)
+    assert "energy.spike must be a number of pJ of at least 0, got -1" in wrong.output
 
 
 def test_without_the_page(calibrated: Finished, cache: Path, tmp_path: Path) -> None:

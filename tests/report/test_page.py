@@ -5,6 +5,7 @@ import copy
 import re
 from html import unescape
 from pathlib import Path
+from typing import cast
 from xml.etree import ElementTree
 
 import pytest
@@ -16,7 +17,7 @@ from torch import nn
 import snn_lightning
 from snn_lightning import ACP, SpikingModel, Weights, calibrate, convert, load_converted, save_converted
 from snn_lightning.analysis.activity import measure_activity
-from snn_lightning.analysis.energy import measure_energy
+from snn_lightning.analysis.energy import EnergyModel, measure_energy
 from snn_lightning.analysis.firing import measure_firing
 from snn_lightning.analysis.mismatch import PARTS, measure_mismatch
 from snn_lightning.analysis.sensitivity import analog_setting, sensitivity
@@ -57,12 +58,14 @@ def test_the_sections_in_their_order(folder: Path) -> None:
 
 
 def test_the_head(folder: Path) -> None:
-    snn, x = calibrated()[1:]
-    ratio = measure_energy(snn, x[:20]).ratio
+    ann, snn, x = calibrated()
+    energy = measure_energy(snn, x[:20], ann=ann)
+    skipping = cast(float, energy.skipping_ratio)
     assert words(folder / "report.html").startswith(
         "resnet20 on digits pipeline acp, T=2, 5 sites are IF() neurons, calibrated accuracy, ANN 99.72 % "
         "accuracy, uncalibrated SNN 41.00 % accuracy, calibrated SNN 98.89 % "
-        f"energy, of the ANN's {100 * ratio:.2f} %"
+        f"energy, of the ANN's {100 * energy.ratio:.2f} % "
+        f"energy, of a zero-skipping ANN's {100 * skipping:.2f} %"
     )
 
 
@@ -179,10 +182,14 @@ def test_firing_rates(folder: Path) -> None:
 
 
 def test_energy(folder: Path) -> None:
-    snn, x = calibrated()[1:]
-    report = measure_energy(snn, x[:20])
-    assert column(folder, "energy", "SNN, µJ") == [1e-6 * stage.energy for stage in report.stages]
-    assert column(folder, "energy", "ANN, µJ") == [1e-6 * stage.ann_energy for stage in report.stages]
+    ann, snn, x = calibrated()
+    report = measure_energy(snn, x[:20], ann=ann)
+    model, stages = report.model, report.stages
+    assert column(folder, "energy", "SNN, µJ") == [1e-6 * model.snn(stage) for stage in stages]
+    assert column(folder, "energy", "ANN, µJ") == [1e-6 * model.ann(stage) for stage in stages]
+    skipping = [1e-6 * model.skipping(stage) for stage in stages]
+    assert column(folder, "energy", "zero-skipping ANN, µJ") == skipping
+    assert sum(skipping) < 0.9 * sum(column(folder, "energy", "ANN, µJ"))
     assert column(folder, "energy", "additions") == [stage.accumulates for stage in report.stages]
 
 
@@ -356,6 +363,23 @@ def test_activity_that_has_been_measured_is_not_measured_again(
     assert column(tmp_path, "firing_rates", "rate") == [site.rate for site in activity.firing.sites]
 
 
+def test_energy_at_other_prices(tmp_path: Path) -> None:
+    ann, snn, x = calibrated()
+    dear = EnergyModel(mac=100.0, ac=50.0, weight=10.0, spike=1.0)
+    report = measure_energy(snn, x[:3], ann=ann, model=dear)
+    measurements = {"measured": {"activity": measure_activity(snn, x[:3], ann=ann)}, "not": {"ann": ann}}
+    for name, given in measurements.items():
+        write_report(snn, tmp_path / name, images=x[:3], energy=dear, **given)
+        spent = column(tmp_path / name, "energy", "SNN, µJ")
+        assert spent == [1e-6 * dear.snn(stage) for stage in report.stages]
+        page = words(tmp_path / name / "report.html")
+        assert f"energy, of the ANN's {100 * report.ratio:.2f} %" in page
+        paid = "Prices: 50 pJ an accumulate, 100 pJ a MAC, 1 pJ a spike or activation, 10 pJ a weight."
+        assert f"{paid} Not counted: neurons." in page
+    with pytest.raises(SettingsError, match="energy must be an EnergyModel"):
+        write_report(snn, tmp_path, energy=0.9)  # type: ignore[arg-type]
+
+
 def test_a_network_without_synapses_takes_no_energy(tmp_path: Path) -> None:
     snn = convert(nn.ReLU(), torch.ones(1, 2), 2)
     write_report(snn, tmp_path, ann=nn.ReLU(), images=torch.ones(1, 2))
@@ -366,6 +390,13 @@ def test_a_network_without_synapses_takes_no_energy(tmp_path: Path) -> None:
         "sites.csv",
         "thresholds.csv",
     ]
+
+
+def test_a_network_without_synapses_may_pay_for_memory(tmp_path: Path) -> None:
+    snn = convert(nn.ReLU(), torch.ones(1, 2), 2)
+    write_report(snn, tmp_path, images=torch.ones(1, 2), energy=EnergyModel(spike=1000.0))
+    # Both neurons fire at both steps; the ANN has two activations.
+    assert [column(tmp_path, "energy", f"{of}, nJ") for of in ("SNN", "ANN")] == [[4], [2]]
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

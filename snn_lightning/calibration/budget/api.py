@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from snn_lightning.analysis.energy import EnergyModel, prices
 from snn_lightning.calibration.budget.kept import Kept
 from snn_lightning.calibration.budget.scores import Metric, ValidationAccuracy, scored
 from snn_lightning.calibration.budget.search import BudgetResult, search
@@ -38,6 +39,7 @@ def calibrate_to(
     mode: str = "max",
     candidates: Iterable[Pipeline] | None = None,
     objective: str = "timesteps",
+    energy: EnergyModel | None = None,
     network: str | None = None,
     call: Run | None = None,
     folder: str | Path | None = None,
@@ -60,6 +62,7 @@ def calibrate_to(
         mode: "min" where less is better, as of an error; a point is then 0.01 of whatever it measures.
         candidates: pipelines with their T and neurons; `ACP` with T = 1, 2, 4, ... 64 by default.
         objective: "timesteps", "energy" for the least, "seconds" for the cheapest calibration (cost model).
+        energy: prices by which the energy is measured; `EnergyModel()` by default.
         network: qualified name of the part that becomes spiking; the ANN whole by default.
         call: runs the ANN on a batch, as in `calibrate`.
         folder: where finished trials and the best SNN are kept; the same call goes on after them. Another
@@ -83,7 +86,7 @@ def calibrate_to(
         >>> found.met, found.snn.timesteps in (8, 512)
         (True, True)
     """
-    budget = Budget(max_drop, objective, mode)
+    budget = Budget(max_drop, objective, mode, prices(energy))
     chosen = _candidates(candidates)
     _check_scores(loader, validation, metric, mode)
     paths = paths_of(network, call)

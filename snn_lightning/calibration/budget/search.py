@@ -12,7 +12,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from snn_lightning import files
-from snn_lightning.analysis.energy import measure_energy
+from snn_lightning.analysis.energy import EnergyModel, measure_energy
 from snn_lightning.analysis.trials import Trial, trials_table
 from snn_lightning.calibration.budget.kept import Kept
 from snn_lightning.calibration.budget.settings import Budget, Candidate
@@ -112,6 +112,8 @@ def search(
         candidate.pipeline.check_images(start.count)
     tried: list[tuple[Candidate, Trial]] = []
     keys: list[str] = []
+    # Trials that were kept at the default prices say nothing of any.
+    scored_by += "" if budget.energy == EnergyModel() else f" {budget.energy!r}"
     snn: SpikingModel | None = None
     folder = None if kept is None else kept.folder
     for candidate in budget.order(candidates, [start.cost(one.pipeline) for one in candidates]):
@@ -170,7 +172,7 @@ def _try(
     snn, left = start.calibrate(candidate.pipeline, observer, partial)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     value, images = score(snn), start.images(MEASURED)
-    energy, drop = measure_energy(snn, images), budget.drop(ann_score, value)
+    energy, drop = measure_energy(snn, images, model=budget.energy), budget.drop(ann_score, value)
     trial = Trial(
         candidate.name,
         candidate.neuron,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from snn_lightning.analysis.energy import EnergyModel
 from snn_lightning.analysis.trials import Trial
 from snn_lightning.calibration.pipelines import Pipeline
 from snn_lightning.errors import SettingsError
@@ -53,6 +54,7 @@ class Budget:
         objective: "timesteps" for the smallest T, "energy" for the least energy, "seconds" for the cheapest
             calibration by the cost model.
         mode: "max" where a higher score is better, "min" where a lower one is.
+        energy: prices by which the energy is measured.
 
     Example:
         >>> Budget(0.5).drop(0.9, 0.895), Budget(0.5, mode="min").drop(0.1, 0.12)
@@ -62,6 +64,7 @@ class Budget:
     max_drop: float
     objective: str = "timesteps"
     mode: str = "max"
+    energy: EnergyModel = field(default_factory=EnergyModel)
 
     def __post_init__(self) -> None:
         if not (is_number(self.max_drop) and self.max_drop >= 0):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from snn_lightning.analysis.energy import EnergyModel
 from snn_lightning.analysis.results import Results, read_results, score_names
 from snn_lightning.errors import CheckpointError, SettingsError
-from snn_lightning.report.compare.settings import SYNTHESIS
+from snn_lightning.report.compare.settings import SYNTHESIS, TARGET
 
 RESULTS = "results.json"
 KIND = {"model": str, "data": str, "pipeline": str, "timesteps": int}
@@ -67,12 +68,16 @@ class Run:
 
     @cached_property
     def _config(self) -> dict[str, Any]:
-        """The config without what changes nothing, and isn't there in runs of older versions."""
+        """The config without what changes nothing, and isn't there in runs of older versions.
+
+        Those had the default prices of energy.
+        """
         config = self.results.get("config") or {}
         sources = str(config.get("data_source") or "real").split("+")
         unused = {"skip_unreadable"} if "synthetic" in sources else {"skip_unreadable", SYNTHESIS}
         unused |= {"data_source"} if sources == ["real"] else set()
-        return {key: value for key, value in config.items() if key not in unused}
+        kept = {key: value for key, value in config.items() if key not in unused}
+        return {"energy": {TARGET: "snn_lightning.EnergyModel", **asdict(EnergyModel())}, **kept}
 
 
 def find_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
@@ -164,7 +169,7 @@ def _checked(path: Path, results: Results) -> Run:
 
 def _check_numbers(path: Path, results: Results, names: Sequence[str]) -> None:
     scores = [f"{network}_{name}" for name in names for network in ("ann", "uncalibrated", "snn")]
-    for key in [*scores, "energy_ratio", "latency_steps"]:
+    for key in [*scores, "energy_ratio", "energy_ratio_zero_skipping", "latency_steps"]:
         if not _is_number(results.get(key)):
             raise _damaged(path, f"{key} is {results.get(key)!r}")
     for key in ("seconds_by_step", "parameter_bytes"):

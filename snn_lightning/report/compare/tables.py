@@ -18,6 +18,7 @@ MEASURED = {
     "snn": "snn_{score}",
     "latency_steps": "latency_steps",
     "energy_ratio": "energy_ratio",
+    "energy_ratio_zero_skipping": "energy_ratio_zero_skipping",
     "calibration_seconds": "seconds.calibration",
 }
 """What is compared of all runs at each T, and where it stands in the results."""
@@ -114,6 +115,7 @@ def _long(panel: Panel) -> Table:
         "SNN": spread,
         "latency,\nsteps": steps,
         "energy,\nof the ANN's": spread,
+        "energy, of a zero-\nskipping ANN's": spread,
         "calibration,\nseconds": seconds,
     }
     rows = [

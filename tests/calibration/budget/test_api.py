@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_lightning import ACP, LCP, Baseline, SpikingModel, Weights, calibrate, calibrate_to, load_converted
-from snn_lightning.analysis.energy import measure_energy
+from snn_lightning.analysis.energy import EnergyModel, measure_energy
 from snn_lightning.calibration.budget import search as search_module
 from snn_lightning.calibration.budget import start as start_module
 from snn_lightning.calibration.budget.search import BudgetResult
@@ -145,13 +145,27 @@ def test_the_cheaper_pipeline_comes_first_at_each_number_of_time_steps() -> None
     assert order[:2] == [("Baseline", 2), ("Baseline", 4)]
 
 
+def test_the_energy_is_that_at_the_prices_that_are_given(tmp_path: Path, calibrations: list[int]) -> None:
+    dear = EnergyModel(mac=9.2, ac=9.0, weight=1.0)
+    default, other = found(50, folder=tmp_path), found(50, folder=tmp_path, energy=dear)
+    # Trials at other prices are other trials, also where they are kept.
+    assert calibrations == [1, 1]
+    images = torch.cat(batches(0))
+    assert default.best.energy_ratio == pytest.approx(measure_energy(default.snn, images).ratio, abs=1e-6)
+    wanted = measure_energy(other.snn, images, model=dear).ratio
+    assert other.best.energy_ratio == pytest.approx(wanted, abs=1e-6)
+    assert wanted != pytest.approx(measure_energy(default.snn, images).ratio, rel=0.1)
+    with pytest.raises(SettingsError, match="energy must be an EnergyModel"):
+        found(50, energy=0.9)
+
+
 def test_the_least_energy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each pipeline goes up to its first T within the budget, or until it takes more than another's."""
 
     class Energy:
         ann_energy = 1.0
 
-        def __init__(self, snn: SpikingModel, images: Tensor) -> None:
+        def __init__(self, snn: SpikingModel, images: Tensor, model: EnergyModel) -> None:
             self.ratio = snn.timesteps * (0.1 if snn.conversion.rounding == "potential" else 0.04)
 
     monkeypatch.setattr(search_module, "measure_energy", Energy)

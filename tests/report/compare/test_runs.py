@@ -6,7 +6,7 @@ import pytest
 from snn_lightning.analysis.results import write_results
 from snn_lightning.errors import CheckpointError, SettingsError
 from snn_lightning.report.compare.runs import Run, find_runs
-from tests.report.compare.made import ROWS, results, save, stage
+from tests.report.compare.made import ROWS, panels_of, results, save, stage
 
 
 def test_runs_are_found_at_any_depth_in_the_order_of_the_jobs(tmp_path: Path) -> None:
@@ -41,6 +41,10 @@ def test_what_has_no_results_is_named(tmp_path: Path) -> None:
     ]
 
 
+ENERGY = {"_target_": "snn_lightning.EnergyModel", "mac": 4.6, "ac": 0.9, "spike": 0.0, "weight": 0.0}
+"""The prices of runs that name none."""
+
+
 def test_settings_have_no_seeds_places_and_machines() -> None:
     config = {
         "seed": 3,
@@ -55,11 +59,27 @@ def test_settings_have_no_seeds_places_and_machines() -> None:
     }
     run = Run(Path("results.json"), results(seed=3, config=config), 0.0)
     assert run.settings == {
+        "energy": ENERGY,
         "data": {"calibration_images": 64},
         "trainer": {"max_epochs": 4},
         "pipeline": {"weights": {"iterations": 10}},
     }
     assert run.seeds == ("3", "3", "5", "3", "4")
+
+
+def test_runs_at_other_prices_of_energy_are_another_method() -> None:
+    dear = {"energy": {**ENERGY, "weight": 5.0}}
+    old, new = (
+        results(seed=seed, energy_ratio=0.25, config=given)
+        for seed, given in ((0, {}), (1, {"energy": ENERGY}))
+    )
+    other = results(seed=2, energy_ratio=0.5, config=dear)
+    (panel,) = panels_of(old, new, other)
+    assert panel.settings == ["energy.weight"]
+    assert [(m.label, m.seeds, m.mean("energy_ratio", 4).mean) for m in panel.methods] == [
+        ("lcp, weight=0.0", "2", 0.25),
+        ("lcp, weight=5.0", "1", 0.5),
+    ]
 
 
 def test_settings_have_no_sources_where_there_is_but_one() -> None:
@@ -68,14 +88,15 @@ def test_settings_have_no_sources_where_there_is_but_one() -> None:
 
     synthesis = {"_target_": "snn_lightning.Synthesis", "iterations": 400, "seed": 3}
     real = run(data_source="real", path=None, skip_unreadable=False, synthesis=synthesis)
-    assert (real.settings, real.seeds) == (run().settings, run().seeds) == ({}, ("0", "3"))
+    assert (real.settings, real.seeds) == (run().settings, run().seeds) == ({"energy": ENERGY}, ("0", "3"))
     assert run(data_source="folder", path="photos", synthesis=synthesis).settings == {
+        "energy": ENERGY,
         "data_source": "folder",
         "path": "photos",
     }
     made = run(data_source="noise+synthetic", synthesis=synthesis)
     kept = {"_target_": "snn_lightning.Synthesis", "iterations": 400}
-    assert made.settings == {"data_source": "noise+synthetic", "synthesis": kept}
+    assert made.settings == {"energy": ENERGY, "data_source": "noise+synthetic", "synthesis": kept}
     assert made.seeds == ("0", "3", "3")
 
 

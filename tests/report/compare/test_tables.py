@@ -25,6 +25,7 @@ def test_a_row_a_method_and_a_column_a_t() -> None:
     )
 
 
+RATIOS = ("energy_ratio", "energy_ratio_zero_skipping")
 MEASURED = {"uncalibrated_accuracy": 0.3, "energy_ratio": 0.25, "seconds": {"calibration": 1.25}}
 
 
@@ -58,23 +59,23 @@ def test_a_layout_can_be_chosen() -> None:
 def test_plain_numbers_of_all_panels() -> None:
     few, many = ({"data": {"calibration_images": images}} for images in (64, 128))
     rows = [
-        results(config=few, snn=0.5, energy_ratio=0.25),
+        results(config=few, snn=0.5, energy_ratio=0.25, energy_ratio_zero_skipping=0.5),
         results(config=few, snn=0.75, seed=1),
         results(config=many),
         results(model="vgg16", scores=["map"], snn_accuracy=None, snn_map=0.125, ann_accuracy=None),
     ]
     table = all_numbers(panels_of(*rows)).csv
     heading, *lines = csv.reader(table.splitlines())
-    keys = ["ann", "uncalibrated", "snn", "latency_steps", "energy_ratio", "calibration_seconds"]
+    keys = ["ann", "uncalibrated", "snn", "latency_steps", *RATIOS, "calibration_seconds"]
     assert heading == [
         *("model", "data", "pipeline", "data.calibration_images", "T", "seeds", "score"),
         *(f"{key}{part}" for key in keys for part in ("", "_deviation")),
     ]
     assert lines[0][:7] == ["resnet20", "digits", "lcp", "64", "4", "2", "accuracy"]
     assert lines[0][7:13] == ["0.9", "0.0", "", "", "0.625", "0.1767766952966369"]
-    assert lines[0][13:] == ["", "", "0.25", "", "", ""]
+    assert lines[0][13:] == ["", "", "0.25", "", "0.5", "", "", ""]
     assert lines[1][3:6] == ["128", "4", "1"]
-    assert lines[2] == ["vgg16", "digits", "lcp", "", "4", "1", "map", *[""] * 4, "0.125", *[""] * 7]
+    assert lines[2] == ["vgg16", "digits", "lcp", "", "4", "1", "map", *[""] * 4, "0.125", *[""] * 9]
 
 
 def test_the_summary() -> None:
@@ -82,7 +83,7 @@ def test_the_summary() -> None:
     assert lcp == {
         **{"model": "resnet20", "data": "digits", "pipeline": "lcp", "settings": {}, "score": "accuracy"},
         **{"seeds": {4: 1}, "ann": [0.9, None], "snn": {4: [0.7, None]}, "runs": ["0/results.json"]},
-        **{"uncalibrated": {4: None}, "energy_ratio": {4: None}, "calibration_seconds": {4: None}},
+        **{key: {4: None} for key in ("uncalibrated", *RATIOS, "calibration_seconds")},
         "latency_steps": {4: None},
     }
     assert acp["snn"] == {4: [pytest.approx(0.83), pytest.approx(0.0264575, abs=1e-7)], 8: [0.9, None]}
