@@ -5,46 +5,39 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
-from torch import nn
-from torch.utils.data import DataLoader
 
 from snn_lightning.analysis.activity import measure_activity
-from snn_lightning.analysis.cost.report import cost_report
 from snn_lightning.analysis.energy import EnergyModel
-from snn_lightning.analysis.parameters import KINDS, parameter_bytes
+from snn_lightning.analysis.parameters import parameter_bytes
 from snn_lightning.analysis.results import Results, seconds_by_step
 from snn_lightning.calibration import Pipeline
-from snn_lightning.calibration.api import prepared, spiking
 from snn_lightning.calibration.budget import BudgetResult
 from snn_lightning.callbacks import CalibrationCallback, log_report
+from snn_lightning.cli.checks import ENERGY, check, dry_run, named, over_time
 from snn_lightning.cli.experiment import Experiment
-from snn_lightning.cli.figures import check_figures, save_figures
+from snn_lightning.cli.figures import save_figures
 from snn_lightning.cli.metric import check_metric, main_score, metric
 from snn_lightning.cli.outputs import results_of, save_page, save_results
 from snn_lightning.cli.search import (
     Plan,
-    check_plan,
     part_of,
     plan_of,
     results_of_search,
     save_search,
     search_snn,
 )
-from snn_lightning.cli.sources import calibration_loader, check_source, contact_sheet, synthesis_cost
+from snn_lightning.cli.sources import calibration_loader, contact_sheet
 from snn_lightning.cli.sweeps import forget_job, is_left_out
 from snn_lightning.errors import CalibrationError, CheckpointError, SettingsError, known_cause
 from snn_lightning.files import read_checkpoint
-from snn_lightning.graph.parts import find_part
-from snn_lightning.graph.report import conversion_report
 from snn_lightning.spiking.checkpoint import (
     KEY,
     find_spiking_model,
@@ -57,12 +50,7 @@ from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.spiking.unit_spikes import rescale_to_unit_spikes
 from snn_lightning.training import FineTuning, load_weights
 
-SAMPLE = 8
-"""Images on which a conversion is checked."""
-
 ENERGY_IMAGES = 64
-RATIOS = ["energy_ratio", "energy_ratio_zero_skipping"]
-ENERGY = ["spikes_per_image", "firing_rate", "synaptic_operations", *RATIOS]
 
 
 def run(task: Callable[[DictConfig], Results | None], config: DictConfig) -> float | None:
@@ -110,7 +98,7 @@ def _finish(wandb: Any) -> None:
 def train(config: DictConfig) -> Results:
     """Pretrain an ANN and test it."""
     experiment = Experiment.compose(config)
-    check_metric(experiment.config, _named(experiment, "ann"), ["ann_test"])
+    check_metric(experiment.config, named(experiment, "ann"), ["ann_test"])
     path = experiment.pretrain()
     scores = _test(experiment, "ann_test", "Testing the ANN")
     results = results_of(experiment, **_keyed("ann", scores), checkpoint=str(path))
@@ -142,11 +130,11 @@ def calibrate(config: DictConfig) -> Results | None:
             "finetune.epochs trains on one process: set trainer.devices=1, or finetune.epochs=0"
         )
     if config.dry_run:
-        _dry_run(experiment, pipeline)
+        dry_run(experiment, pipeline)
         return None
     if saved is not None:
         return _test_only(experiment, saved, prices)
-    _check(experiment, pipeline, finetune, plan)
+    check(experiment, pipeline, finetune, plan)
     path, ann = experiment.pretrain(), experiment.network
     scores, found = _scores(experiment, callback, config, finetune, plan)
     experiment.save(experiment.folder / "snn.ckpt")
@@ -216,41 +204,6 @@ def _scores(
 def _keyed(network: str, scores: dict[str, float]) -> dict[str, float]:
     """Return a network's scores under their names in the results."""
     return {f"{network}_{name}": value for name, value in scores.items()}
-
-
-def _named(experiment: Experiment, *networks: str) -> list[str]:
-    """Return the names that the scores of networks have in the results."""
-    return [f"{network}_{name}" for network in networks for name in experiment.module.SCORES]
-
-
-def _dry_run(experiment: Experiment, pipeline: Pipeline) -> None:
-    """Say what would convert, and what calibrating and testing would cost."""
-    check_source(experiment)
-    part, sample = _sample(experiment)
-    report = conversion_report(part, sample, pipeline)
-    experiment.say(str(report))
-    if not report.convertible:
-        sys.exit(1)
-    experiment.say(_cost_report(experiment, pipeline, part, sample))
-    if cost := synthesis_cost(experiment):
-        experiment.say(cost)
-
-
-def _check(experiment: Experiment, pipeline: Pipeline, finetune: FineTuning, plan: Plan | None) -> None:
-    """Say what can't be measured, calibrated or converted before hours of pretraining."""
-    tried = [pipeline] if plan is None else [candidate.pipeline for candidate in plan.candidates]
-    _check_metric(experiment, min(tried, key=lambda one: one.timesteps), finetune, plan)
-    check_figures(experiment)
-    find_part(experiment.module.net, experiment.config["network"] or "")
-    if plan is not None:
-        check_plan(experiment, plan)
-    check_source(experiment)
-    for one in tried:
-        one.check_images(len(experiment.calibration_images))
-    if experiment.will_train:
-        part, sample = _sample(experiment)
-        for one in tried:
-            spiking(prepared(part, [sample[:2]], one), sample[:2], one)
 
 
 def _test(experiment: Experiment, phase: str, title: str) -> dict[str, float]:
@@ -330,8 +283,8 @@ def _test_only(experiment: Experiment, saved: dict[str, Any], prices: EnergyMode
         rebuild_spiking_model(module, read_checkpoint(path))
         load_weights(module, path)
     timesteps, model = experiment.snn.timesteps, saved.get("model", experiment.config["model"])
-    names = [*_named(experiment, "snn"), *ENERGY]
-    check_metric(experiment.config, names, ["snn_test"], _over_time(experiment, timesteps))
+    names = [*named(experiment, "snn"), *ENERGY]
+    check_metric(experiment.config, names, ["snn_test"], over_time(experiment, timesteps))
     scores = _test(experiment, "snn_test", f"Testing the SNN of {path}, T={timesteps}")
     images = experiment.test_images(ENERGY_IMAGES)
     activity = measure_activity(experiment.snn, images, model=prices)
@@ -349,58 +302,3 @@ def _test_only(experiment: Experiment, saved: dict[str, Any], prices: EnergyMode
     save_page(experiment, results, activity, images)
     log_report(experiment.trainer.loggers, experiment.folder)
     return results
-
-
-def _check_metric(
-    experiment: Experiment, pipeline: Pipeline, finetune: FineTuning, plan: Plan | None
-) -> None:
-    names = [*_named(experiment, "ann", "uncalibrated", "snn"), *ENERGY]
-    phases = ["ann_test", "uncalibrated_test", "calibration", "snn_test"]
-    if plan is not None:
-        names.append("max_drop")
-        phases += ["ann_validation", "search"]
-    names += [f"parameter_bytes.{kind}" for kind in KINDS]
-    names += [f"calibration_images.{part}" for part in experiment.source.names]
-    if "synthetic" in experiment.source.names:
-        phases.append("synthesis")
-    if finetune.epochs:
-        names += _named(experiment, "converted")
-        phases += ["finetune", "finetuned_test"]
-    if experiment.config["unit_spikes"]:
-        phases.append("unit_spikes_test")
-    check_metric(experiment.config, names, phases, _over_time(experiment, pipeline.timesteps))
-
-
-def _over_time(experiment: Experiment, timesteps: int) -> dict[str, int]:
-    """Return which results of an SNN of T time steps are lists, and how long they are."""
-    module, whole = experiment.module, experiment.config["network"] is None
-    times = module.steps_scored(timesteps, whole)
-    names = [f"{name}_over_time" for name in module.SCORES]
-    return dict.fromkeys(names if len(times) == timesteps else [*names, "times"], len(times))
-
-
-def _dataset(loader: DataLoader[Any]) -> Sized:
-    return cast(Sized, loader.dataset)
-
-
-def _sample(experiment: Experiment) -> tuple[nn.Module, torch.Tensor]:
-    """Return the part that will spike, and what it receives of the first calibration images, `[N, ...]`."""
-    batch = next(iter(experiment.calibration_images.sample()))
-    experiment.module.check_batch(batch)
-    part, inputs = experiment.part(batch)
-    return part, inputs[:SAMPLE]
-
-
-@torch.random.fork_rng()
-def _cost_report(experiment: Experiment, pipeline: Pipeline, part: nn.Module, sample: torch.Tensor) -> str:
-    """Say what calibrating and testing will cost on this machine."""
-    trainer = experiment.trainer
-    device = trainer.strategy.root_device
-    network = prepared(part, [sample], pipeline).to(device)
-    given = len(experiment.calibration_images)
-    work = pipeline.decided([sample], given).work(given, trainer.world_size)
-    experiment.data.setup("test")
-    tested = work.share(len(_dataset(experiment.data.test_dataloader())))
-    whole = experiment.config["network"] is None
-    simulations = experiment.module.simulations(pipeline.timesteps, whole)
-    return cost_report(network, sample.to(device), work, tested, pipeline.neuron, simulations)
