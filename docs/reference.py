@@ -1,0 +1,109 @@
+"""Pages of the API reference: one for each package, with every public name and its docstring."""
+
+import importlib
+import inspect
+import pkgutil
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import snn_lightning
+
+
+NAMED = (
+    "calibration.budget.settings",
+    "calibration.budget.start",
+    "calibration.walk.context",
+    "calibration.walk.network_context",
+    "data.images",
+    "graph.capture.lowering",
+    "graph.capture.values",
+    "graph.operators.table",
+    "graph.report",
+    "graph.schedule",
+    "report.compare.methods",
+    "report.compare.runs",
+    "settings",
+    "spiking.report",
+    "spiking.simulation",
+    "spiking.units",
+    "thresholds.errors",
+)
+"""Modules that say nothing of what is public, and have classes that signatures of public things name."""
+
+
+def write(folder: Path) -> None:
+    """Write the pages anew.
+
+    Args:
+        folder: of the pages, with an `index.rst`.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    found, seen = list(modules()), {}
+    for module in found:
+        (folder / f"{module.__name__}.rst").write_text(page(module, seen))
+    index = [*_title("API reference"), ".. toctree::", "", *(f"   {module.__name__}" for module in found)]
+    (folder / "index.rst").write_text("\n".join([*index, ""]))
+
+
+def modules() -> Iterator[ModuleType]:
+    """Yield the package, all packages in it that have public names, the modules of `analysis`, and `NAMED`."""
+    yield snn_lightning
+    for info in pkgutil.walk_packages(snn_lightning.__path__, "snn_lightning."):
+        name = info.name.removeprefix("snn_lightning.")
+        if info.ispkg or name.startswith("analysis.") or name in NAMED:
+            module = importlib.import_module(info.name)
+            if public(module):
+                yield module
+
+
+def public(module: ModuleType) -> dict[str, Any]:
+    """Return the public names of a module: those of its `__all__`, else what it defines itself."""
+    if hasattr(module, "__all__"):
+        return {name: getattr(module, name) for name in module.__all__}
+    if hasattr(module, "__path__"):
+        return {}
+    own = inspect.getmembers(module, lambda thing: getattr(thing, "__module__", None) == module.__name__)
+    return {name: thing for name, thing in own if not name.startswith("_")}
+
+
+def page(module: ModuleType, seen: dict[int, str]) -> str:
+    """Return the page of a module.
+
+    Args:
+        module: with public names.
+        seen: the full name of each thing that a page before has, by identity; gets those of this one.
+    """
+    here, elsewhere, lines = [], [], []
+    for name, thing in public(module).items():
+        full = f"{module.__name__}.{name}"
+        if id(thing) in seen:
+            elsewhere.append(seen[id(thing)])
+            continue
+        seen[id(thing)] = full
+        here.append(name)
+        lines += [*_directive(full, thing), ""]
+    head = [*_title(module.__name__), f".. automodule:: {module.__name__}", "   :no-members:", ""]
+    if here:
+        head += [f".. currentmodule:: {module.__name__}", "", ".. autosummary::", ""]
+        head += [*(f"   {name}" for name in here), ""]
+    if elsewhere:
+        head += ["Also " + ", ".join(f":py:obj:`{name}`" for name in elsewhere) + ".", ""]
+    return "\n".join(head + lines)
+
+
+def _directive(name: str, thing: Any) -> list[str]:
+    if inspect.ismodule(thing):
+        return [f".. automodule:: {thing.__name__}", "   :members:"]
+    if inspect.isclass(thing):
+        return [f".. autoclass:: {name}", "   :members:"]
+    if callable(thing):
+        return [f".. autofunction:: {name}"]
+    return [f".. py:data:: {name}", f"   :type: {type(thing).__name__}"]
+
+
+def _title(text: str) -> list[str]:
+    return [text, "=" * len(text), ""]
