@@ -10,6 +10,7 @@ FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER))
 
 import reference  # noqa: E402
+
 import snn_lightning  # noqa: E402
 
 project = "snn_lightning"
@@ -25,7 +26,7 @@ extensions = [
 # The pages lie where they read well in the repository too, so the root is the folder of sources.
 root_doc = "README"
 include_patterns = ["*.md", "docs/**.md", "docs/**.rst", "docs/**.ipynb", "benchmarks/*.md", "examples/*.md"]
-exclude_patterns = [".*", "outputs", "multirun", "site", "cache", "build"]
+exclude_patterns = [".*", "**/.*", "outputs", "multirun", "site", "cache", "build"]
 
 PAGES = {
     "Start": ["docs/tutorial", "docs/how_it_works", "docs/gallery", "examples/README"],
@@ -61,6 +62,8 @@ nitpick_ignore_regex = [
     ("py:obj", "(?s).*"),
     ("py:.*", r"(?!snn_lightning\.).*"),
     ("py:class", r"snn_lightning\.(plugins\.Thing|spiking\.checkpoint\.Module)"),  # type variables
+    # What fields of `reference.NAMED` are, and nobody makes or gets.
+    ("py:class", r"snn_lightning\.(calibration\.walk|graph\.capture|graph\.ir|spiking\.packing)\..*"),
 ]
 default_role = "py:obj"
 autodoc_member_order = "bysource"

@@ -3,14 +3,12 @@
 import importlib
 import inspect
 import pkgutil
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import snn_lightning
-
 
 NAMED = (
     "calibration.budget.settings",
@@ -35,22 +33,26 @@ NAMED = (
 
 
 def write(folder: Path) -> None:
-    """Write the pages anew.
+    """Write the pages; those that are as they were stay untouched, and Sphinx doesn't read them again.
 
     Args:
-        folder: of the pages, with an `index.rst`.
+        folder: of the pages and an `index.rst`, and of nothing else.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
     found, seen = list(modules()), {}
-    for module in found:
-        (folder / f"{module.__name__}.rst").write_text(page(module, seen))
-    index = [*_title("API reference"), ".. toctree::", "", *(f"   {module.__name__}" for module in found)]
-    (folder / "index.rst").write_text("\n".join([*index, ""]))
+    pages = {f"{module.__name__}.rst": page(module, seen) for module in found}
+    names = [f"   {module.__name__}" for module in found]
+    pages["index.rst"] = "\n".join([*_title("API reference"), ".. toctree::", "", *names, ""])
+    folder.mkdir(exist_ok=True)
+    for old in {path.name for path in folder.iterdir()} - set(pages):
+        (folder / old).unlink()
+    for name, text in pages.items():
+        path = folder / name
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
 
 
 def modules() -> Iterator[ModuleType]:
-    """Yield the package, all packages in it that have public names, the modules of `analysis`, and `NAMED`."""
+    """Yield the package, its packages with public names, the modules of `analysis`, and `NAMED`."""
     yield snn_lightning
     for info in pkgutil.walk_packages(snn_lightning.__path__, "snn_lightning."):
         name = info.name.removeprefix("snn_lightning.")
@@ -84,7 +86,8 @@ def page(module: ModuleType, seen: dict[int, str]) -> str:
             elsewhere.append(seen[id(thing)])
             continue
         seen[id(thing)] = full
-        here.append(name)
+        if callable(thing) or inspect.ismodule(thing):  # what is data has no docstring of its own
+            here.append(name)
         lines += [*_directive(full, thing), ""]
     head = [*_title(module.__name__), f".. automodule:: {module.__name__}", "   :no-members:", ""]
     if here:
