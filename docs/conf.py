@@ -18,7 +18,6 @@ version = release = snn_lightning.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinxcontrib.mermaid",
 ]
@@ -68,11 +67,12 @@ nitpick_ignore_regex = [
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autosummary_generate = False
 python_use_unqualified_type_names = True
 
 html_theme = "furo"
 html_title = f"snn_lightning {release}"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_copyright = False
 

@@ -40,7 +40,9 @@ def write(folder: Path) -> None:
     """
     found, seen = list(modules()), {}
     pages = {f"{module.__name__}.rst": page(module, seen) for module in found}
-    names = [f"   {module.__name__}" for module in found]
+    names = [
+        f"   {module.__name__.partition('.')[2] or 'snn_lightning'} <{module.__name__}>" for module in found
+    ]
     pages["index.rst"] = "\n".join([*_title("API reference"), ".. toctree::", "", *names, ""])
     folder.mkdir(exist_ok=True)
     for old in {path.name for path in folder.iterdir()} - set(pages):
@@ -86,16 +88,19 @@ def page(module: ModuleType, seen: dict[int, str]) -> str:
             elsewhere.append(seen[id(thing)])
             continue
         seen[id(thing)] = full
-        if callable(thing) or inspect.ismodule(thing):  # what is data has no docstring of its own
-            here.append(name)
+        here.append(f"- :py:obj:`{name}`{_sentence(thing)}")
         lines += [*_directive(full, thing), ""]
     head = [*_title(module.__name__), f".. automodule:: {module.__name__}", "   :no-members:", ""]
-    if here:
-        head += [f".. currentmodule:: {module.__name__}", "", ".. autosummary::", ""]
-        head += [*(f"   {name}" for name in here), ""]
+    head += [f".. currentmodule:: {module.__name__}", "", *here, ""]
     if elsewhere:
         head += ["Also " + ", ".join(f":py:obj:`{name}`" for name in elsewhere) + ".", ""]
     return "\n".join(head + lines)
+
+
+def _sentence(thing: Any) -> str:
+    """Return what a docstring says first; plain data have none of their own."""
+    text = inspect.getdoc(thing) if callable(thing) or inspect.ismodule(thing) else None
+    return ": " + " ".join((text or "").split("\n\n")[0].split()) if text else ""
 
 
 def _directive(name: str, thing: Any) -> list[str]:
