@@ -1,7 +1,7 @@
 # make demo: set up an environment, pretrain, calibrate and test the default network.
 # make test: set up the same environment with the test extras, check and test everything.
 # make test-lowest: test with the lowest versions that pyproject.toml allows, in an environment of their own.
-# make docs: set up the same environment with Sphinx, run the tutorial, and build the documentation in site/.
+# make docs: set up the same environment with Sphinx, run the tutorial, and build the documentation, site/html/index.html.
 # make figures: run the README's job and a small sweep, and draw the pictures of README and gallery.
 PYTHON ?= python3
 VENV ?= .venv
@@ -27,7 +27,7 @@ test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest
 
 docs: $(VENV)/.installed-docs
-	$(BIN)/python -m sphinx -c docs -W --keep-going . site
+	$(BIN)/python -m sphinx -c docs -W --keep-going . site/html
 
 figures: $(VENV)/.installed
 	$(BIN)/python benchmarks/pictures.py

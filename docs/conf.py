@@ -54,6 +54,7 @@ nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
+nb_output_stderr = "remove"
 
 # Names in docstrings lead to where they are explained, where that is on the site.
 nitpicky = True

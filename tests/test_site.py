@@ -64,14 +64,14 @@ def test_broken_links_fail_the_build_and_nothing_else_is_wrong(folder: Path) -> 
 
 
 def test_the_site_opens_at_the_readme(folder: Path) -> None:
-    page = (folder / "site" / "index.html").read_text()
+    page = (folder / "site" / "html" / "index.html").read_text()
     assert "keeps most of its accuracy at few time steps" in page
     for other in re.findall(r'href="([^"#:]+\.html)[#"]', page):
-        assert (folder / "site" / other).exists(), other
+        assert (folder / "site" / "html" / other).exists(), other
 
 
 def test_the_tutorial_has_run_to_its_end(folder: Path) -> None:
-    page = (folder / "site" / "docs" / "tutorial.html").read_text()
+    page = (folder / "site" / "html" / "docs" / "tutorial.html").read_text()
     found = re.findall(r"^([\w ]+)(?:, T=\d)?: (\d+\.\d)%", re.sub(r"<[^>]+>", "", page), re.MULTILINE)
     accuracies = {label: float(percent) for label, percent in found}
     assert accuracies["uncalibrated"] < accuracies["ACP"]
@@ -80,7 +80,7 @@ def test_the_tutorial_has_run_to_its_end(folder: Path) -> None:
 
 
 def test_every_public_name_is_in_the_reference(folder: Path) -> None:
-    page = (folder / "site" / "docs" / "api" / "snn_lightning.html").read_text()
+    page = (folder / "site" / "html" / "docs" / "api" / "snn_lightning.html").read_text()
     text = re.sub(r"<[^>]+>", "", page)
     assert set(snn_lightning.__all__) <= set(
         re.findall(r"^(?:class)?\s*snn_lightning\.(\w+)", text, re.MULTILINE)

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from snn_lightning.errors import SettingsError
-from snn_lightning.report import plot_accuracy, plot_accuracy_against_energy
+from snn_lightning.report import plot_accuracy, plot_accuracy_against_energy, plot_accuracy_over_time
 from tests.report.compare.made import panels_of
 
 
@@ -92,3 +92,18 @@ def test_bad_input() -> None:
             draw([])
     with pytest.raises(SettingsError, match="The energy of acp at T=4 for vgg16 on digits is missing"):
         plot_accuracy_against_energy(panels_of(*({**run, "energy_ratio": None} for run in runs())))
+
+
+def test_accuracy_over_time() -> None:
+    (axes,) = plot_accuracy_over_time({"lcp": [0.25, 0.5], "acp": [0.5]}, ann=0.75, title="mIoU").axes
+    drawn = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines}
+    assert drawn["lcp"] == ([1, 2], [25.0, 50.0])
+    assert drawn["acp"] == ([1], [50.0])
+    assert drawn["ANN"][1] == [75.0, 75.0]
+    assert axes.get_ylabel() == "mIoU (%)"
+
+
+@pytest.mark.parametrize("curves", [{}, {"lcp": []}])
+def test_no_accuracy_over_time(curves: dict[str, list[float]]) -> None:
+    with pytest.raises(SettingsError, match="needs at least one SNN, and of each at least one time step"):
+        plot_accuracy_over_time(curves)
