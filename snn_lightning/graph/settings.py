@@ -23,7 +23,7 @@ class GraphSettings(Settings):
             "average" replaces max pooling; "keep" takes the maximum of the spikes of each time step.
         convert_avg_pool: give every average pooling of spikes neurons of its own, as a depthwise convolution
             (FL appendix B, eq. 24).
-        analog: what is left as it is: globs on qualified names of modules, such as "*.se", or names of
+        analog: what is left as it is: globs on qualified names of modules, such as `*.se`, or names of
             operators as the report prints them, such as "softmax"; "auto" for all that has no spiking form.
 
     Example:

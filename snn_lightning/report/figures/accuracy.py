@@ -1,11 +1,12 @@
-"""Figures of accuracy, or of another score: against time steps, energy and calibration images."""
+"""Figures of accuracy, or of another score: over time, against time steps, energy and calibration images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from snn_lightning.errors import SettingsError
 from snn_lightning.report.compare.complexity import scores_by_images
@@ -171,6 +172,44 @@ def _by_images(panel: Panel) -> dict[str, dict[int, Mean]]:
         for t in panel.timesteps
         for label, scores in scores_by_images(panel, t).items()
     }
+
+
+def plot_accuracy_over_time(
+    curves: Mapping[str, Sequence[float]], ann: float | None = None, title: str = "accuracy"
+) -> Figure:
+    """Draw the score of the mean over the first t time steps, t = 1…T, of one or several SNNs.
+
+    Args:
+        curves: by the SNN's label, such as "lcp", fractions, one a time step.
+        ann: the ANN's score, a fraction.
+        title: what the score is called.
+
+    Raises:
+        SettingsError: there is none, or one without time steps.
+
+    Example:
+        >>> figure = plot_accuracy_over_time({"lcp": [0.5, 0.75]}, ann=0.8)
+        >>> [[float(percent) for percent in line.get_ydata()] for line in figure.axes[0].lines]
+        [[50.0, 75.0], [80.0, 80.0]]
+    """
+    if not curves or not all(len(curve) for curve in curves.values()):
+        raise SettingsError(
+            "plot_accuracy_over_time needs at least one SNN, and of each at least one time step"
+        )
+    with styled():
+        figure, (axis,) = panels(8, 4.4)
+        for (colour, marker), (label, curve) in zip(looks(len(curves)), curves.items(), strict=True):
+            percents = [100 * score for score in curve]
+            axis.plot(
+                range(1, len(curve) + 1), percents, marker=marker, color=colour, label=label, clip_on=False
+            )
+        if ann is not None:
+            axis.axhline(100 * ann, color=GREY, linestyle="--", label="ANN")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_xlabel("time step")
+        axis.set_ylabel(f"{title} (%)")
+        axis.legend(loc="lower right")
+    return figure
 
 
 def _styles(compared: Sequence[Panel]) -> dict[str, tuple[str, str]]:

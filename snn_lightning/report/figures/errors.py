@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -44,18 +45,13 @@ def plot_channel_errors(errors: Mapping[str, Mapping[str, Tensor]], log: bool = 
         >>> figure.axes[0].get_ylabel()
         'relative error of a channel'
     """
-    if not errors or not all(errors.values()):
-        raise SettingsError("plot_channel_errors needs at least one SNN with at least one site")
+    names = _sites("plot_channel_errors", errors)
     for label, sites in errors.items():
         for site, values in sites.items():
             if not (len(values) and values.isfinite().all()):
                 raise SettingsError(
                     f"The errors of '{site}' of '{label}' must be one or more finite numbers, one a channel"
                 )
-    names = list(next(iter(errors.values())))
-    for label, sites in errors.items():
-        if list(sites) != names:
-            raise SettingsError(f"The sites of '{label}' are others than those of '{next(iter(errors))}'")
     with styled():
         width, height = site_size(names, 0.9 + 2.7 * len(errors))
         figure, axes = panels(width, height, rows=len(errors), sharex=True, sharey=True)
@@ -72,6 +68,17 @@ def plot_channel_errors(errors: Mapping[str, Mapping[str, Tensor]], log: bool = 
         label_sites(axes[-1], names, places)
         axes[-1].set_xlabel("site")
     return figure
+
+
+def _sites(function: str, errors: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the sites that all SNNs have in common, or refuse."""
+    if not errors or not all(errors.values()):
+        raise SettingsError(f"{function} needs at least one SNN with at least one site")
+    names = list(next(iter(errors.values())))
+    for label, sites in errors.items():
+        if list(sites) != names:
+            raise SettingsError(f"The sites of '{label}' are others than those of '{next(iter(errors))}'")
+    return names
 
 
 def _key() -> tuple[list[Line2D], list[str]]:
@@ -93,6 +100,42 @@ def _boxes(axis: Axes, places: list[float], channels: list[Tensor]) -> None:
     axis.bar(places, q3 - q1, 0.6, bottom=q1, facecolor="#CFE3F1", edgecolor=BLUE, linewidth=1.2)
     axis.hlines(median, left, right, colors=ORANGE, linewidth=2.2, zorder=3)
     axis.plot(places, [values.mean() for values in numbers], "^", color=GREEN, zorder=4)
+
+
+def plot_site_errors(errors: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Draw the relative error of each site of one or several SNNs, such as before and after calibration.
+
+    Args:
+        errors: by the SNN's label, such as "lcp", the error of each site, as `stage.total` of
+            `analysis.mismatch.measure_mismatch` is.
+
+    Raises:
+        SettingsError: there is none, an error is not finite, or the SNNs have different sites.
+
+    Example:
+        >>> figure = plot_site_errors({"before": {"relu": 0.4}, "after": {"relu": 0.1}})
+        >>> [float(line.get_ydata()[0]) for line in figure.axes[0].lines]
+        [0.4, 0.1]
+    """
+    names = _sites("plot_site_errors", errors)
+    for label, sites in errors.items():
+        for site, error in sites.items():
+            if not np.isfinite(error):
+                raise SettingsError(
+                    f"The error of '{site}' of '{label}' must be a finite number, got {error}"
+                )
+    with styled():
+        figure, (axis,) = panels(*site_size(names, 3.9))
+        places = [float(place) for place in range(len(names))]
+        for (colour, marker), (label, sites) in zip(looks(len(errors)), errors.items(), strict=True):
+            axis.plot(places, list(sites.values()), marker=marker, color=colour, label=label)
+        axis.set_yscale("log")
+        axis.set_ylabel("relative error")
+        axis.set_xlabel("site")
+        label_sites(axis, names, places)
+        if len(errors) > 1:
+            axis.legend()
+    return figure
 
 
 def plot_threshold_errors(found: ThresholdErrors) -> Figure:

@@ -7,7 +7,12 @@ import pytest
 from matplotlib.axes import Axes
 
 from snn_lightning.errors import SettingsError
-from snn_lightning.report import plot_accuracy, plot_accuracy_against_energy, plot_accuracy_against_images
+from snn_lightning.report import (
+    plot_accuracy,
+    plot_accuracy_against_energy,
+    plot_accuracy_against_images,
+    plot_accuracy_over_time,
+)
 from tests.report.compare.made import panels_of
 
 
@@ -128,3 +133,18 @@ def test_each_t_has_a_line_of_its_own() -> None:
     (legend,) = figure.legends
     names = ["ANN", "acp, T=4", "lcp, T=4", "acp, T=8", "lcp, T=8"]
     assert [text.get_text() for text in legend.get_texts()] == names
+
+
+def test_accuracy_over_time() -> None:
+    (axes,) = plot_accuracy_over_time({"lcp": [0.25, 0.5], "acp": [0.5]}, ann=0.75, title="mIoU").axes
+    drawn = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines}
+    assert drawn["lcp"] == ([1, 2], [25.0, 50.0])
+    assert drawn["acp"] == ([1], [50.0])
+    assert drawn["ANN"][1] == [75.0, 75.0]
+    assert axes.get_ylabel() == "mIoU (%)"
+
+
+@pytest.mark.parametrize("curves", [{}, {"lcp": []}])
+def test_no_accuracy_over_time(curves: dict[str, list[float]]) -> None:
+    with pytest.raises(SettingsError, match="needs at least one SNN, and of each at least one time step"):
+        plot_accuracy_over_time(curves)

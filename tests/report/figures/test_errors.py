@@ -8,7 +8,7 @@ import torch
 from matplotlib.axes import Axes
 
 from snn_lightning.errors import SettingsError
-from snn_lightning.report import plot_channel_errors, plot_threshold_errors, save_figure
+from snn_lightning.report import plot_channel_errors, plot_site_errors, plot_threshold_errors, save_figure
 from snn_lightning.thresholds.errors import threshold_errors
 
 LONG = [f"backbone_stages_{number}_residual_2" for number in range(36)]
@@ -110,3 +110,26 @@ def test_bad_input() -> None:
 def test_errors_that_are_no_numbers_are_named(values: list[float]) -> None:
     with pytest.raises(SettingsError, match=r"errors of 'relu_1' of 'lcp' must be one or more finite"):
         plot_channel_errors({"lcp": {"relu": torch.ones(2), "relu_1": torch.tensor(values)}})
+
+
+def test_errors_of_sites_are_lines_side_by_side() -> None:
+    figure = plot_site_errors({"before": {"a": 0.5, "b": 0.25}, "after": {"a": 0.1, "b": 0.05}})
+    (axes,) = figure.axes
+    assert [list(line.get_ydata()) for line in axes.lines] == [[0.5, 0.25], [0.1, 0.05]]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["before", "after"]
+    assert plot_site_errors({"lcp": {"a": 0.5}}).axes[0].get_legend() is None
+
+
+@pytest.mark.parametrize(
+    ("errors", "message"),
+    [
+        ({}, "plot_site_errors needs at least one SNN with at least one site"),
+        ({"lcp": {}}, "plot_site_errors needs at least one SNN with at least one site"),
+        ({"lcp": {"a": 0.1}, "acp": {"b": 0.1}}, "The sites of 'acp' are others than those of 'lcp'"),
+        ({"lcp": {"a": float("nan")}}, "The error of 'a' of 'lcp' must be a finite number, got nan"),
+    ],
+)
+def test_errors_of_sites_that_cannot_be_drawn(errors: dict[str, dict[str, float]], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        plot_site_errors(errors)
