@@ -45,12 +45,12 @@ class EnergyModel:
     The default is float32 in 45 nm (Horowitz, "Computing's energy problem", ISSCC 2014; PC 5.5), without
     memory. What the same thing costs is the same in all three networks:
 
-    | price | SNN | dense ANN | ANN that skips zeros |
-    |---|---|---|---|
-    | `mac` | each number that is no spike, at each synapse | every input | every input but 0 |
-    | `ac` | each spike, at each synapse it reaches | - | - |
-    | `weight` | each operation of both kinds | each operation | each operation |
-    | `spike` | each spike that a neuron emits | each activation of a site | each but 0 |
+    - `mac`: in the SNN, each number that is no spike, at each synapse; in the dense ANN every input of a
+      synapse; in the one that skips zeros every input but 0.
+    - `ac`: each spike, at each synapse it reaches.
+    - `weight`: each of these operations.
+    - `spike`: each spike that a neuron emits; in the dense ANN each activation of a site, in the one that
+      skips zeros each but 0.
 
     So `spike` is for what leaves a neuron: written, routed and read, whether it is one bit or a number; a
     burst of n spikes pays n times. What no neuron emits (the image, analog operators, readouts) pays none of
