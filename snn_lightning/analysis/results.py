@@ -43,11 +43,29 @@ def write_results(path: str | Path, results: Results) -> None:
         >>> read_results("results.json")
         {'snn_accuracy': 0.91}
     """
-    write_atomically(path, (json.dumps(results, indent=2, default=str) + "\n").encode())
+    write_atomically(path, strict_json(results).encode())
+
+
+def strict_json(values: Any) -> str:
+    """Return plain values as JSON that every program reads: numbers that are not finite become null.
+
+    Example:
+        >>> print(strict_json({"snn_miou": float("nan")}), end="")
+        {
+          "snn_miou": null
+        }
+    """
+    # Read back once, which names everything that is no JSON: NaN and both infinities.
+    finite = json.loads(json.dumps(values, default=str), parse_constant=_nothing)
+    return json.dumps(finite, indent=2, allow_nan=False) + "\n"
+
+
+def _nothing(constant: str) -> None:
+    """Return None for NaN and infinities, which are no JSON."""
 
 
 def read_results(path: str | Path) -> Results:
-    """Read a `results.json`.
+    """Read a `results.json`; NaN, which older versions wrote, is None, as in the files of this one.
 
     Raises:
         CheckpointError: it is missing or not JSON.
@@ -58,7 +76,7 @@ def read_results(path: str | Path) -> Results:
         4
     """
     try:
-        results = json.loads(Path(path).read_text())
+        results = json.loads(Path(path).read_text(), parse_constant=_nothing)
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"'{path}' is no results file ({error}); delete it or run its job again."
@@ -101,7 +119,8 @@ def results_table(results: Results) -> Table:
     if over_time:
         table.add_section()
         for t, score in zip(results.get("times", range(1, len(over_time) + 1)), over_time, strict=True):
-            table.add_row(f"SNN {TITLES.get(names[0], names[0])} after t={t}", percent(score))
+            shown = "–" if score is None else percent(score)
+            table.add_row(f"SNN {TITLES.get(names[0], names[0])} after t={t}", shown)
     table.add_section()
     for phase, seconds in results.get("seconds", {}).items():
         table.add_row(f"seconds, {phase_label(phase)}", f"{seconds:.1f}")

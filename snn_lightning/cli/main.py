@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from snn_lightning.cli.processes import Job, Leader, processes
 from snn_lightning.errors import SettingsError
@@ -22,6 +24,7 @@ def start(job: Job, config_name: str) -> None:
     """
     try:
         conf = conf_folder(PACKAGE)
+        check_choices(sys.argv[1:], conf)
     except SettingsError as error:
         sys.exit(f"Error: {error}")
     program = hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)
@@ -33,6 +36,27 @@ def start(job: Job, config_name: str) -> None:
     else:
         with group.leading():
             program(Leader(job, group))()
+
+
+def check_choices(arguments: Sequence[str], conf: Path) -> None:
+    """Refuse what chooses no file of a group, such as energy=null: of it Hydra only gives a traceback.
+
+    Args:
+        arguments: of the command line.
+        conf: the folder of the YAML groups.
+
+    Raises:
+        SettingsError: naming the group and what there is to choose.
+    """
+    parser = OverridesParser.create()
+    for argument in arguments:
+        group, _, given = argument.lstrip("+").partition("=")
+        if not (given and group and (conf / group).is_dir()):
+            continue
+        override = parser.parse_override(argument)
+        if not override.is_sweep_override() and isinstance(override.value(), int | float | None):
+            known = ", ".join(sorted(path.stem for path in (conf / group).glob("*.yaml")))
+            raise SettingsError(f"{group}={given} is no choice: take one of {known}, or leave {group} out")
 
 
 def conf_folder(package: Path) -> Path:

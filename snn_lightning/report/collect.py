@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -86,7 +87,9 @@ class Contents:
         return [self._score(name) for name in score_names(dict(self.results))]
 
     def _score(self, name: str) -> Score:
-        over_time = tuple(self.results.get(f"{name}_over_time") or ())
+        # What is no finite number is null in a file.
+        found = self.results.get(f"{name}_over_time") or ()
+        over_time = tuple(math.nan if value is None else value for value in found)
         times = self.results.get("times") or range(1, len(over_time) + 1)
         ann, uncalibrated, snn = (
             self.results.get(f"{kind}_{name}") for kind in ("ann", "uncalibrated", "snn")

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 from io import StringIO
 from pathlib import Path
@@ -39,6 +40,31 @@ def test_results_come_back_as_they_were(tmp_path: Path) -> None:
     assert read_results(path) == RESULTS
     assert json.loads(path.read_text()) == RESULTS
     assert os.listdir(path.parent) == ["results.json"]
+
+
+def test_what_is_no_finite_number_is_null(tmp_path: Path) -> None:
+    path, stage = tmp_path / "results.json", {"error": math.inf, "steps": {"bias": {"before": math.nan}}}
+    given = {"snn_miou": math.nan, "miou_over_time": (-math.inf, 0.5), "stages": [stage], "times": {4: 1}}
+    write_results(path, given)
+    whole = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert (
+        whole
+        == read_results(path)
+        == {
+            "snn_miou": None,
+            "miou_over_time": [None, 0.5],
+            "stages": [{"error": None, "steps": {"bias": {"before": None}}}],
+            "times": {"4": 1},
+        }
+    )
+    assert math.isnan(given["snn_miou"])
+
+
+def test_nan_of_older_versions_is_read_as_none(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('{"snn_accuracy": NaN, "accuracy_over_time": [-Infinity, 0.5]}')
+    results = read_results(tmp_path / "results.json")
+    assert results == {"snn_accuracy": None, "accuracy_over_time": [None, 0.5]}
+    assert shown(results) == [["SNN accuracy after t=1", "–"], ["SNN accuracy after t=2", "50.00 %"]]
 
 
 def test_a_path_is_written_as_text(tmp_path: Path) -> None:

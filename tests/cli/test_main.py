@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from snn_lightning.cli.main import PACKAGE, conf_folder
+from snn_lightning.cli.main import PACKAGE, check_choices, conf_folder
 from snn_lightning.errors import SettingsError
 from tests.commands import MODEL, ROOT, in_new_interpreter
 from tests.composing import CONF
@@ -107,3 +107,16 @@ def test_a_clone_has_its_yaml_files_at_the_top() -> None:
 def test_without_yaml_files_the_remedy_is_said(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"neither in '.*/snn_lightning/conf' nor in .*pip install \."):
         conf_folder(tmp_path / "snn_lightning")
+
+
+@pytest.mark.parametrize("argument", ["energy=null", "+energy=NULL", "energy=5"])
+def test_what_chooses_no_file_of_a_group(argument: str) -> None:
+    with pytest.raises(
+        SettingsError, match=r"is no choice: take one of float16, float32, int8, or leave energy"
+    ):
+        check_choices(["T=4", argument], CONF)
+
+
+def test_choices_and_settings_are_left_to_hydra() -> None:
+    given = ["energy=int8", "energy=int8,float16", "logger=[csv,wandb]", "energy.mac=1", "network=null"]
+    check_choices([*given, "~experiment", "-m", "--cfg=job", "energy=", "=null", "energy={}", "T=4"], CONF)

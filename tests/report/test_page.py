@@ -460,8 +460,9 @@ def test_results_that_make_no_sense_are_named(tmp_path: Path) -> None:
         write_report(snn, tmp_path, results={"times": [1, 2], "accuracy_over_time": [0.1, 0.2, 0.3]})
 
 
-def test_scores_that_are_no_numbers_are_a_warning(tmp_path: Path) -> None:
-    nan = float("nan")
+@pytest.mark.parametrize("nan", [float("nan"), None])
+def test_scores_that_are_no_numbers_are_a_warning(tmp_path: Path, nan: float | None) -> None:
+    """In a run they are NaN, and read from `results.json` None."""
     results = {"ann_accuracy": nan, "snn_accuracy": nan, "accuracy_over_time": [nan, nan]}
     page = words(write_report(calibrated()[1], tmp_path, results=results))
     assert "The accuracy is not a finite number everywhere" in page

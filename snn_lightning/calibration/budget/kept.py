@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from snn_lightning.analysis.results import read_results, write_results
 from snn_lightning.analysis.trials import Trial
 from snn_lightning.errors import CheckpointError
+from snn_lightning.files import write_atomically
 from snn_lightning.spiking.checkpoint import load_converted, save_converted
 from snn_lightning.spiking.model import SpikingModel
 
@@ -31,10 +32,10 @@ class Kept:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         path = self.folder / FILE
-        found: Any = read_results(path) if path.exists() else {}
         try:
+            found: Any = json.loads(path.read_text()) if path.exists() else {}
             self._trials = {key: (Trial(**one["trial"]), one["stages"]) for key, one in found.items()}
-        except (TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise CheckpointError(
                 f"'{path}' is no file of trials; delete it to start afresh, or name another folder."
             ) from error
@@ -51,7 +52,8 @@ class Kept:
                 self._path(other).unlink(missing_ok=True)
         self._trials[key] = trial, snn.records
         kept = {k: {"trial": asdict(one), "stages": stages} for k, (one, stages) in self._trials.items()}
-        write_results(self.folder / FILE, kept)
+        # Other than results.json it has what is no finite number: the stages go on to loggers and the page.
+        write_atomically(self.folder / FILE, (json.dumps(kept, indent=2) + "\n").encode())
 
     def load(self, key: str, device: torch.device, ann: nn.Module) -> SpikingModel | None:
         """Return the SNN of a trial, with the records of its stages, if it is the one that is kept."""

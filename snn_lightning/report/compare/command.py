@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from snn_lightning.analysis.results import strict_json
 from snn_lightning.errors import SNNLightningError
 from snn_lightning.files import write_atomically
 from snn_lightning.report.compare import complexity
@@ -61,7 +61,7 @@ def compare(
         "table.md": "\n".join(markdown(*table) for table in tables),
         "table.tex": "% \\usepackage{booktabs}\n" + "\n".join(latex(*table) for table in tables),
         "table.csv": all_numbers(found).csv,
-        "summary.json": json.dumps(summary(found), indent=2) + "\n",
+        "summary.json": strict_json(summary(found)),
     }
     for name, content in written.items():
         write_atomically(folder / name, content.encode())

@@ -168,7 +168,7 @@ def panels(runs: Sequence[Run], score: str | None = None) -> tuple[list[Panel], 
         The panels, and notes about what has been left out.
 
     Raises:
-        SettingsError: no run has the score.
+        SettingsError: no run has the score, or it is a number in none.
 
     Example:
         >>> from pathlib import Path
@@ -182,7 +182,8 @@ def panels(runs: Sequence[Run], score: str | None = None) -> tuple[list[Panel], 
     runs, notes = _newest(runs)
     found = []
     for (model, data), group in _grouped(runs, lambda run: run.network).items():
-        name = score or next(name for name in score_names(group[0].results) if _has(group[0], name))
+        names = [name for name in score_names(group[0].results) if any(_has(run, name) for run in group)]
+        name = score or next(iter(names or score_names(group[0].results)))
         scored = [run for run in group if _has(run, name)]
         notes += [f"{run.path} is left out: it has no {name}." for run in group if run not in scored]
         if scored:
@@ -191,6 +192,11 @@ def panels(runs: Sequence[Run], score: str | None = None) -> tuple[list[Panel], 
             notes += _latencies(found[-1])
     if not found:
         known = {name for run in runs for name in score_names(run.results)}
+        if score is None or score in known:
+            raise SettingsError(
+                f"No run has a number as its {score or ', '.join(sorted(known))}: look at the outputs of the "
+                "networks, or compare other runs"
+            )
         raise SettingsError(unknown("score", score, known))
     return found, notes
 

@@ -154,7 +154,7 @@ def _checked(path: Path, results: Results) -> Run:
     names = score_names(results)
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise _damaged(path, f"scores is {names!r}")
-    if all(results.get(f"snn_{name}") is None for name in names):
+    if not any(f"snn_{name}" in results for name in names):
         raise _damaged(path, f"there is no snn_{names[0]}")
     for key, kind in {"config": dict, "seconds": dict, "stages": list}.items():
         if not isinstance(results.get(key), kind | None):
@@ -196,6 +196,10 @@ def _without(value: Any, keys: set[str]) -> Any:
     if isinstance(value, dict):
         kept = {key: _without(item, keys) for key, item in value.items() if key not in keys}
         value = {key: item for key, item in kept.items() if item is not None}
+    if isinstance(value, list):
+        value = [_without(item, keys) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 5 and 5.0 are one setting
     # What is empty is as good as not there, as in the files of an older version.
     return None if value in ([], {}) else value
 

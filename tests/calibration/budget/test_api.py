@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snn_lightning import ACP, LCP, Baseline, SpikingModel, Weights, calibrate, calibrate_to, load_converted
+from snn_lightning import (
+    ACP,
+    LCP,
+    Baseline,
+    SpikingModel,
+    Weights,
+    calibrate,
+    calibrate_to,
+    convert,
+    load_converted,
+)
 from snn_lightning.analysis.energy import EnergyModel, measure_energy
+from snn_lightning.analysis.trials import Trial
 from snn_lightning.calibration.budget import search as search_module
 from snn_lightning.calibration.budget import start as start_module
+from snn_lightning.calibration.budget.kept import Kept
 from snn_lightning.calibration.budget.search import BudgetResult
 from snn_lightning.errors import CalibrationError, CheckpointError, SettingsError
 from tests.calibration.support import same_bits
@@ -229,9 +242,20 @@ def test_a_finished_search_calibrates_nothing_again(tmp_path: Path, calibrations
     found(50, folder=tmp_path, metric=by_timesteps(SCORES, ann=0.8))
     assert calibrations == [1]
     assert (tmp_path / "mine.ckpt").exists()
-    (tmp_path / "search.json").write_text('{"key": {"trial": {"T": 1}}}')
-    with pytest.raises(CheckpointError, match="is no file of trials; delete it to start afresh"):
-        found(50, folder=tmp_path)
+    for damaged in ('{"key": {"trial": {"T": 1}}}', "{", "[1]"):
+        (tmp_path / "search.json").write_text(damaged)
+        with pytest.raises(CheckpointError, match="is no file of trials; delete it to start afresh"):
+            found(50, folder=tmp_path)
+
+
+def test_records_that_are_kept_have_all_numbers(tmp_path: Path) -> None:
+    """Loggers and the page tell an error that is no number from none."""
+    snn = convert(network(), batches(0)[0], timesteps=2)
+    snn.records = ({"error": float("nan")}, {"error": float("inf")})
+    Kept(tmp_path).add("one", Trial("lcp", "if", 2, 0.9, 1.5, False, None, 0.01, 3.0, 3.0), snn, best=False)
+    kept = json.loads((tmp_path / "search.json").read_text())["one"]["stages"]
+    assert math.isnan(kept[0]["error"])
+    assert kept[1]["error"] == math.inf
 
 
 class Around(nn.Module):

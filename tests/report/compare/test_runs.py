@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 from typing import Any
 
@@ -5,6 +6,7 @@ import pytest
 
 from snn_lightning.analysis.results import write_results
 from snn_lightning.errors import CheckpointError, SettingsError
+from snn_lightning.report.compare.methods import Mean, panels
 from snn_lightning.report.compare.runs import Run, find_runs
 from tests.report.compare.made import ROWS, panels_of, results, save, stage
 
@@ -77,9 +79,37 @@ def test_runs_at_other_prices_of_energy_are_another_method() -> None:
     (panel,) = panels_of(old, new, other)
     assert panel.settings == ["energy.weight"]
     assert [(m.label, m.seeds, m.mean("energy_ratio", 4).mean) for m in panel.methods] == [
-        ("lcp, weight=0.0", "2", 0.25),
-        ("lcp, weight=5.0", "1", 0.5),
+        ("lcp, weight=0", "2", 0.25),
+        ("lcp, weight=5", "1", 0.5),
     ]
+
+
+def test_a_whole_number_is_the_same_setting_with_and_without_a_point() -> None:
+    rows = [
+        results(
+            seed=seed, config={"energy": {**ENERGY, "weight": weight}, "grid": [weight, {"from": weight}]}
+        )
+        for seed, weight in enumerate((5, 5.0))
+    ]
+    (panel,) = panels_of(*rows)
+    assert (panel.settings, [method.seeds for method in panel.methods]) == ([], ["2"])
+    assert panel.methods[0].runs[4][1].settings["grid"] == [5, {"from": 5}]
+
+
+def test_a_score_that_is_no_number_is_left_out_and_named(tmp_path: Path) -> None:
+    nothing = results("acp", snn=math.nan, accuracy_over_time=[math.nan, 0.5])
+    paths = save(tmp_path, nothing, results("lcp", accuracy_over_time=[math.nan, 0.5]))
+    (panel,), notes = panels(find_runs([tmp_path])[0])
+    assert notes == [f"{paths[0]} is left out: it has no accuracy."]
+    assert [method.pipeline for method in panel.methods] == ["lcp"]
+    assert panel.methods[0].over_time("accuracy", 4) == {1: None, 2: Mean(0.5, None)}
+
+
+def test_scores_that_are_no_numbers_in_any_run(tmp_path: Path) -> None:
+    save(tmp_path, results(snn=math.nan))
+    runs, _ = find_runs([tmp_path])
+    with pytest.raises(SettingsError, match="No run has a number as its accuracy: look at the outputs"):
+        panels(runs)
 
 
 def test_settings_have_no_sources_where_there_is_but_one() -> None:
@@ -126,7 +156,6 @@ def test_a_file_that_is_not_json(tmp_path: Path) -> None:
         ({"data": None}, "data is None"),
         ({"timesteps": "4"}, "timesteps is '4'"),
         ({"snn_accuracy": "high"}, "snn_accuracy is 'high'"),
-        ({"snn_accuracy": None}, "there is no snn_accuracy"),
         ({"scores": []}, r"scores is \[\]"),
         ({"scores": "map"}, "scores is 'map'"),
         ({"energy_ratio": True}, "energy_ratio is True"),
