@@ -9,6 +9,7 @@ from pathlib import Path
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep
+from hydra.errors import HydraException
 
 from snn_lightning.cli.processes import Job, Leader, processes
 from snn_lightning.errors import SettingsError
@@ -54,7 +55,10 @@ def check_choices(arguments: Sequence[str], conf: Path) -> None:
         group, _, given = argument.lstrip("+").partition("=")
         if not (given and group and (conf / group).is_dir()):
             continue
-        value = parser.parse_override(argument).value()
+        try:
+            value = parser.parse_override(argument).value()
+        except HydraException:
+            continue  # Hydra says what is wrong with its form
         chosen = value.list if isinstance(value, ChoiceSweep) else [value]
         if any(isinstance(one, int | float | None) for one in chosen):
             known = ", ".join(sorted(path.stem for path in (conf / group).glob("*.yaml")))

@@ -119,4 +119,7 @@ def test_what_chooses_no_file_of_a_group(argument: str) -> None:
 
 def test_choices_and_settings_are_left_to_hydra() -> None:
     given = ["energy=int8", "energy=int8,float16", "logger=[csv,wandb]", "energy.mac=1", "network=null"]
-    check_choices([*given, "~experiment", "-m", "--cfg=job", "energy=", "=null", "energy={}", "T=4"], CONF)
+    check_choices(
+        [*given, "~experiment", "-m", "--cfg=job", "energy=", "energy=[int8", "=null", "energy={}", "T=4"],
+        CONF,
+    )
