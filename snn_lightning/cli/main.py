@@ -8,6 +8,8 @@ from pathlib import Path
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep
+from hydra.errors import HydraException
 
 from snn_lightning.cli.processes import Job, Leader, processes
 from snn_lightning.errors import SettingsError
@@ -53,8 +55,12 @@ def check_choices(arguments: Sequence[str], conf: Path) -> None:
         group, _, given = argument.lstrip("+").partition("=")
         if not (given and group and (conf / group).is_dir()):
             continue
-        override = parser.parse_override(argument)
-        if not override.is_sweep_override() and isinstance(override.value(), int | float | None):
+        try:
+            value = parser.parse_override(argument).value()
+        except HydraException:
+            continue  # Hydra says what is wrong with its form
+        chosen = value.list if isinstance(value, ChoiceSweep) else [value]
+        if any(isinstance(one, int | float | None) for one in chosen):
             known = ", ".join(sorted(path.stem for path in (conf / group).glob("*.yaml")))
             raise SettingsError(f"{group}={given} is no choice: take one of {known}, or leave {group} out")
 

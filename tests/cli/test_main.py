@@ -109,7 +109,7 @@ def test_without_yaml_files_the_remedy_is_said(tmp_path: Path) -> None:
         conf_folder(tmp_path / "snn_lightning")
 
 
-@pytest.mark.parametrize("argument", ["energy=null", "+energy=NULL", "energy=5"])
+@pytest.mark.parametrize("argument", ["energy=null", "+energy=NULL", "energy=5", "energy=int8,null"])
 def test_what_chooses_no_file_of_a_group(argument: str) -> None:
     with pytest.raises(
         SettingsError, match=r"is no choice: take one of float16, float32, int8, or leave energy"
@@ -119,4 +119,7 @@ def test_what_chooses_no_file_of_a_group(argument: str) -> None:
 
 def test_choices_and_settings_are_left_to_hydra() -> None:
     given = ["energy=int8", "energy=int8,float16", "logger=[csv,wandb]", "energy.mac=1", "network=null"]
-    check_choices([*given, "~experiment", "-m", "--cfg=job", "energy=", "=null", "energy={}", "T=4"], CONF)
+    check_choices(
+        [*given, "~experiment", "-m", "--cfg=job", "energy=", "energy=[int8", "=null", "energy={}", "T=4"],
+        CONF,
+    )

@@ -53,7 +53,7 @@ class Kept:
         self._trials[key] = trial, snn.records
         kept = {k: {"trial": asdict(one), "stages": stages} for k, (one, stages) in self._trials.items()}
         # Other than results.json it has what is no finite number: the stages go on to loggers and the page.
-        write_atomically(self.folder / FILE, (json.dumps(kept, indent=2) + "\n").encode())
+        write_atomically(self.folder / FILE, (json.dumps(kept, indent=2, default=float) + "\n").encode())
 
     def load(self, key: str, device: torch.device, ann: nn.Module) -> SpikingModel | None:
         """Return the SNN of a trial, with the records of its stages, if it is the one that is kept."""

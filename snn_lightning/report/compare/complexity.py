@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from snn_lightning.analysis.format import in_bytes
 from snn_lightning.analysis.parameters import KINDS
 from snn_lightning.report.compare.methods import Mean, Method, Panel, by_images
-from snn_lightning.report.compare.tables import known, method_cells, method_columns, spread, steps_of
+from snn_lightning.report.compare.tables import known, method_cells, method_columns, seconds, spread, steps_of
 from snn_lightning.report.parts import Table, Text, whole
 
 Captioned = tuple[str, Table]
 
-MEASURED = ("seconds_by_step", "parameter_bytes")
-
-
-def seconds(mean: Mean) -> str:
-    """Return mean and deviation of seconds, with three digits of the mean.
-
-    Example:
-        >>> seconds(Mean(0.01234, 0.00096)), seconds(Mean(123.4, None)), seconds(Mean(0.0, 0.0))
-        ('0.0123 ± 0.0010', '123', '0.00 ± 0.00')
-    """
-    exponent = math.floor(math.log10(mean.mean)) if mean.mean > 0 else 0
-    digits = min(max(2 - exponent, 0), 4)
-    deviation = "" if mean.deviation is None else f" ± {mean.deviation:.{digits}f}"
-    return f"{mean.mean:.{digits}f}{deviation}"
+NEEDED = ("seconds_by_step", "parameter_bytes")
 
 
 def tables(panel: Panel) -> list[Captioned]:
@@ -121,7 +107,7 @@ def missing(panels: Sequence[Panel]) -> Iterator[str]:
             method.label
             for method in panel.methods
             if not all(
-                run.results.get(key) for runs in method.runs.values() for run in runs for key in MEASURED
+                run.results.get(key) for runs in method.runs.values() for run in runs for key in NEEDED
             )
         ]
         if without:

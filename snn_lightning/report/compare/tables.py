@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -49,17 +50,21 @@ def spread(mean: Mean) -> str:
         >>> spread(Mean(0.83, 0.0264575)), spread(Mean(0.83, None))
         ('83.00 ± 2.65', '83.00')
     """
-    return _with_deviation(mean, 100, 2)
+    deviation = "" if mean.deviation is None else f" ± {100 * mean.deviation:.2f}"
+    return f"{100 * mean.mean:.2f}{deviation}"
 
 
 def seconds(mean: Mean) -> str:
-    """Return mean and deviation of seconds, with one digit.
+    """Return mean and deviation of seconds, with three digits of the mean.
 
     Example:
-        >>> seconds(Mean(12.34, 0.96))
-        '12.3 ± 1.0'
+        >>> seconds(Mean(0.01234, 0.00096)), seconds(Mean(123.4, None)), seconds(Mean(0.0, 0.0))
+        ('0.0123 ± 0.0010', '123', '0.00 ± 0.00')
     """
-    return _with_deviation(mean, 1, 1)
+    exponent = math.floor(math.log10(mean.mean)) if mean.mean > 0 else 0
+    digits = min(max(2 - exponent, 0), 4)
+    deviation = "" if mean.deviation is None else f" ± {mean.deviation:.{digits}f}"
+    return f"{mean.mean:.{digits}f}{deviation}"
 
 
 def steps(mean: Mean) -> str:
@@ -70,11 +75,6 @@ def steps(mean: Mean) -> str:
         '12'
     """
     return f"{mean.mean:g}"
-
-
-def _with_deviation(mean: Mean, factor: int, digits: int) -> str:
-    deviation = "" if mean.deviation is None else f" ± {factor * mean.deviation:.{digits}f}"
-    return f"{factor * mean.mean:.{digits}f}{deviation}"
 
 
 def score_table(panel: Panel, layout: Layout | None = None) -> tuple[str, Table]:

@@ -36,7 +36,7 @@ def test_the_long_layout_is_that_of_a_single_t() -> None:
     heading = ["pipeline", "T", "seeds", "ANN", "uncalibrated\nSNN", "SNN"]
     assert cells == [
         [*heading, "energy,\nof the ANN's", "calibration,\nseconds"],
-        ["lcp", "4", "2", "90.00 ± 0.00", "30.00 ± 0.00", "60.00 ± 14.14", "25.00 ± 0.00", "1.2 ± 0.0"],
+        ["lcp", "4", "2", "90.00 ± 0.00", "30.00 ± 0.00", "60.00 ± 14.14", "25.00 ± 0.00", "1.25 ± 0.00"],
         ["acp", "4", "1", "90.00", "–", "80.00", "–", "–"],
     ]
 
