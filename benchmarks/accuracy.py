@@ -66,7 +66,6 @@ TABLES = ["resnet20", "vgg16_bn"]
 KEYS = ("data", "model", "seed", "timesteps", "pipeline")
 PIPELINES: dict[str, Callable[..., Pipeline]] = {
     "baseline": Baseline,
-    "baseline_parallel": partial(Baseline, neuron=Parallel()),
     "lcp": LCP,
     "acp": ACP,
     "least_squares": partial(ACP, weights=LeastSquares()),

@@ -63,9 +63,8 @@ def log_report(loggers: Logger | Sequence[Logger], folder: str | Path) -> None:
             "write_report(snn, folder, png=True) has written to."
         )
     for logger in loggers:
-        log = next((log for kind, log in _LOGS.items() if isinstance(logger, kind)), None)
         missing: dict[str, list[str]] = {}
-        for what, call in log(logger, figures, artifacts) if log else ():
+        for what, call in _calls(logger, figures, artifacts):
             try:
                 call()
             except Exception as error:
@@ -86,11 +85,14 @@ def _found(folder: Path, patterns: Iterable[str]) -> Files:
     return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
-def _wandb(logger: WandbLogger, figures: Files, artifacts: Mapping[str, Files]) -> Calls:
-    for name, path in figures.items():
-        yield f"figure {name}", partial(_wandb_image, logger, name, path)
-    for kind, files in artifacts.items():
-        yield f"artifact {kind} with {', '.join(files)}", partial(_wandb_artifact, logger, kind, files)
+def _calls(logger: Logger, figures: Files, artifacts: Mapping[str, Files]) -> Calls:
+    """Yield what a logger gets next, and how; nothing for those whose files lie in the folder."""
+    for kind, (figure, artifact) in _LOGS.items():
+        if isinstance(logger, kind):
+            for name, path in figures.items():
+                yield f"figure {name}", partial(figure, logger, name, path)
+            for name, files in artifacts.items():
+                yield ", ".join(files), partial(artifact, logger, name, files)
 
 
 def _wandb_image(logger: WandbLogger, name: str, path: Path) -> None:
@@ -110,13 +112,6 @@ def _wandb_artifact(logger: WandbLogger, kind: str, files: Files) -> None:
     run.log_artifact(artifact)
 
 
-def _tensorboard(logger: TensorBoardLogger, figures: Files, artifacts: Mapping[str, Files]) -> Calls:
-    for name, path in figures.items():
-        yield f"figure {name}", partial(_tensorboard_image, logger, name, path)
-    for kind, files in artifacts.items():
-        yield f"paths of {', '.join(files)}", partial(_tensorboard_paths, logger, kind, files)
-
-
 def _tensorboard_image(logger: TensorBoardLogger, name: str, path: Path) -> None:
     with Image.open(path) as image:
         logger.experiment.add_image(name, np.asarray(image.convert("RGB")), dataformats="HWC")
@@ -129,8 +124,8 @@ def _tensorboard_paths(logger: TensorBoardLogger, kind: str, files: Files) -> No
     logger.experiment.flush()
 
 
-_LOGS: dict[type[Logger], Callable[[Any, Files, Mapping[str, Files]], Calls]] = {
-    WandbLogger: _wandb,
-    TensorBoardLogger: _tensorboard,
+_LOGS: dict[type[Logger], tuple[Callable[..., None], Callable[..., None]]] = {
+    WandbLogger: (_wandb_image, _wandb_artifact),
+    TensorBoardLogger: (_tensorboard_image, _tensorboard_paths),
 }
-"""Each yields what it logs next, and how."""
+"""What logs a figure, and what logs the files of an artifact."""

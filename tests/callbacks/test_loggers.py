@@ -92,8 +92,8 @@ def test_a_logger_that_fails(
     unknown = "UnidentifiedImageError: cannot identify image file"
     assert of_full.startswith(f"Full hasn't got figure report/errors ({unknown}")
     assert (
-        "figure figures/rates, figure search, paths of report.html, report/errors.csv, figures/rates.json, "
-        "results.json, search.csv, paths of snn.ckpt (OSError: [Errno 28] No space left on device). "
+        "figure figures/rates, figure search, report.html, report/errors.csv, figures/rates.json, "
+        "results.json, search.csv, snn.ckpt (OSError: [Errno 28] No space left on device). "
         f"Nothing else is lost: the files are in '{folder}', and log_report(logger, folder) logs them later."
     ) in of_full
     assert of_other.startswith(f"TensorBoardLogger hasn't got figure report/errors ({unknown}")

@@ -81,9 +81,11 @@ class Distillation(FinalStep):
 
     def iterations_at(self, timesteps: int, simulated_steps: int) -> int:
         """Return the number of steps at T time steps, of which so many are simulated."""
+        if self.iterations is not None:
+            return self.iterations
         if simulated_steps < timesteps:
-            return self.iterations or 1200
-        return self.iterations or max(100, round(max(1600 / timesteps, min(400, 6400 / timesteps))))
+            return 1200
+        return max(100, round(max(1600 / timesteps, min(400, 6400 / timesteps))))
 
     def add_work(self, work: Work) -> Work:
         """Count the images of all mini-batches, and the steps."""
