@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -54,20 +55,24 @@ class Forked:
         self._process = SERVER.Process(target=_become, args=(command, folder, environment, self._output))
         self._process.start()
         self.pid = self._process.pid
+        self._one_at_a_time = threading.Lock()
 
     @property
     def returncode(self) -> int | None:
-        return self._process.exitcode
+        return self.poll()
 
     def poll(self) -> int | None:
-        return self._process.exitcode
+        # The server tells the status once: of two threads that read it, one would be told 255.
+        with self._one_at_a_time:
+            return self._process.exitcode
 
     def output(self) -> str:
         """What it has printed so far."""
         return Path(self._output).read_text()
 
     def communicate(self) -> tuple[str, None]:
-        self._process.join()
+        while self.poll() is None:
+            time.sleep(0.02)
         printed = self.output()
         os.unlink(self._output)
         return printed, None
