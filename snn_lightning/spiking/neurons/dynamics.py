@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -79,42 +80,58 @@ def first_steps(counts: Tensor, steps: int) -> Tensor:
     return (times <= counts).to(counts.dtype)
 
 
-class _ClippedFloor(torch.autograd.Function):
-    """`clip(floor(x), 0, most)` whose floor has gradient 1 (PC eq. 24).
+Derivative = Callable[[Tensor, int, int], Tensor]
+"""From a level, in thresholds, and the fewest and the most spikes to what stands for the derivative of their
+number."""
 
-    The clip passes gradients at its bounds too: else a neuron that rounds to no spike, or to most, could
-    never be moved (`Tensor.clamp` does not, since torch 2.15).
+
+def straight_through(level: Tensor, lowest: int, highest: int) -> Tensor:
+    """Return the derivative of a floor taken for the identity (PC eq. 24): 1 where nothing is clipped.
+
+    The bounds are not clipped: else a neuron that rounds to no spike, or to most, could never be moved
+    (`Tensor.clamp` passes nothing there, since torch 2.15).
     """
+    return (level >= lowest) & (level < highest + 1)
+
+
+class _ClippedFloor(torch.autograd.Function):
+    """`clip(floor(level), 0, most)` with a derivative of one's own."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, most: int) -> Tensor:
-        return x.floor().clamp(0, most)
+    def forward(level: Tensor, most: int, derivative: Derivative) -> Tensor:
+        return level.floor().clamp(0, most)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
-        x, most = inputs
-        ctx.save_for_backward((x >= 0) & (x < most + 1))
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int, Derivative], output: Tensor) -> None:
+        level, most, derivative = inputs
+        ctx.save_for_backward(derivative(level, 0, most))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (inside,) = ctx.saved_tensors
-        return gradient * inside, None
+        return gradient * inside, None, None
 
 
 def expected_count(
-    current: Tensor, timesteps: int, v_th: Tensor, v_init: Tensor | float = 0.0, most: int = 1
+    current: Tensor,
+    timesteps: int,
+    v_th: Tensor,
+    v_init: Tensor | float = 0.0,
+    most: int = 1,
+    derivative: Derivative = straight_through,
 ) -> Tensor:
     """Return the number of spikes in T steps, `[N, C, ...]`, of a neuron whose mean current is `current`.
 
-    `clip(floor((T * current + v_init) / v_th), 0, most * T)`; see `expected_rate`.
+    `clip(floor((T * current + v_init) / v_th), 0, most * T)`; see `expected_rate`. `derivative` is that of
+    the clipped floor.
     """
     level, parameters = timesteps * current, [x for x in (v_th, v_init) if isinstance(x, Tensor)]
     whole = torch.broadcast_shapes(level.shape, *(x.shape for x in parameters)) == level.shape
     if whole and untracked(level, *parameters):
         return level.add_(v_init).div_(v_th).floor_().clamp_(0, most * timesteps)
-    counts: Tensor = _ClippedFloor.apply((level + v_init) / v_th, most * timesteps)
+    counts: Tensor = _ClippedFloor.apply((level + v_init) / v_th, most * timesteps, derivative)
     return counts
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from snn_lightning.errors import SettingsError
 from snn_lightning.spiking.neurons.dynamics import expected_count, first_steps, untracked
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
+from snn_lightning.spiking.neurons.surrogate import slope
 from snn_lightning.spiking.packing import SpikeTrain
 from snn_lightning.spiking.units import Emission, State
 
@@ -29,7 +30,8 @@ class ParallelNeuron(IFNeuron):
     step is asked for, it stands for `levels` steps, gets their mean current, and gives their mean output,
     `n * v_th / levels`. Whoever needs no spikes in time saves T - 1 of T steps.
 
-    Gradients pass straight through the floor (PC eq. 24), none where the count is clipped.
+    Gradients pass by the surrogate of IF neurons, `slope`: fully where one spike more or less changes the
+    rate, and less and less towards where no current changes it.
 
     Example:
         >>> import torch
@@ -86,6 +88,6 @@ class ParallelNeuron(IFNeuron):
         if steps == 1:
             alone = overwrite and not static and untracked(like, bias)
             mean = like.add_(bias) if alone else like + bias
-            return expected_count(mean, self.levels, v_th, start), v_th / self.levels
+            return expected_count(mean, self.levels, v_th, start, derivative=slope), v_th / self.levels
         total = steps * like if static else current.sum(0)
-        return expected_count(total + steps * bias, 1, v_th, start, most=steps), v_th
+        return expected_count(total + steps * bias, 1, v_th, start, steps, slope), v_th

@@ -18,7 +18,7 @@ def slope(level: Tensor, lowest: Tensor | int, highest: int) -> Tensor:
 
     Args:
         level: the potential before the reset, in thresholds: `v / v_th`.
-        lowest: the fewest spikes that the neuron could fire in this time step, 0 or less.
+        lowest: the fewest spikes that the neuron could fire in this time step, or window, 0 or less.
         highest: the most.
     """
     return torch.minimum(level - lowest, highest + 1 - level).clamp_(0, 1)

@@ -106,16 +106,18 @@ def test_one_step_stands_for_all(mean: float, steps: int, v_th: float) -> None:
     assert neuron.emit(current[None], None, 1, keep=False).output is None
 
 
-def test_gradients_pass_straight_through_where_nothing_is_clipped() -> None:
-    neuron = ParallelNeuron(torch.ones(3))
-    values = torch.tensor([[[-0.9, 0.3, 1.4]]]).expand(4, 1, 3).clone().requires_grad_(True)
+def test_gradients_fade_where_the_count_is_clipped() -> None:
+    """Thresholds of 1 and four steps: 1.7 spikes; a quarter of one; three quarters above four; and beyond."""
+    neuron = ParallelNeuron(torch.ones(5), rounding="floor")
+    values = torch.tensor([[[-0.9, 0.0625, 0.425, 1.1875, 1.4]]]).expand(4, 1, 5).clone().requires_grad_(True)
+    slopes = torch.tensor([0.0, 0.25, 1.0, 0.25, 0.0])
     train, _ = neuron(values, None, 4)
-    assert torch.equal(train, ParallelNeuron(torch.ones(3))(values.detach(), None, 4)[0])
+    assert torch.equal(train, ParallelNeuron(torch.ones(5), "floor")(values.detach(), None, 4)[0])
     (in_time,) = torch.autograd.grad(train.mean(0).sum(), values)
-    assert torch.allclose(in_time[:, 0], torch.tensor([0.0, 0.25, 0.0]).expand(4, 3))
+    assert torch.allclose(in_time[:, 0], slopes.expand(4, 5) / 4)
     neuron.levels, mean = 4, values.detach().mean(0, keepdim=True).requires_grad_(True)
     (at_once,) = torch.autograd.grad(neuron(mean, None, 1)[0].sum(), mean)
-    assert torch.equal(at_once[0, 0], torch.tensor([0.0, 1.0, 0.0]))
+    assert torch.allclose(at_once[0, 0], slopes)
 
 
 def by_hand(ann: nn.Module, snn: SpikingModel, x: Tensor) -> Tensor:
@@ -172,10 +174,15 @@ def test_spikes_are_spread_over_time_where_someone_asks() -> None:
 
 @torch.no_grad()
 def test_with_one_time_step_they_are_integrate_and_fire_neurons() -> None:
+    learns = Distillation(iterations=20, batch_size=16)
     for cls in (Residual, MaxPooled):
-        ann, images = toy(cls), inputs(cls, 16)
-        models = [calibrate(ann, [images], LCP(1, neuron=n), progress=False) for n in (Parallel(), IF())]
-        assert largest_difference(*map(parameters, models)) < 1e-6
+        ann, images = toy(cls), inputs(cls, 32)
+        pipelines = [Best(1, **AS_GIVEN, neuron=neuron, distillation=learns) for neuron in (Parallel(), IF())]
+        models = [calibrate(ann, [images], pipeline, progress=False) for pipeline in pipelines]
+        learnt = [model.records[-1]["steps"]["distillation"] for model in models]
+        assert learnt[0]["loss_19"] != learnt[0]["loss_0"]
+        assert learnt[0] == pytest.approx(learnt[1], rel=1e-3)
+        assert largest_difference(*map(parameters, models)) < 1e-4
         torch.testing.assert_close(models[0](images), models[1](images))
 
 
