@@ -70,6 +70,7 @@ PIPELINES: dict[str, Callable[..., Pipeline]] = {
     "acp": ACP,
     "least_squares": partial(ACP, weights=LeastSquares()),
     "best": Best,
+    "best_1200": partial(Best, distillation=Distillation(iterations=1200)),
     "best_2400": partial(Best, distillation=Distillation(iterations=2400)),
     "lcp_signed": partial(LCP, neuron=Signed()),
     "lcp_burst": partial(LCP, neuron=Burst(2)),
