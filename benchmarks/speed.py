@@ -239,27 +239,18 @@ def growth(args: argparse.Namespace, what: str, values: Iterable[int]) -> list[d
 
 def processes(args: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
-    pipelines = {
-        "lcp": ["pipeline=lcp"],
-        "acp": ["pipeline=acp"],
-        "acp, a quarter of the steps with 128 images each": [
-            "pipeline=acp",
-            "pipeline.weights.iterations=25",
-            "pipeline.weights.batch_size=128",
-        ],
-    }
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "ann.pt"
         torch.manual_seed(0)
         ann = create_model("resnet20", num_classes=10, in_channels=1, image_size=32, width=16)
         torch.save({f"net.{key}": value for key, value in ann.state_dict().items()}, weights)
-        for name, overrides in pipelines.items():
+        for name in ("lcp", "acp"):
             seconds: dict[int, list[float]] = {1: [], 2: []}
             for _ in range(args.repeats):
                 for count in seconds:
                     out = Path(folder) / "out"
-                    command = [sys.executable, "calibrate.py", "model=resnet20", "model.width=16", *overrides]
-                    command += [f"ckpt={weights}", "T=16", "data.calibration_images=512", "trainer=ddp"]
+                    command = [sys.executable, "calibrate.py", "model=resnet20", "model.width=16"]
+                    command += [f"pipeline={name}", f"ckpt={weights}", "T=16", "data.calibration_images=512", "trainer=ddp"]
                     command += [f"trainer.devices={count}", "trainer.accelerator=cpu", "logger=none"]
                     command += [f"hydra.run.dir={out}", f"cache_dir={folder}/cache", "data.test_images=32"]
                     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import torch
@@ -9,21 +11,22 @@ import torch.distributed as distributed
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 
-from snn_lightning.calibration.walk.communicator import Communicator
-from snn_lightning.errors import CalibrationError
+from snn_lightning.calibration.walk.communicator import Communicator, ProcessFailure
+from snn_lightning.callbacks.shared_memory import SharedMemory, create
 
 Object = TypeVar("Object")
-
-
-class ProcessFailure(CalibrationError):
-    """Another process has failed; raised on all the others."""
+Combine = Callable[[Tensor, Tensor], Tensor]
+COMBINE: dict[distributed.ReduceOp.RedOpType, Combine] = {
+    distributed.ReduceOp.SUM: torch.add,
+    distributed.ReduceOp.MAX: torch.maximum,
+}
 
 
 class StrategyCommunicator(Communicator):
     """Reduces over the processes of a Trainer's strategy, which are all those of the default process group.
 
     Every call first asks whether a process has failed, so that an error on one is raised on all instead of
-    leaving the others waiting.
+    leaving the others waiting. On CPUs of one machine small tensors go through `SharedMemory`.
 
     Args:
         strategy: the Trainer's strategy, with its process group set up.
@@ -33,6 +36,26 @@ class StrategyCommunicator(Communicator):
 
     def __init__(self, strategy: Strategy, rank: int, world_size: int) -> None:
         self.strategy, self.rank, self.world_size = strategy, rank, world_size
+        self.shared = self._share() if world_size > 1 and strategy.root_device.type == "cpu" else None
+
+    def _share(self) -> SharedMemory | None:
+        """Return memory that all processes share, or None where one of them can't have it."""
+        path = self.strategy.broadcast(create(self.world_size) if self.rank == 0 else None)
+        shared = None
+        if path is not None:
+            with suppress(OSError):
+                shared = SharedMemory(path, self.rank, self.world_size)
+        have = torch.tensor(float(shared is not None))
+        distributed.all_reduce(have, distributed.ReduceOp.MIN)
+        if self.rank == 0 and path is not None:
+            # It stays as long as it is open.
+            path.unlink()
+        return shared if have.item() else None
+
+    def close(self) -> None:
+        """Let go of what the processes share; to be called when all is reduced."""
+        if self.shared is not None:
+            self.shared.close()
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Return the sum of `tensor` over all processes."""
@@ -75,6 +98,8 @@ class StrategyCommunicator(Communicator):
                 )
 
     def _reduce(self, tensor: Tensor, operation: distributed.ReduceOp.RedOpType) -> Tensor:
+        if self.shared is not None and self.shared.takes(tensor):
+            return self.shared.reduce(tensor, COMBINE[operation])
         tensor = tensor.contiguous()
         if self.world_size > 1:
             # The strategy's own reduction waits at a barrier first, and takes twice as long.

@@ -96,14 +96,16 @@ def calibration_images(trainer: Trainer, loader: Iterable[Any] | None) -> Callab
 @contextmanager
 def together(trainer: Trainer) -> Iterator[StrategyCommunicator]:
     """Connect the processes: what fails on one of them inside the context fails on all."""
-    communicator = StrategyCommunicator(trainer.strategy, trainer.global_rank, trainer.world_size)
     # enable_grad alone does not lift the inference mode that evaluation runs in.
     with torch.inference_mode(False), torch.enable_grad():
+        communicator = StrategyCommunicator(trainer.strategy, trainer.global_rank, trainer.world_size)
         try:
             yield communicator
         except Exception as error:
             communicator.fail(error)
             raise
+        finally:
+            communicator.close()
 
 
 def same_weights(module: LightningModule, communicator: StrategyCommunicator) -> None:

@@ -33,6 +33,8 @@ from snn_lightning import (
 from snn_lightning.calibration.steps.base import Step, register_step
 from snn_lightning.calibration.steps.weights import LayerLoop
 from snn_lightning.calibration.walk.context import StepReport
+from snn_lightning.callbacks import communicator
+from snn_lightning.callbacks.shared_memory import SharedMemory
 from tests.callbacks.modules import Classifier, make_trainer, pairs
 from tests.processes import TIMEOUT
 from tests.toys import Residual, inputs, toy
@@ -155,14 +157,29 @@ def failures(folder: Path, rank: int, **settings: Any) -> dict[str, str]:
     return messages
 
 
+def not_here(path: Path, rank: int, world_size: int) -> None:
+    """Be `SharedMemory` on a machine other than that of process 0."""
+    raise FileNotFoundError(path)
+
+
 def main(what: str, folder: str) -> None:
     faulthandler.dump_traceback_later(TIMEOUT - 30, exit=True)
     torch.set_num_threads(1)
     nodes = int(os.environ.get("NODES", 1))
+    if nodes == 2 and os.environ["RANK"] == "1":
+        communicator.SharedMemory = not_here
+    shared, reduce = [], SharedMemory.reduce
+
+    def counted(self: SharedMemory, *given: Any) -> torch.Tensor:
+        shared.append(self.rank)
+        return reduce(self, *given)
+
+    SharedMemory.reduce = counted
     settings = {"devices": 2 // nodes, "num_nodes": nodes, "strategy": "ddp"}
     here = Path(folder)
     found = {"models": agree(here, names=list(PIPELINES) if what == "everything" else ["acp"], **settings)}
     rank = torch.distributed.get_rank()
+    found["reductions in shared memory"] = len(shared)
     if what == "everything":
         found["messages"] = failures(here, rank, **settings)
     torch.save(found, here / f"{rank}.pt")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from snn_lightning.callbacks.shared_memory import available
 from tests.calibration.support import largest_difference
 from tests.callbacks.processes import PIPELINES, agree
 from tests.processes import as_torchrun, finish, fork, free_port, start
@@ -73,6 +74,12 @@ def test_two_nodes_of_one_process(tmp_path, one):
     first, second = (found["models"]["acp"][0] for found in results(tmp_path))
     assert largest_difference(first, second) == 0
     assert largest_difference(first, one["acp"][0]) < 1e-5
+    assert [found["reductions in shared memory"] for found in results(tmp_path)] == [0, 0]
+
+
+@pytest.mark.skipif(not available(), reason="processes share memory on Linux on x86-64 alone")
+def test_processes_of_one_machine_reduce_in_the_memory_that_they_share(torchrun):
+    assert [found["reductions in shared memory"] > 100 for found in torchrun[0]] == [True, True]
 
 
 def test_lightnings_own_launcher(tmp_path, one):

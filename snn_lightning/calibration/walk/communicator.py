@@ -6,7 +6,13 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from snn_lightning.errors import CalibrationError
+
 Object = TypeVar("Object")
+
+
+class ProcessFailure(CalibrationError):
+    """Another process has failed or ended; raised on all the others."""
 
 
 class Communicator:

@@ -1,0 +1,155 @@
+"""Reductions over the processes of one machine, through memory that they share."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.distributed.constants import default_pg_timeout
+
+from snn_lightning.calibration.walk.communicator import ProcessFailure
+
+if sys.platform == "linux":
+    import fcntl
+
+FOLDER = Path("/dev/shm")
+SLOT = 2**20
+"""Bytes that a process can add at once."""
+
+COUNTER = 64
+"""Bytes from one process's counter to the next: a cache line."""
+
+SPIN = 0.01
+"""Seconds of waiting with the processor, before it is left to others for a while."""
+
+NAP = 0.0005
+LOOK = 1.0
+"""Seconds between two looks whether the others still run."""
+
+PATIENCE = default_pg_timeout.total_seconds()
+"""Seconds that a process waits for others which do run: as long as over gloo."""
+
+
+class SharedMemory:
+    """Tensors of several processes of one machine, reduced in some 0.05 ms.
+
+    Over gloo a reduction of 150 kB takes 0.5 ms, and now and then 3 where all cores compute: a thread that it
+    wakes up waits behind them. Here a process writes its tensor into its slot, counts up, and looks at the
+    others' counters until they have come as far. There are two slots each, in turn: who writes into one knows
+    that all have read what was in it, since they have counted on.
+
+    Each process locks a byte of the file, which the kernel unlocks when the process ends, however it does.
+
+    Args:
+        path: the file, of `size(world_size)` bytes; it may be deleted when all processes have opened it.
+        rank: this process, from 0.
+        world_size: number of processes.
+
+    Raises:
+        OSError: there is no such file, or its file system has no locks.
+    """
+
+    def __init__(self, path: Path, rank: int, world_size: int) -> None:
+        self.rank, self.world_size, self.count = rank, world_size, 0
+        self.file = path.open("r+b")
+        bytes_ = torch.from_file(str(path), shared=True, size=size(world_size), dtype=torch.uint8)
+        counters, slots = bytes_.split([COUNTER * world_size, 2 * SLOT * world_size])
+        self.counters = counters.view(torch.int64).view(world_size, -1)[:, 0]
+        self.slots = slots.view(2, world_size, SLOT)
+        # Only now: whoever closes the file, as the line that maps it does, gives its locks up.
+        fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, rank)
+
+    def takes(self, tensor: Tensor) -> bool:
+        """Whether `tensor` lies in the processor's memory and is small enough."""
+        return tensor.device.type == "cpu" and tensor.nbytes <= SLOT
+
+    @torch.no_grad()
+    def reduce(self, tensor: Tensor, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Return the tensors of all processes combined in their order, the same bits on each.
+
+        Raises:
+            ProcessFailure: another process has ended, or does not come.
+        """
+        self.count += 1
+        slots = self.slots[self.count % 2, :, : tensor.nbytes].view(tensor.dtype)
+        slots[self.rank] = tensor.flatten()
+        # The others see what is stored in this order; see `available`.
+        self.counters[self.rank] = self.count
+        self._wait()
+        return reduce(combine, slots.unbind()).view(tensor.shape)
+
+    def _wait(self) -> None:
+        """Wait until all processes have written what they add."""
+        begun = looked = time.monotonic()
+        while (self.counters < self.count).any():
+            now = time.monotonic()
+            if now - begun < SPIN:
+                os.sched_yield()
+                continue
+            time.sleep(NAP)
+            if now - looked > LOOK:
+                looked = now
+                self._look_after_others(now - begun)
+
+    def _look_after_others(self, waited: float) -> None:
+        for other in (self.counters < self.count).nonzero().flatten().tolist():
+            if not self._runs(other):
+                raise ProcessFailure(
+                    f"Calibration stopped because process {other} has ended. Its own output says why; if it "
+                    "says nothing, the system may have killed it for its memory."
+                )
+            if waited > PATIENCE:
+                raise ProcessFailure(
+                    f"Calibration stopped because process {other} runs, but has not come in "
+                    f"{waited / 60:.0f} minutes: all processes must calibrate the same stages together."
+                )
+
+    def _runs(self, other: int) -> bool:
+        """Whether a process holds its lock."""
+        try:
+            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, other)
+        except OSError:
+            return True
+        fcntl.lockf(self.file, fcntl.LOCK_UN, 1, other)
+        return False
+
+    def close(self) -> None:
+        """Give the lock up: this process comes no more."""
+        self.file.close()
+
+
+def size(world_size: int) -> int:
+    """Return how many bytes so many processes share."""
+    return (COUNTER + 2 * SLOT) * world_size
+
+
+def available() -> bool:
+    """Whether a process sees what others store in the order in which they store it: on Linux on x86-64."""
+    return sys.platform == "linux" and platform.machine() == "x86_64"
+
+
+def create(world_size: int) -> Path | None:
+    """Return a new file of zeros in memory for so many processes, or None where there can't be one."""
+    if not available():
+        return None
+    try:
+        handle, name = tempfile.mkstemp(prefix="snn_lightning_", dir=FOLDER)
+    except OSError:
+        return None
+    try:
+        # All of it now: memory that is full later would end the process.
+        os.posix_fallocate(handle, 0, size(world_size))
+    except OSError:
+        os.unlink(name)
+        return None
+    finally:
+        os.close(handle)
+    return Path(name)
