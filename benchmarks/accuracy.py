@@ -70,7 +70,6 @@ PIPELINES: dict[str, Callable[..., Pipeline]] = {
     "acp": ACP,
     "least_squares": partial(ACP, weights=LeastSquares()),
     "best": Best,
-    "best_1200": partial(Best, distillation=Distillation(iterations=1200)),
     "best_2400": partial(Best, distillation=Distillation(iterations=2400)),
     "lcp_signed": partial(LCP, neuron=Signed()),
     "lcp_burst": partial(LCP, neuron=Burst(2)),
@@ -181,7 +180,7 @@ def measure(args: argparse.Namespace, console: Console) -> Rows:
                         cpu_seconds=seconds,
                         **scores(logits, expected, labels),
                         **measure_energy(snn, images).results(),
-                        **iterations(key, timesteps),
+                        **iterations(snn),
                         latency_steps=snn.latency_steps,
                     )
                     console.print(*row.values())
@@ -197,13 +196,11 @@ def converted(
     return calibrate(ann, loader, PIPELINES[pipeline](timesteps, seed=seed), progress=False)
 
 
-def iterations(pipeline: str, timesteps: int) -> dict[str, int]:
+def iterations(snn: SpikingModel) -> dict[str, int]:
     """Of the distillation, which its cost and its accuracy depend on; empty for a pipeline without it."""
-    make = PIPELINES.get(pipeline, Baseline)
-    settings = make(timesteps)
-    if not isinstance(settings, Best) or settings.distillation is None:
-        return {}
-    return {"iterations": settings.distillation.iterations_at(timesteps, settings.simulated_steps)}
+    step = snn.records[-1]["steps"].get("distillation", {}) if snn.records else {}
+    last = [int(key.removeprefix("loss_")) for key in step if key.startswith("loss_")]
+    return {"iterations": max(last) + 1} if last else {}
 
 
 def asked(rows: Rows, args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -268,6 +268,7 @@ def run_calibration(
     samples = samples_of(batches, device)
     with torch.inference_mode(False):
         network = ann if isinstance(ann, StageNetwork) else prepared(ann, samples, pipeline)
+        pipeline = pipeline.decided_for(network)
         model = _copy(network, pipeline.conversion).to(device)
         keep = None
         if partial is not None:

@@ -20,6 +20,8 @@ from snn_lightning.calibration.steps.threshold_search import NeuronSearch
 from snn_lightning.calibration.steps.weights import Weights
 from snn_lightning.calibration.walk.cache import PLACES
 from snn_lightning.errors import SettingsError
+from snn_lightning.graph.network import StageNetwork
+from snn_lightning.graph.operators import groups_of, traits_of
 from snn_lightning.settings import check_choice, check_interval, check_positive, check_whole
 from snn_lightning.spiking.conversion import Conversion
 from snn_lightning.spiking.neurons.config import check_surrogate
@@ -120,6 +122,10 @@ class Pipeline(Conversion):
         """
         augment = decide(self.augment, given, batches)
         return self if augment is self.augment else replace(self, augment=augment)
+
+    def decided_for(self, network: StageNetwork) -> Self:
+        """Return the pipeline with what depends on the network decided."""
+        return self
 
     def augmented(self, given: int) -> int:
         """Return how many images the walk gets of a set of `given` images."""
@@ -273,3 +279,11 @@ class Best(ACP):
         if self.augmented(given) <= CLOSED_FORM_IMAGES or self.count_held_out(given):
             return pipeline
         return replace(pipeline, weights=replace(weights, images=CLOSED_FORM_IMAGES))
+
+    def decided_for(self, network: StageNetwork) -> Self:
+        """See `Pipeline.decided_for`: says how long a network with depthwise convolutions is distilled."""
+        synapses = [operator for operator in network.operators.values() if traits_of(operator).weighted]
+        if self.distillation is None or all(groups_of(operator) == 1 for operator in synapses):
+            return self
+        steps = self.distillation.iterations_at(self.timesteps, self.simulated_steps, depthwise=True)
+        return replace(self, distillation=replace(self.distillation, iterations=steps))

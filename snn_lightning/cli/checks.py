@@ -112,7 +112,7 @@ def _cost_report(experiment: Experiment, pipeline: Pipeline, part: nn.Module, sa
     device = trainer.strategy.root_device
     network = prepared(part, [sample], pipeline).to(device)
     given = len(experiment.calibration_images)
-    work = pipeline.decided([sample], given).work(given, trainer.world_size)
+    work = pipeline.decided([sample], given).decided_for(network).work(given, trainer.world_size)
     experiment.data.setup("test")
     tested = work.share(len(_dataset(experiment.data.test_dataloader())))
     whole = experiment.config["network"] is None

@@ -52,8 +52,9 @@ class StartingPoint:
 
     def cost(self, pipeline: Pipeline) -> float:
         """Return what the cost model says of a calibration, in its own unit."""
-        costs = StageCosts.modelled(self.network(pipeline), self._samples[0], pipeline.work(self.count))
-        return sum(costs.stages)
+        network = self.network(pipeline)
+        work = pipeline.decided_for(network).work(self.count)
+        return sum(StageCosts.modelled(network, self._samples[0], work).stages)
 
     def images(self, count: int) -> Tensor:
         """Return the first images on the device, `[n <= count, ...]`, as far as they come in one size."""

@@ -43,9 +43,8 @@ class Distillation(FinalStep):
     `augment` every mini-batch is of new copies, and of what the ANN gives for them.
 
     Args:
-        iterations: steps; None for 400, but 1600 / T at T < 4, where more is to be learnt, and 6400 / T at
-            T > 16, at least 100, so that it costs no more. 1200 where one step stands for a window, which
-            costs less (`ParallelNeuron`).
+        iterations: steps; None for what `iterations_at` says: 400, more at very few time steps, for networks
+            with depthwise convolutions, and where a step costs less.
         batch_size: images a step, over all processes.
         step_size: how far a step moves a weight, in units of its tensor's mean size; Muon takes 0.3 of it,
             and the neurons' parameters move a fifth of it, in thresholds.
@@ -79,13 +78,24 @@ class Distillation(FinalStep):
         if self.precision is not None:
             check_choice("distillation.precision", self.precision, PRECISIONS)
 
-    def iterations_at(self, timesteps: int, simulated_steps: int) -> int:
-        """Return the number of steps at T time steps, of which so many are simulated."""
+    def iterations_at(self, timesteps: int, simulated_steps: int, depthwise: bool = False) -> int:
+        """Return the number of steps at T time steps.
+
+        If nothing is said 400, or 1200 in networks with depthwise convolutions, whose neurons get few spikes.
+        1600 / T where that is more, and 16 / T of it at T > 16, at least 100, so that it costs no more. Where
+        one step stands for a window, which costs less (`ParallelNeuron`), 1200.
+
+        Args:
+            timesteps: T.
+            simulated_steps: how many of them are simulated.
+            depthwise: whether the network has depthwise or grouped convolutions.
+        """
         if self.iterations is not None:
             return self.iterations
         if simulated_steps < timesteps:
             return 1200
-        return max(100, round(max(1600 / timesteps, min(400, 6400 / timesteps))))
+        most = 1200 if depthwise else 400
+        return max(100, round(max(1600 / timesteps, min(most, 16 * most / timesteps))))
 
     def add_work(self, work: Work) -> Work:
         """Count the images of all mini-batches, and the steps."""

@@ -287,6 +287,26 @@ def test_very_few_time_steps_get_more_iterations(timesteps, iterations):
     assert Distillation(iterations=5).iterations_at(timesteps, timesteps) == 5
 
 
+@pytest.mark.parametrize(
+    ("timesteps", "iterations"),
+    [(1, 1600), (2, 1200), (8, 1200), (16, 1200), (17, 1129), (48, 400), (1000, 100)],
+)
+def test_depthwise_convolutions_get_more_iterations(timesteps, iterations):
+    assert Distillation().iterations_at(timesteps, timesteps, depthwise=True) == iterations
+    assert Distillation(iterations=5).iterations_at(timesteps, timesteps, depthwise=True) == 5
+
+
+@pytest.mark.parametrize(("groups", "last"), [(1, "loss_1"), (4, "loss_2")])
+def test_the_network_decides_how_many_iterations(groups, last, monkeypatch):
+    def few(settings, timesteps, simulated_steps, depthwise=False):
+        return settings.iterations or (3 if depthwise else 2)
+
+    monkeypatch.setattr(Distillation, "iterations_at", few)
+    ann = nn.Sequential(nn.Conv2d(4, 4, 3, groups=groups), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)).eval()
+    snn = calibrate(ann, [torch.rand(32, 4, 4, 4)], Best(8, **AS_GIVEN), progress=False)
+    assert list(snn.records[-1]["steps"]["distillation"])[-1] == last
+
+
 @pytest.mark.parametrize(("timesteps", "iterations"), [(1, 1600), (2, 1200), (32, 1200)])
 def test_one_step_for_a_window_gets_more_iterations(timesteps, iterations):
     assert Distillation().iterations_at(timesteps, 1) == iterations
