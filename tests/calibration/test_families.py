@@ -61,7 +61,7 @@ def test_least_squares_lower_the_error_of_the_readout(name: str) -> None:
     x = images(name, IMAGES)
     assert readout_error(name, "least_squares", x) < 0.8 * readout_error(name, "baseline", x)
     steps = [record["steps"] for record in calibrated(name, "least_squares").records]
-    assert all(numbers["leastsquares"]["left"] == 0 for numbers in steps if "leastsquares" in numbers)
+    assert all(numbers["least_squares"]["left"] == 0 for numbers in steps if "least_squares" in numbers)
 
 
 @pytest.mark.parametrize("name", EVERY)

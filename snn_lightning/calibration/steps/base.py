@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from itertools import chain, count
@@ -77,14 +78,19 @@ register_step = STEPS.register
 
 
 def record_keys(steps: Iterable[AnyStep]) -> list[str]:
-    """Return under which key a record keeps each step: its class in lower case, and a number from the second.
+    """Return under which key a record keeps each step: its class in snake case, and a number from the second.
 
     Args:
         steps: of a pipeline, in their order.
+
+    Example:
+        >>> from snn_lightning import Bias, LeastSquares
+        >>> record_keys([LeastSquares(), Bias(), Bias()])
+        ['least_squares', 'bias', 'bias_2']
     """
     keys = ["threshold"]
     for step in steps:
-        name = type(step).__name__.lower()
+        name = re.sub("(?<=[a-z])(?=[A-Z])", "_", type(step).__name__).lower()
         numbered = (f"{name}_{number}" for number in count(2))
         keys.append(next(key for key in chain([name], numbered) if key not in keys))
     return keys[1:]

@@ -92,7 +92,7 @@ class LeastSquares(Step):
         >>> pipeline = ACP(timesteps=4, weights=LeastSquares(ridge=0.2))
         >>> snn = calibrate(ann, loader, pipeline, progress=False)
         >>> list(snn.records[0]["steps"])
-        ['threshold', 'leastsquares', 'potential']
+        ['threshold', 'least_squares', 'potential']
     """
 
     holds_out = True

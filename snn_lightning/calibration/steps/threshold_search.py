@@ -47,7 +47,7 @@ class NeuronSearch(Step):
         >>> from snn_lightning import LCP, calibrate
         >>> pipeline = LCP(timesteps=4, search=NeuronSearch(factors=(0.8, 1.0, 1.2), potentials=(0.4, 0.5)))
         >>> snn = calibrate(torch.nn.ReLU(), [torch.rand(8, 2)], pipeline, progress=False)
-        >>> step = snn.records[0]["steps"]["neuronsearch"]
+        >>> step = snn.records[0]["steps"]["neuron_search"]
         >>> step["after"] <= step["before"]
         True
     """

@@ -19,10 +19,9 @@ from tests.toys import PlainConv, Residual, inputs, toy
 HELD = torch.stack(held_out_last([torch.arange(40)], 10)[30:])
 """The numbers of the images that are held out of 40."""
 
-STEPS = {"leastsquares": "least_squares"}
 FITS = {
     "weights": ACP(4, threshold=Max(), weights=Weights(iterations=20, batch_size=8), potential=None),
-    "leastsquares": ACP(4, threshold=Max(), weights=LeastSquares(ridge=RIDGE), potential=None),
+    "least_squares": ACP(4, threshold=Max(), weights=LeastSquares(ridge=RIDGE), potential=None),
     "distillation": Best(
         4, threshold=Max(), weights=None, potential=None, distillation=Distillation(20, batch_size=8)
     ),
@@ -54,7 +53,7 @@ def test_where_nothing_is_held_out_it_is_the_whole_way_or_none(unfitted: float, 
 @pytest.mark.parametrize("fit", FITS)
 def test_a_fit_doesnt_see_what_is_held_out(fit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Held-out images are black, or are those beside them: the fit is the same, its error isn't."""
-    module = import_module(f"snn_lightning.calibration.steps.{STEPS.get(fit, fit)}")
+    module = import_module(f"snn_lightning.calibration.steps.{fit}")
     errors: list[float] = []
 
     def stay(

@@ -124,7 +124,7 @@ def damage(context):
 @pytest.mark.parametrize("cls", [PlainConv, Residual, Bottleneck, Dense, Signal, Volume, Vector])
 def test_lowers_the_expected_error_where_weights_were_damaged(cls):
     model = run(toy(cls), inputs(cls, 40), Custom(8, first=Probe(damage), second=LeastSquares(1e-3)))
-    reports = [record["steps"]["leastsquares"] for record in model.records]
+    reports = [record["steps"]["least_squares"] for record in model.records]
     assert all(numbers["left"] == 0 for numbers in reports)
     assert all(numbers["after"] <= numbers["before"] for numbers in reports)
     assert sum(numbers["after"] for numbers in reports) < 0.5 * sum(numbers["before"] for numbers in reports)
@@ -148,7 +148,7 @@ def test_the_clipped_form_counts_only_what_the_neuron_can_show():
         step = LeastSquares(1e-4, iterations=iterations)
         pipeline = Custom(64, threshold=Max(), first=Probe(damage), second=step)
         model = run(toy(Residual), inputs(Residual, 40), pipeline)
-        errors[iterations] = model.records[2]["steps"]["leastsquares"]["after"]
+        errors[iterations] = model.records[2]["steps"]["least_squares"]["after"]
     assert errors[6] < errors[1]
 
 
@@ -220,7 +220,7 @@ def test_leaves_synapses_alone_that_are_too_wide(monkeypatch):
     monkeypatch.setattr(least_squares, "LARGEST", 8 * 9 - 1)
     loop = make_loop(toy(PlainConv), inputs(PlainConv, 40), ACP(4, held_out=0, weights=LeastSquares()))
     records = loop.run()
-    assert [record["steps"]["leastsquares"]["left"] for record in records] == [0, 1, 0]
+    assert [record["steps"]["least_squares"]["left"] for record in records] == [0, 1, 0]
     wide = loop.snn.network.stages[1].operators[-1]
     pairs = ((n.operators[wide].weight) for n in (loop.snn.network, loop.ann))
     assert torch.equal(*pairs)

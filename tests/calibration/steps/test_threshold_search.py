@@ -73,7 +73,7 @@ def test_each_channel_has_the_candidate_of_least_error_by_hand() -> None:
     # at 0.9 and potential 0.225 they are 0, 0 and 0.9.
     assert neuron.v_th.tolist() == pytest.approx([1.0, 0.9])
     assert neuron.v_init.tolist() == pytest.approx([0.5, 0.45])
-    errors = record["steps"]["neuronsearch"]
+    errors = record["steps"]["neuron_search"]
     assert errors["before"] == errors["after"] == pytest.approx(2 * 0.15**2 / (1 + 0.25 + 2 * 0.09 + 0.81))
     assert errors["changed"] == 0
 
@@ -85,7 +85,7 @@ def test_a_better_threshold_is_taken_by_hand() -> None:
     # Of the first three images the other channel's activations are 0.3, which threshold 0.6 meets exactly.
     assert neuron.v_th.tolist() == pytest.approx([1.0, 0.6])
     assert neuron.v_init.tolist() == pytest.approx([0.5, 0.3])
-    errors = record["steps"]["neuronsearch"]
+    errors = record["steps"]["neuron_search"]
     assert errors["before"] == pytest.approx(3 * 0.15**2 / (1.25 + 3 * 0.09))
     assert errors["after"] == pytest.approx(0, abs=1e-12)
     assert errors["changed"] == 0.5
@@ -103,7 +103,7 @@ def test_a_layer_wise_threshold_is_searched_as_one() -> None:
 def test_a_silent_channel_and_equals_stay_as_they_are() -> None:
     neuron, record = first_neuron(Custom(2, threshold=Max(), first=FEW), ann=network((-5.0, -5.0)))
     assert neuron.v_th.tolist() == [1.0, 1.0]
-    assert record["steps"]["neuronsearch"] == {"before": 0.0, "after": 0.0, "changed": 0.0}
+    assert record["steps"]["neuron_search"] == {"before": 0.0, "after": 0.0, "changed": 0.0}
 
 
 def test_potentials_of_single_neurons_keep_what_they_differ_by() -> None:
@@ -138,7 +138,7 @@ def test_potentials_before_a_layer_wise_search_keep_their_shape(granularity: str
     before, after = (run(ann, images, Custom(4, **settings, **s)) for s in ({}, {"second": search}))
     for one, two, record in zip(before.neurons.values(), after.neurons.values(), after.records, strict=False):
         assert (one.v_th.shape, one.v_init.shape) == (two.v_th.shape, two.v_init.shape)
-        numbers = record["steps"]["neuronsearch"]
+        numbers = record["steps"]["neuron_search"]
         assert record["error"] == pytest.approx(numbers["after"], rel=1e-5)
         assert numbers["after"] <= numbers["before"]
 
@@ -155,7 +155,7 @@ def test_it_is_never_worse_than_before(neuron: Neuron, granularity: str, roundin
     model = run(ann, images, Custom(4, first=search, **settings))
     better = 0
     for record in model.records[:-1]:
-        numbers = record["steps"]["neuronsearch"]
+        numbers = record["steps"]["neuron_search"]
         # The record has the error of the finished stage, which is simulated once more.
         assert numbers["after"] == pytest.approx(record["error"], rel=1e-5)
         assert numbers["after"] <= numbers["before"] * (1 + 1e-8)
@@ -249,11 +249,11 @@ def test_a_killed_search_goes_on(tmp_path: Path) -> None:
 def test_pipelines_search_before_the_bias_and_after_the_weights() -> None:
     ann, images = toy(PlainConv), [inputs(PlainConv, 16)]
     lcp = calibrate(ann, images, LCP(4, search=FEW), progress=False)
-    assert list(lcp.records[0]["steps"]) == ["threshold", "neuronsearch", "bias"]
+    assert list(lcp.records[0]["steps"]) == ["threshold", "neuron_search", "bias"]
     assert same_bits(lcp, run(ann, images[0], Custom(4, first=FEW, second=Bias())))
     acp = calibrate(ann, images, ACP(4, weights=Weights(2, batch_size=8), search=FEW), progress=False)
-    assert list(acp.records[0]["steps"]) == ["threshold", "weights", "neuronsearch", "potential"]
-    assert list(acp.records[-1]["steps"]) == ["weights", "neuronsearch", "potential"]
+    assert list(acp.records[0]["steps"]) == ["threshold", "weights", "neuron_search", "potential"]
+    assert list(acp.records[-1]["steps"]) == ["weights", "neuron_search", "potential"]
     for cls in (LCP, ACP):
         with pytest.raises(SettingsError, match=r"search must be a step such as NeuronSearch\(\), or None"):
             cls(4, search="on")
