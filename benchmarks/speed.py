@@ -249,15 +249,11 @@ def processes(args: argparse.Namespace) -> list[dict[str, Any]]:
             for _ in range(args.repeats):
                 for count in seconds:
                     out = Path(folder) / "out"
-                    command = [sys.executable, "calibrate.py", "model=resnet20", "model.width=16"]
-                    command += [f"pipeline={name}", "T=16", f"ckpt={weights}", "data.calibration_images=512"]
-                    command += [
-                        "trainer=ddp",
-                        f"trainer.devices={count}",
-                        "trainer.accelerator=cpu",
-                        "logger=none",
-                    ]
+                    command = [sys.executable, "calibrate.py", "model=resnet20", "model.width=16", "T=16"]
+                    command += [f"pipeline={name}", f"ckpt={weights}", "data.calibration_images=512"]
+                    command += ["trainer=ddp", f"trainer.devices={count}", "trainer.accelerator=cpu"]
                     command += [f"hydra.run.dir={out}", f"cache_dir={folder}/cache", "data.test_images=32"]
+                    command += ["logger=none"]
                     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
                     subprocess.run(command, check=True, capture_output=True, env=environment)
                     seconds[count].append(
