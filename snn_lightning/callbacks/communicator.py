@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
@@ -12,14 +11,9 @@ from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 
 from snn_lightning.calibration.walk.communicator import Communicator, ProcessFailure
-from snn_lightning.callbacks.shared_memory import SharedMemory, create
+from snn_lightning.callbacks.shared_memory import PATIENCE, SharedMemory, create
 
 Object = TypeVar("Object")
-Combine = Callable[[Tensor, Tensor], Tensor]
-COMBINE: dict[distributed.ReduceOp.RedOpType, Combine] = {
-    distributed.ReduceOp.SUM: torch.add,
-    distributed.ReduceOp.MAX: torch.maximum,
-}
 
 
 class StrategyCommunicator(Communicator):
@@ -40,17 +34,31 @@ class StrategyCommunicator(Communicator):
 
     def _share(self) -> SharedMemory | None:
         """Return memory that all processes share, or None where one of them can't have it."""
-        path = self.strategy.broadcast(create(self.world_size) if self.rank == 0 else None)
-        shared = None
-        if path is not None:
-            with suppress(OSError):
-                shared = SharedMemory(path, self.rank, self.world_size)
-        have = torch.tensor(float(shared is not None))
-        distributed.all_reduce(have, distributed.ReduceOp.MIN)
-        if self.rank == 0 and path is not None:
-            # It stays as long as it is open.
-            path.unlink()
-        return shared if have.item() else None
+        # All are here: the file is there for a moment only, whatever ends one of them.
+        self._least(1.0)
+        timeout = getattr(self.strategy, "_timeout", None)
+        patience = PATIENCE if timeout is None else timeout.total_seconds()
+        path = create(self.world_size) if self.rank == 0 else None
+        try:
+            there, shared = self.strategy.broadcast(path), None
+            if there is not None:
+                with suppress(OSError, RuntimeError):
+                    shared = SharedMemory(there, self.rank, self.world_size, patience)
+            if self._least(float(shared is not None)):
+                return shared
+            if shared is not None:
+                shared.close()
+            return None
+        finally:
+            if path is not None:
+                # It stays as long as it is open.
+                path.unlink(missing_ok=True)
+
+    def _least(self, number: float) -> float:
+        """Return the least of all processes' numbers."""
+        tensor = torch.tensor(number)
+        distributed.all_reduce(tensor, distributed.ReduceOp.MIN)
+        return tensor.item()
 
     def close(self) -> None:
         """Let go of what the processes share; to be called when all is reduced."""
@@ -83,7 +91,9 @@ class StrategyCommunicator(Communicator):
     def fail(self, error: Exception) -> None:
         """Let the others raise `ProcessFailure` at their next call."""
         if not isinstance(error, ProcessFailure):
-            self._check(error)
+            # Where they are in the middle of something else, this stops all, and the error is raised here.
+            with suppress(ProcessFailure):
+                self._check(error)
 
     def _check(self, error: Exception | None = None) -> None:
         flag = torch.tensor(
@@ -99,7 +109,9 @@ class StrategyCommunicator(Communicator):
 
     def _reduce(self, tensor: Tensor, operation: distributed.ReduceOp.RedOpType) -> Tensor:
         if self.shared is not None and self.shared.takes(tensor):
-            return self.shared.reduce(tensor, COMBINE[operation])
+            return self.shared.reduce(
+                tensor, torch.add if operation == distributed.ReduceOp.SUM else torch.maximum
+            )
         tensor = tensor.contiguous()
         if self.world_size > 1:
             # The strategy's own reduction waits at a barrier first, and takes twice as long.

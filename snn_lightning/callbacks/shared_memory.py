@@ -7,13 +7,13 @@ import platform
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.distributed.constants import default_pg_timeout
 
 from snn_lightning.calibration.walk.communicator import ProcessFailure
 
@@ -24,8 +24,8 @@ FOLDER = Path("/dev/shm")
 SLOT = 2**20
 """Bytes that a process can add at once."""
 
-COUNTER = 64
-"""Bytes from one process's counter to the next: a cache line."""
+HEAD = 64
+"""Bytes in which a process says how far it is and what it adds: a cache line."""
 
 SPIN = 0.01
 """Seconds of waiting with the processor, before it is left to others for a while."""
@@ -34,8 +34,8 @@ NAP = 0.0005
 LOOK = 1.0
 """Seconds between two looks whether the others still run."""
 
-PATIENCE = default_pg_timeout.total_seconds()
-"""Seconds that a process waits for others which do run: as long as over gloo."""
+PATIENCE = 1800.0
+"""Seconds that a process waits for others which do run: those of PyTorch's process groups."""
 
 
 class SharedMemory:
@@ -52,20 +52,26 @@ class SharedMemory:
         path: the file, of `size(world_size)` bytes; it may be deleted when all processes have opened it.
         rank: this process, from 0.
         world_size: number of processes.
+        patience: seconds to wait for others which do run.
 
     Raises:
-        OSError: there is no such file, or its file system has no locks.
+        OSError, RuntimeError: there is no such file, no room for it, or its file system has no locks.
     """
 
-    def __init__(self, path: Path, rank: int, world_size: int) -> None:
-        self.rank, self.world_size, self.count = rank, world_size, 0
+    def __init__(self, path: Path, rank: int, world_size: int, patience: float = PATIENCE) -> None:
+        self.rank, self.world_size, self.patience = rank, world_size, patience
         self.file = path.open("r+b")
-        bytes_ = torch.from_file(str(path), shared=True, size=size(world_size), dtype=torch.uint8)
-        counters, slots = bytes_.split([COUNTER * world_size, 2 * SLOT * world_size])
-        self.counters = counters.view(torch.int64).view(world_size, -1)[:, 0]
+        try:
+            shared = torch.from_file(str(path), shared=True, size=size(world_size), dtype=torch.uint8)
+            # Only now: whoever closes the file, as the line above does, gives its locks up.
+            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, rank)
+        except BaseException:
+            self.file.close()
+            raise
+        heads, slots = shared.split([HEAD * world_size, 2 * SLOT * world_size])
+        heads = heads.view(torch.int64).view(world_size, -1)
+        self.counters, self.kinds = heads[:, 0], heads[:, 1:3].T
         self.slots = slots.view(2, world_size, SLOT)
-        # Only now: whoever closes the file, as the line that maps it does, gives its locks up.
-        fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, rank)
 
     def takes(self, tensor: Tensor) -> bool:
         """Whether `tensor` lies in the processor's memory and is small enough."""
@@ -76,20 +82,26 @@ class SharedMemory:
         """Return the tensors of all processes combined in their order, the same bits on each.
 
         Raises:
-            ProcessFailure: another process has ended, or does not come.
+            ProcessFailure: another process has ended, does not come, or adds up something else.
         """
-        self.count += 1
-        slots = self.slots[self.count % 2, :, : tensor.nbytes].view(tensor.dtype)
-        slots[self.rank] = tensor.flatten()
+        count, numbers = int(self.counters[self.rank]) + 1, tensor.flatten()
+        kinds, slots = self.kinds[count % 2], self.slots[count % 2, :, : tensor.nbytes].view(tensor.dtype)
+        slots[self.rank] = numbers
+        kinds[self.rank] = kind = zlib.crc32(f"{combine.__name__} {tensor.dtype} {len(numbers)}".encode())
         # The others see what is stored in this order; see `available`.
-        self.counters[self.rank] = self.count
-        self._wait()
+        self.counters[self.rank] = count
+        self._wait(count)
+        for other in (kinds != kind).nonzero().flatten().tolist():
+            raise ProcessFailure(
+                f"Calibration stopped because process {other} adds up something else here. It has failed, as "
+                "its own output says, or a step of your own calls its communicator in another order."
+            )
         return reduce(combine, slots.unbind()).view(tensor.shape)
 
-    def _wait(self) -> None:
+    def _wait(self, count: int) -> None:
         """Wait until all processes have written what they add."""
         begun = looked = time.monotonic()
-        while (self.counters < self.count).any():
+        while (self.counters < count).any():
             now = time.monotonic()
             if now - begun < SPIN:
                 os.sched_yield()
@@ -97,20 +109,24 @@ class SharedMemory:
             time.sleep(NAP)
             if now - looked > LOOK:
                 looked = now
-                self._look_after_others(now - begun)
+                for other in (self.counters < count).nonzero().flatten().tolist():
+                    self._look_after(other, count, now - begun)
 
-    def _look_after_others(self, waited: float) -> None:
-        for other in (self.counters < self.count).nonzero().flatten().tolist():
-            if not self._runs(other):
-                raise ProcessFailure(
-                    f"Calibration stopped because process {other} has ended. Its own output says why; if it "
-                    "says nothing, the system may have killed it for its memory."
-                )
-            if waited > PATIENCE:
-                raise ProcessFailure(
-                    f"Calibration stopped because process {other} runs, but has not come in "
-                    f"{waited / 60:.0f} minutes: all processes must calibrate the same stages together."
-                )
+    def _look_after(self, other: int, count: int, waited: float) -> None:
+        """Raise if another process has ended, or does not come."""
+        runs = self._runs(other)
+        if self.counters[other] >= count:
+            return  # It came, and may have ended, in the meantime.
+        if not runs:
+            raise ProcessFailure(
+                f"Calibration stopped because process {other} has ended. Its own output says why; if it says "
+                "nothing, the system may have killed it for its memory."
+            )
+        if waited > self.patience:
+            raise ProcessFailure(
+                f"Calibration stopped because process {other} runs, but has not come in "
+                f"{waited / 60:.0f} minutes: all processes must calibrate the same stages together."
+            )
 
     def _runs(self, other: int) -> bool:
         """Whether a process holds its lock."""
@@ -128,7 +144,7 @@ class SharedMemory:
 
 def size(world_size: int) -> int:
     """Return how many bytes so many processes share."""
-    return (COUNTER + 2 * SLOT) * world_size
+    return (HEAD + 2 * SLOT) * world_size
 
 
 def available() -> bool:

@@ -157,7 +157,7 @@ def failures(folder: Path, rank: int, **settings: Any) -> dict[str, str]:
     return messages
 
 
-def not_here(path: Path, rank: int, world_size: int) -> None:
+def not_here(path: Path, *_: float) -> None:
     """Be `SharedMemory` on a machine other than that of process 0."""
     raise FileNotFoundError(path)
 

@@ -51,16 +51,24 @@ def add_up(path: Path, rank: int, world_size: int, output: Path) -> None:
 
 def miss_one(path: Path, rank: int, output: Path, ends: bool) -> None:
     """Wait in process 0 for process 1, which ends or goes on without."""
-    shared = SharedMemory(path, rank, 2)
+    shared = SharedMemory(path, rank, 2, patience=shared_memory.LOOK)
     shared.reduce(torch.ones(1), torch.add)
     if rank == 1:
         time.sleep(0 if ends else 3 * shared_memory.LOOK)
         os._exit(0)
-    shared_memory.PATIENCE = shared_memory.LOOK
     try:
         shared.reduce(torch.ones(1), torch.add)
     except ProcessFailure as error:
         output.write_text(str(error))
+
+
+def differ(path: Path, rank: int, output: Path, dtype: torch.dtype, count: int) -> None:
+    """Add up other numbers in process 1 than in process 0, and the same ones afterwards."""
+    shared = SharedMemory(path, rank, 2)
+    try:
+        shared.reduce(torch.ones(count, dtype=dtype) if rank else torch.ones(4), torch.add)
+    except ProcessFailure as error:
+        output.with_name(f"{rank}").write_text(f"{error} {shared.reduce(torch.ones(1), torch.add).item()}")
 
 
 def in_processes(target, *arguments) -> None:
@@ -89,6 +97,16 @@ def test_nobody_waits_for_ever(folder, ends, why):
     assert (folder / "output").read_text().startswith(f"Calibration stopped because process 1 {why}")
 
 
+@pytest.mark.parametrize(("dtype", "count"), [(torch.float32, 3), (torch.float64, 4)])
+def test_nobody_adds_what_does_not_belong_together(folder, dtype, count):
+    path = create(2)
+    in_processes(differ, *((path, rank, folder / "output", dtype, count) for rank in range(2)))
+    for rank in range(2):
+        said = (folder / f"{rank}").read_text()
+        assert said.startswith(f"Calibration stopped because process {1 - rank} adds up something else here")
+        assert said.endswith(" 2.0")
+
+
 def test_large_tensors_and_those_elsewhere_are_left_to_others():
     shared = SharedMemory(create(2), 0, 2)
     shared.close()
@@ -98,7 +116,7 @@ def test_large_tensors_and_those_elsewhere_are_left_to_others():
 
 
 def test_nothing_is_shared_where_it_does_not_work(folder, monkeypatch):
-    def full(*_: int) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -111,6 +129,11 @@ def test_nothing_is_shared_where_it_does_not_work(folder, monkeypatch):
         patch.setattr(shared_memory, "FOLDER", folder / "none")
         assert create(2) is None
     assert list(folder.iterdir()) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "from_file", full)
+        with pytest.raises(OSError, match="No space left"):
+            SharedMemory(create(1), 0, 1)
+        next(folder.iterdir()).unlink()
     with pytest.raises(FileNotFoundError):
         SharedMemory(folder / "on another machine", 1, 2)
     assert list(folder.iterdir()) == []
