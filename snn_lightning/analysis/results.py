@@ -109,6 +109,8 @@ def results_table(results: Results) -> Table:
         for name in names:
             if (score := results.get(f"{network}_{name}")) is not None:
                 table.add_row(label.format(TITLES.get(name, name)), percent(score))
+    if (steps := results.get("latency_steps", timesteps)) != timesteps:
+        table.add_row("time steps of an inference", str(steps))
     if results.get("energy_ratio") is not None:
         table.add_row("spikes an image", si(results["spikes_per_image"]))
         table.add_row("synaptic operations an image", si(results["synaptic_operations"]))

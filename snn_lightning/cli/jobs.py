@@ -28,6 +28,7 @@ from snn_lightning.cli.metric import check_metric, main_score, metric
 from snn_lightning.cli.outputs import results_of, save_page, save_results
 from snn_lightning.cli.search import (
     Plan,
+    config_found,
     part_of,
     plan_of,
     results_of_search,
@@ -150,7 +151,7 @@ def calibrate(config: DictConfig) -> Results | None:
         **activity.energy.results(),
         timesteps=callback.pipeline.timesteps,
         latency_steps=experiment.snn.latency_steps,
-        pipeline=config.pipeline_name if found is None else found.best.pipeline,
+        pipeline=experiment.config["pipeline_name"],
         data_source=config.data_source,
         calibration_images=experiment.calibration_images.counts,
         checkpoint=str(path),
@@ -186,6 +187,7 @@ def _scores(
         _calibrate(experiment, callback)
     else:
         found = search_snn(experiment, callback, plan)
+        experiment.config |= config_found(config, found)
         part = part_of(experiment, callback)
         part.replace(cast(SpikingModel, experiment.uncalibrated))
         title = f"Testing the uncalibrated SNN, T={callback.pipeline.timesteps}"

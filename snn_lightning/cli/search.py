@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -34,6 +34,9 @@ from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.training import fingerprint
 
 AXES = ("neuron", "pipeline", "T")
+OWN = ("objective", "candidates")
+"""Settings of a search alone."""
+
 SHARED = ("model", "module", "data")
 """Groups that all candidates have in common: they start from one ANN and its calibration images."""
 
@@ -59,10 +62,19 @@ def plan_of(config: DictConfig, prices: EnergyModel) -> Plan | None:
         prices: of the energy.
 
     Raises:
-        SettingsError: a setting makes no sense, or the candidates start from different ANNs.
+        SettingsError: a setting makes no sense or goes with another, or the candidates start from different
+            ANNs.
     """
+    given = [name for name, _, _ in (text.partition("=") for text in HydraConfig.get().overrides.task)]
     if config.max_drop is None:
+        for name in given:
+            if name.partition(".")[0] in OWN:
+                raise SettingsError(f"{name} is of a search: set max_drop too, or leave {name} out")
         return None
+    if "T" in given:
+        raise SettingsError(
+            f"max_drop looks for T, and T={config.T} is given: leave T out, or set candidates.T=[{config.T}]"
+        )
     budget = Budget(config.max_drop, config.objective, energy=prices)
     plan = Plan(budget, tuple(_candidates(config)))
     check_candidates(plan.candidates)
@@ -127,6 +139,12 @@ def search_snn(experiment: Experiment, callback: CalibrationCallback, plan: Plan
     main = next(iter(experiment.module.SCORES))
     with experiment.phase("ann_validation", "Scoring the ANN on the validation images"):
         ann = experiment.validate()
+        count = len(cast(Sized, cast(Any, experiment.validation_loader).dataset))
+        if 100 / count > plan.budget.max_drop > 0:
+            experiment.say(
+                f"Of {count} validation images one is {100 / count:.2f} points: more than max_drop="
+                f"{plan.budget.max_drop:g}. Raise data.val_fraction for a finer measure."
+            )
     budget = plan.budget
     title = f"Searching for an SNN that loses {budget.max_drop:g} points at most, by {budget.objective}"
     with experiment.phase("search", title):
@@ -164,6 +182,14 @@ def search_snn(experiment: Experiment, callback: CalibrationCallback, plan: Plan
     # Of all that was calibrated, the loggers get the best.
     LoggingObserver(experiment.trainer).stages_known([StageRecord(**record) for record in callback.records])
     return result
+
+
+def config_found(config: DictConfig, result: BudgetResult) -> dict[str, Any]:
+    """Return what the config of a run without a search says that makes the SNN that was found."""
+    best = result.best
+    composed = _composed(config, f"neuron={best.neuron}", f"pipeline={best.pipeline}", f"T={best.timesteps}")
+    plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
+    return {"pipeline_name": best.pipeline, **{axis: plain[axis] for axis in AXES}}
 
 
 def part_of(experiment: Experiment, callback: CalibrationCallback) -> Part:

@@ -31,6 +31,9 @@ def over_time(contents: Contents) -> Section:
     )
     known = [score for score in contents.scores if score.over_time]
     texts = [text for score in known for text in _reached(score)] if known else [NO_RESULTS]
+    steps, timesteps = contents.report.latency_steps, contents.report.timesteps
+    if known and steps != timesteps:
+        texts.append(f"t counts the last {timesteps} of the {steps} time steps that an inference takes.")
     return Section("time", title, texts, [_over_time_chart(score) for score in known])
 
 

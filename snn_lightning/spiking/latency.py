@@ -5,6 +5,26 @@ from __future__ import annotations
 from snn_lightning.graph.network import StageNetwork
 
 
+def latency_steps(network: StageNetwork, timesteps: int, waits: bool) -> int:
+    """Return the time steps from the first of an inference to its output.
+
+    Args:
+        network: of which the neurons are the sites.
+        timesteps: T.
+        waits: whether neurons wait for the whole of their input. They take T each on the longest way through
+            a window of the schedule, and what reads the last ones T more; else a window takes T.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from snn_lightning.graph import normalise
+        >>> network = normalise(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)), torch.rand(8, 2))
+        >>> latency_steps(network, 4, waits=False), latency_steps(network, 4, waits=True)
+        (4, 8)
+    """
+    return timesteps * (sum(depths(network)) if waits else len(network.schedule.regions))
+
+
 def depths(network: StageNetwork) -> list[int]:
     """Return for each window of the schedule how many an inference takes there, with neurons that wait.
 

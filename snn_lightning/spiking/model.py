@@ -18,7 +18,7 @@ from snn_lightning.graph.precision import in_autocast
 from snn_lightning.graph.report import site_caps, stage_table
 from snn_lightning.graph.threads import alone
 from snn_lightning.spiking.conversion import Conversion
-from snn_lightning.spiking.latency import depths
+from snn_lightning.spiking.latency import latency_steps
 from snn_lightning.spiking.neurons.config import IF, Neuron, neuron_from_spec
 from snn_lightning.spiking.neurons.integrate_and_fire import IFNeuron
 from snn_lightning.spiking.report import SpikingReport, count_saved, spread
@@ -101,14 +101,8 @@ class SpikingModel(nn.Module):
 
     @property
     def latency_steps(self) -> int:
-        """Time steps from the first of an inference to its output.
-
-        T for each window; where neurons wait for the whole of their input, T for each on the longest way
-        through a window, and T more for what reads the last ones.
-        """
-        if not self._windowed:
-            return self.windows * self.timesteps
-        return sum(depths(self.network)) * self.timesteps
+        """Time steps from the first of an inference to its output; see `spiking.latency`."""
+        return latency_steps(self.network, self.timesteps, self._windowed)
 
     @property
     def timesteps(self) -> int:

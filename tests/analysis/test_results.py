@@ -34,6 +34,11 @@ def shown(results: dict) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
 
 
+def test_the_time_steps_of_an_inference_are_shown_where_they_are_more_than_t() -> None:
+    assert ["time steps of an inference", "28"] in shown({**RESULTS, "latency_steps": 28})
+    assert shown({**RESULTS, "latency_steps": 2}) == shown(RESULTS)
+
+
 def test_results_come_back_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "new" / "results.json"
     write_results(path, RESULTS)

@@ -13,6 +13,7 @@ from snn_lightning.report.compare import find_runs
 from tests.commands import BASELINE, Finished, run
 from tests.report.support import rows, words
 
+BASE = [part for part in BASELINE if part != "T=2"]
 SEARCH = ["candidates.T=[4,2]", "candidates.pipeline=[lcp,baseline]"]
 
 
@@ -28,7 +29,7 @@ def accuracy(path: Path, part: str) -> float:
 def missed(calibrated: Finished, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A search for what there is not."""
     files = ["report=true", "logger=csv"]
-    return run(tmp_path_factory.mktemp("missed"), *BASELINE, *files, *SEARCH, "max_drop=0", cache=cache)
+    return run(tmp_path_factory.mktemp("missed"), *BASE, *files, *SEARCH, "max_drop=0", cache=cache)
 
 
 def test_a_budget_that_is_missed_fails_with_all_results(missed: Finished) -> None:
@@ -42,6 +43,9 @@ def test_a_budget_that_is_missed_fails_with_all_results(missed: Finished) -> Non
     assert not results["met"]
     assert not any(trial["met"] for trial in results["trials"])
     assert (results["timesteps"], results["pipeline"]) == (best["timesteps"], best["pipeline"])
+    config = results["config"]
+    assert (config["T"], config["pipeline_name"]) == (best["timesteps"], best["pipeline"])
+    assert config["pipeline"]["_target_"].rpartition(".")[2].lower() == best["pipeline"]
     assert (missed.folder / "report.html").exists()
 
 
@@ -82,9 +86,10 @@ def test_the_files_of_a_search(missed: Finished) -> None:
 
 def test_another_budget_takes_up_the_trials(missed: Finished, cache: Path, tmp_path: Path) -> None:
     drops = [trial["drop"] for trial in missed.results["trials"]]
-    done = run(tmp_path, *BASELINE, *SEARCH, f"max_drop={max(drops)}", "unit_spikes=true", cache=cache)
+    done = run(tmp_path, *BASE, *SEARCH, f"max_drop={max(drops)}", "unit_spikes=true", cache=cache)
     assert done.code == 0, done.output
     assert "Trying" not in done.output
+    assert "in an earlier run" in done.output
     results = done.results
     assert results["met"]
     assert results["trials"] == [{**missed.results["trials"][0], "met": True}]
@@ -95,7 +100,7 @@ def test_another_budget_takes_up_the_trials(missed: Finished, cache: Path, tmp_p
 
 
 def test_the_same_search_is_the_same_snn(missed: Finished, cache: Path, tmp_path: Path) -> None:
-    done = run(tmp_path, *BASELINE, *SEARCH, "max_drop=0", cache=cache)
+    done = run(tmp_path, *BASE, *SEARCH, "max_drop=0", cache=cache)
     assert done.code == 1
     assert "Trying" not in done.output
     assert "again" not in done.output
@@ -106,22 +111,25 @@ def test_the_same_search_is_the_same_snn(missed: Finished, cache: Path, tmp_path
 
 def test_a_part_by_energy_with_other_neurons(calibrated: Finished, cache: Path, tmp_path: Path) -> None:
     overrides = ["network=features", "max_drop=100", "objective=energy", "candidates.neuron=[if,signed]"]
-    done = run(tmp_path, *BASELINE, *overrides, "candidates.T=[1,2]", cache=cache)
+    done = run(tmp_path, *BASE, *overrides, "candidates.T=[1,2]", cache=cache)
     assert done.code == 0, done.output
     trials = done.results["trials"]
     assert [(trial["neuron"], trial["timesteps"]) for trial in trials] == [("if", 1), ("signed", 1)]
     least = min(trials, key=lambda trial: trial["energy_ratio"])
     snn = load_converted(tmp_path / "snn.ckpt")
     assert type(snn.neuron).__name__.lower() == least["neuron"]
-    assert snn.timesteps == done.results["timesteps"] == 1
+    assert snn.timesteps == done.results["timesteps"] == done.results["config"]["T"] == 1
+    # The config is that of the SNN.
+    assert done.results["config"]["neuron"]["_target_"] == f"snn_lightning.{type(snn.neuron).__name__}"
 
 
 def test_a_job_of_a_sweep_that_misses_its_budget_fails_alone(
     missed: Finished, cache: Path, tmp_path: Path
 ) -> None:
-    done = run(tmp_path, "-m", *BASELINE, *SEARCH, "max_drop=0,100", cache=cache)
+    done = run(tmp_path, "-m", *BASE, *SEARCH, "max_drop=0.001,100", cache=cache)
     assert done.code != 0
-    assert "This job failed: No candidate loses 0 points or less." in done.output
+    assert "This job failed: No candidate loses 0.001 points or less." in done.output
+    assert "points: more than max_drop=0.001. Raise data.val_fraction" in done.output
     met = [json.loads(path.read_text())["met"] for path in sorted(tmp_path.glob("*/results.json"))]
     assert met == [False, True]
 
@@ -131,6 +139,12 @@ def test_a_job_of_a_sweep_that_misses_its_budget_fails_alone(
     [
         (["max_drop=-1"], "max_drop must be a number of percentage points of at least 0, got -1"),
         (["max_drop=1", "objective=time"], "objective must be one of timesteps, energy, seconds, got 'time'"),
+        (
+            ["max_drop=1", "T=4"],
+            "max_drop looks for T, and T=4 is given: leave T out, or set candidates.T=[4]",
+        ),
+        (["objective=energy"], "objective is of a search: set max_drop too, or leave objective out"),
+        (["candidates.T=[4]"], "candidates.T is of a search: set max_drop too"),
         (["max_drop=1", "candidates.T=[]"], "candidates.T must be a list with at least one value, got []"),
         (["max_drop=1", "candidates.T=[0]"], "timesteps (T) must be a whole number of at least 1, got 0"),
         (["max_drop=1", "candidates.T=[2,2]"], "candidates has baseline, if, T=2 twice"),
@@ -141,7 +155,7 @@ def test_a_job_of_a_sweep_that_misses_its_budget_fails_alone(
     ],
 )
 def test_what_makes_no_sense_is_refused_at_once(tmp_path: Path, overrides: list[str], message: str) -> None:
-    done = run(tmp_path, *BASELINE, *overrides, cache=tmp_path / "cache")
+    done = run(tmp_path, *BASE, *overrides, cache=tmp_path / "cache")
     assert done.code == 1
     assert message in done.output
     assert "Pretraining" not in done.output
@@ -158,6 +172,6 @@ def test_data_without_validation_images(
     calibrated: Finished, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Digits, "val_dataloader", lambda self: None)
-    done = run(tmp_path, *BASELINE, "max_drop=1", cache=cache)
+    done = run(tmp_path, *BASE, "max_drop=1", cache=cache)
     assert done.code == 1
     assert "max_drop needs validation images, and digits has none: raise data.val_fraction" in done.output

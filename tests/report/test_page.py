@@ -15,7 +15,17 @@ from PIL import Image
 from torch import nn
 
 import snn_lightning
-from snn_lightning import ACP, SpikingModel, Weights, calibrate, convert, load_converted, save_converted
+from snn_lightning import (
+    ACP,
+    IF,
+    Parallel,
+    SpikingModel,
+    Weights,
+    calibrate,
+    convert,
+    load_converted,
+    save_converted,
+)
 from snn_lightning.analysis.activity import measure_activity
 from snn_lightning.analysis.energy import EnergyModel, measure_energy
 from snn_lightning.analysis.firing import measure_firing
@@ -23,6 +33,9 @@ from snn_lightning.analysis.mismatch import PARTS, measure_mismatch
 from snn_lightning.analysis.sensitivity import analog_setting, sensitivity
 from snn_lightning.errors import CheckpointError, SettingsError
 from snn_lightning.report import write_report
+from snn_lightning.report.collect import Contents
+from snn_lightning.report.run import over_time
+from tests.toys import PlainConv, inputs, toy
 
 from .support import RESULTS, calibrated, column, distilled, rows, uncalibrated, words
 
@@ -120,6 +133,17 @@ def test_scores_over_time(folder: Path) -> None:
         {"t": "2", "SNN": "0.9889", "ANN": "0.9972", "uncalibrated SNN": "0.41"},
     ]
     assert "From t=2 on the SNN's accuracy is within a point of the ANN's." in words(folder / "report.html")
+
+
+def test_of_neurons_that_wait_the_time_is_that_of_the_readout() -> None:
+    results = {"ann_accuracy": 0.9, "snn_accuracy": 0.9, "accuracy_over_time": [0.1, 0.9]}
+    for neuron, more in (
+        (IF(), []),
+        (Parallel(), ["t counts the last 2 of the 6 time steps that an inference takes."]),
+    ):
+        snn = convert(toy(PlainConv), inputs(PlainConv, 4), 2, neuron=neuron)
+        section = over_time(Contents("toy", snn.report, snn.conversion, (), results))
+        assert section.texts == ["From t=2 on the SNN's accuracy is within a point of the ANN's.", *more]
 
 
 def test_the_network(folder: Path) -> None:

@@ -10,8 +10,8 @@ from snn_lightning.report import write_report
 from tests.report.support import RESULTS, calibrated, column, rows, words
 
 TRIALS = [
-    Trial("lcp", "if", 2, 0.9, 1.5, False, 0.25, 0.01, 3.0, 2.5),
-    Trial("lcp", "if", 4, 0.92, -0.5, True, None, 0.02, 6.0, 5.5),
+    Trial("lcp", "if", 2, 2, 0.9, 1.5, False, 0.25, 0.01, 3.0, 2.5),
+    Trial("lcp", "if", 4, 4, 0.92, -0.5, True, None, 0.02, 6.0, 5.5),
 ]
 
 

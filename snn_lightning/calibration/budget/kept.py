@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,10 @@ class Kept:
         path = self.folder / FILE
         try:
             found: Any = json.loads(path.read_text()) if path.exists() else {}
-            self._trials = {key: (Trial(**one["trial"]), one["stages"]) for key, one in found.items()}
+            both = {key: (one["trial"], one["stages"]) for key, one in found.items()}
+            # Trials of which an earlier version kept other numbers are made again.
+            known = {f.name for f in fields(Trial)}
+            self._trials = {key: (Trial(**t), s) for key, (t, s) in both.items() if t.keys() == known}
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise CheckpointError(
                 f"'{path}' is no file of trials; delete it to start afresh, or name another folder."

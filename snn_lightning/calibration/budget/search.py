@@ -23,7 +23,7 @@ from snn_lightning.errors import SettingsError
 from snn_lightning.spiking.model import SpikingModel
 
 MEASURED = 64
-"""Calibration images on which energy and latency are measured."""
+"""Calibration images on which energy and the simulation are measured."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class BudgetResult:
         budget: what was looked for.
 
     Example:
-        >>> trial = Trial("lcp", "if", 4, 0.9, 1.5, False, 0.2, 0.01, 3.0, 3.0)
+        >>> trial = Trial("lcp", "if", 4, 4, 0.9, 1.5, False, 0.2, 0.01, 3.0, 3.0)
         >>> from snn_lightning import LCP
         >>> BudgetResult(nn.ReLU(), LCP(4), (trial,), trial, 0.915, Budget(0.5)).met
         False
@@ -104,10 +104,15 @@ def search(
         say: is told of each trial.
 
     Raises:
-        SettingsError: there is no candidate, or one twice.
+        SettingsError: there is no candidate, or one twice, or the ANN's score is 0.
         CalibrationError: a candidate needs more images than there are.
     """
     check_candidates(candidates)
+    if budget.mode == "max" and ann_score == 0:
+        raise SettingsError(
+            "The ANN's score is 0, and nothing can be lost of it: check the labels and the metric, and set "
+            "mode='min' if less is better"
+        )
     for candidate in candidates:
         candidate.pipeline.check_images(start.count)
     tried: list[tuple[Candidate, Trial]] = []
@@ -116,7 +121,8 @@ def search(
     scored_by += "" if budget.energy == EnergyModel() else f" {budget.energy!r}"
     snn: SpikingModel | None = None
     folder = None if kept is None else kept.folder
-    for candidate in budget.order(candidates, [start.cost(one.pipeline) for one in candidates]):
+    steps = [start.latency_steps(one.pipeline) for one in candidates]
+    for candidate in budget.order(candidates, steps, [start.cost(one.pipeline) for one in candidates]):
         if budget.is_settled(candidate, tried):
             continue
         keys.append(files.fingerprint([f"{start.fingerprint(candidate.pipeline)} {scored_by}".encode()]))
@@ -133,7 +139,7 @@ def search(
             snn = new
         if kept is not None and new is not None:
             kept.add(keys[-1], trial, new, is_best)
-        say(trial.line)
+        say(trial.line if new is not None else f"{trial.line} in an earlier run")
     chosen, trial = tried[best]
     if snn is None and kept is not None:
         snn = kept.load(keys[best], start.device, start.ann)
@@ -177,11 +183,12 @@ def _try(
         candidate.name,
         candidate.neuron,
         candidate.pipeline.timesteps,
+        snn.latency_steps,
         value,
         drop,
         drop <= budget.max_drop,
         round(energy.ratio, 6) if energy.ann_energy else None,
-        _latency(snn, images),
+        _seconds_an_image(snn, images),
         round(wall, 3),
         round(cpu, 3),
     )
@@ -191,7 +198,7 @@ def _try(
 
 
 @torch.no_grad()
-def _latency(snn: SpikingModel, images: Tensor) -> float:
+def _seconds_an_image(snn: SpikingModel, images: Tensor) -> float:
     """Return the seconds that the simulation of an image takes."""
     started = time.perf_counter()
     snn(images)

@@ -51,8 +51,8 @@ class Budget:
 
     Args:
         max_drop: percentage points that it may lose against the ANN.
-        objective: "timesteps" for the smallest T, "energy" for the least energy, "seconds" for the cheapest
-            calibration by the cost model.
+        objective: "timesteps" for the fewest time steps of an inference, "energy" for the least energy,
+            "seconds" for the cheapest calibration by the cost model.
         mode: "max" where a higher score is better, "min" where a lower one is.
         energy: prices by which the energy is measured.
 
@@ -79,20 +79,19 @@ class Budget:
         lost = ann - snn if self.mode == "max" else snn - ann
         return round(100 * lost, DECIMALS)
 
-    def order(self, candidates: Sequence[Candidate], costs: Sequence[float]) -> list[Candidate]:
+    def order(
+        self, candidates: Sequence[Candidate], steps: Sequence[int], costs: Sequence[float]
+    ) -> list[Candidate]:
         """Return the candidates in the order in which they are tried.
 
         Args:
             candidates: they.
+            steps: how many time steps an inference of each takes.
             costs: what the calibration of each costs, in any unit.
         """
-
-        def rank(pair: tuple[Candidate, float]) -> tuple[float, float]:
-            candidate, cost = pair
-            timesteps = candidate.pipeline.timesteps
-            return (cost, timesteps) if self.objective == "seconds" else (timesteps, cost)
-
-        return [candidate for candidate, _ in sorted(zip(candidates, costs, strict=True), key=rank)]
+        first, second = (costs, steps) if self.objective == "seconds" else (steps, costs)
+        ranks = list(zip(first, second, strict=True))
+        return [candidates[i] for i in sorted(range(len(candidates)), key=ranks.__getitem__)]
 
     def is_settled(self, candidate: Candidate, tried: Sequence[tuple[Candidate, Trial]]) -> bool:
         """Whether a candidate can't be better than the best of those tried before it.

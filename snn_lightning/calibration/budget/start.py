@@ -16,6 +16,7 @@ from snn_lightning.calibration.walk.observer import Observer
 from snn_lightning.calibration.walk.resume import PartialCheckpoint, fingerprint
 from snn_lightning.graph import StageNetwork
 from snn_lightning.graph.parts import device_of
+from snn_lightning.spiking.latency import latency_steps
 from snn_lightning.spiking.model import SpikingModel
 from snn_lightning.thresholds import Max
 
@@ -55,6 +56,11 @@ class StartingPoint:
         network = self.network(pipeline)
         work = pipeline.decided_for(network).work(self.count)
         return sum(StageCosts.modelled(network, self._samples[0], work).stages)
+
+    def latency_steps(self, pipeline: Pipeline) -> int:
+        """Return how many time steps an inference of its SNN takes."""
+        waits = pipeline.neuron.build().windowed
+        return latency_steps(self.network(pipeline), pipeline.timesteps, waits)
 
     def images(self, count: int) -> Tensor:
         """Return the first images on the device, `[n <= count, ...]`, as far as they come in one size."""

@@ -24,23 +24,23 @@ def plot_search(trials: Sequence[Trial], max_drop: float | None = None) -> Figur
         SettingsError: there is no trial.
 
     Example:
-        >>> trial = Trial("lcp", "if", 4, 0.9, 1.5, False, 0.2, 0.01, 3.0, 3.0)
+        >>> trial = Trial("lcp", "if", 4, 4, 0.9, 1.5, False, 0.2, 0.01, 3.0, 3.0)
         >>> [axes.get_xlabel() for axes in plot_search([trial], max_drop=1).axes]
-        ['time steps T', "energy of an inference (% of the ANN's)"]
+        ['time steps of an inference', "energy of an inference (% of the ANN's)"]
     """
     if not trials:
         raise SettingsError("There are no trials to draw: pass those of a search, calibrate_to(...).trials")
     lines: dict[str, list[Trial]] = {}
-    for trial in sorted(trials, key=lambda one: one.timesteps):
+    for trial in sorted(trials, key=lambda one: one.latency_steps):
         lines.setdefault(f"{trial.pipeline}, {trial.neuron}", []).append(trial)
     with styled():
         figure, axes = panels(12, 5.2, columns=2, sharey=True)
-        times = sorted({trial.timesteps for trial in trials})
+        times = sorted({trial.latency_steps for trial in trials})
         for (colour, marker), (label, found) in zip(looks(len(lines)), lines.items(), strict=True):
             known = [one for one in found if one.energy_ratio is not None]
             energies = [100 * (one.energy_ratio or 0.0) for one in known]
             for axis, x, shown in (
-                (axes[0], [float(one.timesteps) for one in found], found),
+                (axes[0], [float(one.latency_steps) for one in found], found),
                 (axes[1], energies, known),
             ):
                 drops = [one.drop for one in shown]
@@ -60,7 +60,7 @@ def plot_search(trials: Sequence[Trial], max_drop: float | None = None) -> Figur
         axes[0].set_xscale("log", base=2)
         axes[0].set_xticks(times, [str(t) for t in times])
         axes[0].minorticks_off()
-        axes[0].set_xlabel("time steps T")
+        axes[0].set_xlabel("time steps of an inference")
         axes[1].set_xlim(left=0)
         axes[1].margins(x=0.1)
         axes[1].set_xlabel("energy of an inference (% of the ANN's)")

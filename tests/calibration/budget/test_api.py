@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from snn_lightning import (
     ACP,
+    IF,
     LCP,
     Baseline,
+    Parallel,
     SpikingModel,
     Weights,
     calibrate,
@@ -107,7 +109,7 @@ def test_the_snn_is_that_of_calibrate_and_the_ann_is_prepared_once(monkeypatch: 
     assert [record["kind"] for record in result.snn.records] == ["neuron", "neuron", "readout"]
     energy = measure_energy(result.snn, torch.cat(batches(0))).ratio
     assert result.best.energy_ratio == pytest.approx(energy, abs=1e-6)
-    assert result.best.latency > 0
+    assert result.best.seconds_an_image > 0
     assert result.best.seconds > 0
 
 
@@ -170,6 +172,14 @@ def test_the_energy_is_that_at_the_prices_that_are_given(tmp_path: Path, calibra
     assert wanted != pytest.approx(measure_energy(default.snn, images).ratio, rel=0.1)
     with pytest.raises(SettingsError, match="energy must be an EnergyModel"):
         found(50, energy=0.9)
+
+
+def test_neurons_that_wait_are_compared_by_the_steps_of_an_inference() -> None:
+    """Parallel ones take T for each layer and the readout, three times T; so IF neurons are tried first."""
+    pipelines = [LCP(t, neuron=neuron) for t in (2, 4) for neuron in (Parallel(), IF())]
+    result = found(5, candidates=pipelines, metric=by_timesteps({2: 0.5, 4: 0.5}))
+    tried = [(trial.neuron, trial.timesteps, trial.latency_steps) for trial in result.trials]
+    assert tried == [("IF", 2, 2), ("IF", 4, 4), ("Parallel", 2, 6), ("Parallel", 4, 12)]
 
 
 def test_the_least_energy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +262,9 @@ def test_records_that_are_kept_have_all_numbers(tmp_path: Path) -> None:
     """Loggers and the page tell an error that is no number from none."""
     snn = convert(network(), batches(0)[0], timesteps=2)
     snn.records = ({"error": float("nan")}, {"error": float("inf")})
-    Kept(tmp_path).add("one", Trial("lcp", "if", 2, 0.9, 1.5, False, None, 0.01, 3.0, 3.0), snn, best=False)
+    Kept(tmp_path).add(
+        "one", Trial("lcp", "if", 2, 2, 0.9, 1.5, False, None, 0.01, 3.0, 3.0), snn, best=False
+    )
     kept = json.loads((tmp_path / "search.json").read_text())["one"]["stages"]
     assert math.isnan(kept[0]["error"])
     assert kept[1]["error"] == math.inf
@@ -289,7 +301,7 @@ def test_progress_ends_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "Trying LCP, IF, T=1" in shown
     assert "LCP, IF, T=1: loses 40.00 points, energy" in shown
-    assert "│ LCP      │ IF     │ 1 │ 0.5000 │ 40.00 │" in shown
+    assert "│ LCP      │ IF     │ 1 │     1 │ 0.5000 │ 40.00 │" in shown
     assert shown.endswith("Within 50 points: LCP, IF, T=1, which loses 40.00\n")
     found(50)
     assert capsys.readouterr().out == ""
@@ -306,6 +318,10 @@ def test_progress_ends_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
         ({"candidates": [4, 8]}, "candidates must be pipelines such as ACP.timesteps=8., got 4"),
         ({"candidates": LCP(4)}, "candidates must be a list such as .* got LCP"),
         ({"objective": "time"}, "objective must be one of"),
+        (
+            {"metric": lambda model: 0.0},
+            "The ANN's score is 0, and nothing can be lost of it: check the labels",
+        ),
         ({"metric": None}, r"There are no validation images: give validation=..., .* or metric=..."),
         ({"metric": 0.5}, "metric must be a function of a network, got 0.5"),
         ({"validation": batches(1)}, "metric and validation both say how a network is scored"),

@@ -17,7 +17,7 @@ def candidate(pipeline: Baseline | LCP | ACP) -> Candidate:
 
 
 def trial(drop: float, energy: float | None = 0.5, met: bool = False) -> Trial:
-    return Trial("lcp", "if", 4, 0.9, drop, met, energy, 0.01, 1.0, 1.0)
+    return Trial("lcp", "if", 4, 4, 0.9, drop, met, energy, 0.01, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,10 @@ def test_a_drop_of_exactly_the_budget_is_within_it(ann: int, snn: int) -> None:
 )
 def test_the_order(objective: str, expected: list[int]) -> None:
     found = [candidate(p) for p in (ACP(2), LCP(2), ACP(4), LCP(4))]
-    costs = [6.0, 2.0, 12.0, 4.0]
-    assert Budget(1.0, objective).order(found, costs) == [found[i] for i in expected]
+    steps, costs = [2, 2, 4, 4], [6.0, 2.0, 12.0, 4.0]
+    assert Budget(1.0, objective).order(found, steps, costs) == [found[i] for i in expected]
+    # An inference of the first takes longest, as where its neurons wait for whole windows.
+    assert Budget(1.0, "timesteps").order(found, [8, 2, 4, 4], costs)[-1] is found[0]
 
 
 def test_the_first_within_the_budget_settles_time_steps_and_seconds() -> None:

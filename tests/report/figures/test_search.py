@@ -8,7 +8,7 @@ from snn_lightning.report import plot_search
 
 
 def trial(pipeline: str, timesteps: int, drop: float, energy: float | None = None) -> Trial:
-    return Trial(pipeline, "if", timesteps, 0.9, drop, drop <= 1, energy, 0.01, 1.0, 1.0)
+    return Trial(pipeline, "if", timesteps, timesteps, 0.9, drop, drop <= 1, energy, 0.01, 1.0, 1.0)
 
 
 def test_a_line_for_each_pipeline_and_a_level_for_the_budget() -> None:
