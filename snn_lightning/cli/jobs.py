@@ -53,6 +53,9 @@ from snn_lightning.training import FineTuning, load_weights
 
 ENERGY_IMAGES = 64
 
+INTERRUPTED = 130
+"""The exit status of a program that Ctrl-C has ended, in every shell."""
+
 
 def run(task: Callable[[DictConfig], Results | None], config: DictConfig) -> float | None:
     """Run a task; of an error that was raised on purpose, show the message and not Hydra's way to it.
@@ -68,6 +71,9 @@ def run(task: Callable[[DictConfig], Results | None], config: DictConfig) -> flo
         with use_kernel(config.kernel):
             results = task(config)
         return None if results is None else metric(results, config.optimized_metric or main_score(results))
+    except KeyboardInterrupt:
+        print("Interrupted. What was finished is kept: the same command goes on after it.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         cause = known_cause(error)
         if cause is None or os.environ.get("HYDRA_FULL_ERROR") == "1":

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig, OmegaConf
 
+from snn_lightning.cli import jobs
 from snn_lightning.cli.main import PACKAGE, check_choices, conf_folder
 from snn_lightning.errors import SettingsError
 from tests.commands import MODEL, ROOT, in_new_interpreter
@@ -49,6 +51,19 @@ def test_a_wheel_holds_the_package_and_its_yaml_files_and_no_other_name(wheel: P
     assert packed == {str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml")}
     assert {"snn_lightning/py.typed", "snn_lightning/spiking/kernels/cpu.c"} <= set(names)
     assert {f"snn_lightning/report/template/{name}" for name in ("page.html.j2", "style.css")} <= set(names)
+
+
+def test_ctrl_c_ends_a_program_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(config: DictConfig) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "is_left_out", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        jobs.run(lambda config: None, OmegaConf.create({}))
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.startswith("Interrupted. What was finished is kept: the same command")
 
 
 OTHER = """
