@@ -86,8 +86,8 @@ def test_a_neuron(mine: ModuleType) -> None:
 def test_a_step(mine: ModuleType) -> None:
     run("A calibration step", mine)
     record = mine.snn.records[0]["steps"]
-    assert list(record) == ["threshold", "bias", "halfbias"]
-    assert record["halfbias"]["largest"] > 0
+    assert list(record) == ["threshold", "bias", "half_bias"]
+    assert record["half_bias"]["largest"] > 0
     assert mine.MyPipeline(8).work(10).corrected == 20
 
 

@@ -47,7 +47,7 @@ class Step(AnyStep):
         ...         context.unit.bias = context.unit.bias / 2
         ...         return StepReport(before=float("nan"))
         >>> record_keys([HalfBias()])
-        ['halfbias']
+        ['half_bias']
     """
 
     @abstractmethod
