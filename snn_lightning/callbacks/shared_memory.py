@@ -31,6 +31,8 @@ SPIN = 0.01
 """Seconds of waiting with the processor, before it is left to others for a while."""
 
 NAP = 0.0005
+"""Seconds for which it is left to them."""
+
 LOOK = 1.0
 """Seconds between two looks whether the others still run."""
 

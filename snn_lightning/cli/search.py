@@ -140,7 +140,7 @@ def search_snn(experiment: Experiment, callback: CalibrationCallback, plan: Plan
     with experiment.phase("ann_validation", "Scoring the ANN on the validation images"):
         ann = experiment.validate()
         count = len(cast(Sized, cast(Any, experiment.validation_loader).dataset))
-        if 100 / count > plan.budget.max_drop > 0:
+        if main == "accuracy" and 100 / count > plan.budget.max_drop > 0:
             experiment.say(
                 f"Of {count} validation images one is {100 / count:.2f} points: more than max_drop="
                 f"{plan.budget.max_drop:g}. Raise data.val_fraction for a finer measure."
